@@ -1,0 +1,184 @@
+"""From a checkpoint to a bundle: plan, check, write the weights, lower the programs, write the manifest; the folder appears when it is whole."""
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mesp.runtime import bundle as format_
+from mesp.runtime.adapter import write_adapter
+from mesp.runtime.arena import plan_arena
+from mesp.runtime.bundle import Lora, Manifest, Schedule
+from mesp.runtime.errors import MespError, UsageError
+from mesp.runtime.files import write_json
+from mesp.runtime.schedule import ProgramSpec
+
+from .architecture import PROJECTIONS, read_architecture
+from .checkpoint import Checkpoint, open_checkpoint
+from .lower import Lowered, lower
+from .programs import Plan, Program, Tiling, training_programs
+from .quantize import weight_format
+from .schedule import Mesp, spec_of
+from .weights import check_checkpoint, weight_tensors, write_weights
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What a person chooses.
+
+    Args:
+        tokens: sequence length of the programs
+        rank, alpha: of the adapters; they are scaled by alpha / rank
+        targets: projections that get an adapter
+        weights, group_size: format of the frozen projections: int4, int8 or fp32
+        seed: of the adapter's initial A, and of random weights
+    """
+
+    tokens: int = 256
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = PROJECTIONS
+    weights: str = "int4"
+    group_size: int = 32
+    seed: int = 0
+    tiling: Tiling = field(default_factory=Tiling)
+
+
+Progress = Callable[[str], None]
+
+
+def export_bundle(
+    source: str, output: Path, settings: ExportSettings, random_init: bool = False, progress: Progress = lambda _: None
+) -> Manifest:
+    """Exports a checkpoint to a new bundle and returns its manifest.
+
+    Raises:
+        UsageError: settings, checkpoint or output that cannot be used; nothing is written.
+        MespError: a program did not lower to one delegate.
+    """
+    if output.exists():
+        raise UsageError(f"{output} exists already. Choose another output, or remove it first.")
+    checkpoint = open_checkpoint(source, random_init, settings.seed)
+    plan = make_plan(checkpoint, settings)
+    check_checkpoint(plan, checkpoint)
+    schedules = Mesp(plan)
+    with _folder_that_appears_whole(output) as folder:
+        progress("weights")
+        write_weights(folder / format_.WEIGHTS, plan, checkpoint, progress)
+        checkpoint.save_tokenizer(folder / format_.TOKENIZER)
+        lora = make_lora(plan, settings.alpha)
+        write_adapter(folder / format_.ADAPTER, lora, initial_adapter(lora, settings.seed))
+        progress("programs")
+        lowered = lower(schedules.programs.values())
+        _write_synced(folder / format_.PROGRAM, lowered.buffer)
+        manifest = _manifest(checkpoint, plan, settings, schedules, lowered, folder)
+        write_json(folder / format_.MANIFEST, manifest.to_json())
+        format_.open_bundle(folder, verify_files=False)
+    return manifest
+
+
+def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
+    """Checks the settings against the model.
+
+    Raises:
+        UsageError: a setting that this model, or any, cannot have.
+    """
+    architecture = read_architecture(checkpoint.config)
+    if unknown := [target for target in settings.targets if target not in PROJECTIONS]:
+        raise UsageError(f"There is no projection {', '.join(unknown)}. Targets are: {', '.join(PROJECTIONS)}.")
+    if not settings.targets:
+        raise UsageError(f"No targets: at least one of {', '.join(PROJECTIONS)} needs an adapter.")
+    if settings.rank < 1:
+        raise UsageError(f"Rank {settings.rank} is no rank: it must be at least 1.")
+    if not (math.isfinite(settings.alpha) and settings.alpha > 0):
+        raise UsageError(f"Alpha {settings.alpha} is no scale: it must be a positive number.")
+    if not 2 <= settings.tokens <= architecture.max_tokens:
+        raise UsageError(f"Sequence length {settings.tokens} is not between 2 and {architecture.max_tokens}, the longest that the model takes.")
+    targets = tuple(projection for projection in PROJECTIONS if projection in settings.targets)
+    fmt = weight_format(settings.weights, settings.group_size)
+    return Plan(architecture, settings.tokens, settings.rank, targets, fmt, settings.tiling)
+
+
+def make_lora(plan: Plan, alpha: float) -> Lora:
+    """The adapter as the manifest describes it."""
+    tensors = tuple(format_.AdapterTensor(*tensor) for tensor in plan.adapter.tensors())
+    return Lora(plan.rank, alpha, plan.targets, plan.architecture.layers, plan.adapter.size, tensors)
+
+
+def initial_adapter(lora: Lora, seed: int) -> Tensor:
+    """[layers, elements of a layer]: A uniform as PEFT draws it (Kaiming with a = sqrt(5): bound 1 / sqrt(in)), B zero."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.zeros(lora.layers, lora.layer_elements)
+    for layer in range(lora.layers):
+        for tensor in lora.tensors:
+            if tensor.factor == "lora_a":
+                bound = tensor.shape[0] ** -0.5
+                part = values[layer, tensor.offset : tensor.offset + math.prod(tensor.shape)]
+                part.uniform_(-bound, bound, generator=generator)
+    return values
+
+
+def program_specs(programs: dict[str, Program], planned_bytes: dict[str, int]) -> dict[str, ProgramSpec]:
+    """The programs' signatures as the manifest describes them."""
+    return {
+        name: ProgramSpec(
+            {argument.name: spec_of(argument) for argument in program.inputs},
+            {argument.name: spec_of(argument) for argument in program.outputs},
+            planned_bytes[name],
+        )
+        for name, program in programs.items()
+    }
+
+
+def _manifest(checkpoint: Checkpoint, plan: Plan, settings: ExportSettings, schedules: Mesp, lowered: Lowered, folder: Path) -> Manifest:
+    tensors = schedules.tensors()
+    specs = weight_tensors(plan) | {name: tensor.spec for name, tensor in tensors.items()}
+    kinds = {name: tensor.kind for name, tensor in tensors.items() if tensor.kind != "state"}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return Manifest(
+        model={"origin": checkpoint.origin, "config": checkpoint.config.to_dict()},
+        weights={"format": settings.weights, **({"group_size": settings.group_size} if settings.weights == "int4" else {})},
+        tokens=plan.tokens,
+        tiling=asdict(plan.tiling),
+        lora=make_lora(plan, settings.alpha),
+        tensors=tensors,
+        programs=program_specs(schedules.programs, lowered.planned_bytes),
+        schedules={
+            name: Schedule(instructions, plan_arena(instructions, specs, kinds))
+            for name, instructions in schedules.schedules().items()
+        },
+        versions={package: version(package) for package in ("torch", "executorch", "transformers")},
+        files={
+            str(path.relative_to(folder)): {"sha256": format_.sha256(path), "bytes": path.stat().st_size} for path in files
+        },
+    )
+
+
+@contextmanager
+def _folder_that_appears_whole(output: Path) -> Iterator[Path]:
+    """A folder beside the output that is renamed into it at the end, or removed."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        folder.chmod(0o755)
+        yield folder
+        os.rename(folder, output)
+    except OSError as error:
+        raise MespError(f"Could not write {output}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,99 @@
+"""Programs to one ExecuTorch file: each program a method, each method one XNNPACK delegate.
+
+A method that is not is refused here, because it would still run, several times slower and with its intermediates in memory: the portable
+kernels take over whatever XNNPACK does not know.
+"""
+
+import gc
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
+from executorch.exir.passes import MemoryPlanningPass
+from torch import Tensor, nn
+
+from mesp.runtime.errors import MespError
+
+from .programs import Arguments, Program
+
+# What may stand outside the delegate: the gathers of embedding rows, and what unpacks the delegate's results.
+ALLOWED_OUTSIDE = ("aten.embedding", "executorch_call_delegate", "getitem")
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """An ExecuTorch file's bytes, and what its methods need."""
+
+    buffer: bytes
+    planned_bytes: dict[str, int]  # memory a method plans for its results, by program
+
+
+class _Traceable(nn.Module):
+    """A program as a module of positional tensors, for torch.export."""
+
+    def __init__(self, program: Program):
+        super().__init__()
+        self.program = program
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        names = (argument.name for argument in self.program.inputs)
+        return tuple(self.program.body(Arguments(zip(names, tensors, strict=True))))
+
+
+def lower(programs: Iterable[Program]) -> Lowered:
+    """Traces the programs and lowers them together.
+
+    Raises:
+        MespError: a program is not one delegate plus the operators allowed beside it.
+    """
+    logging.getLogger("executorch").setLevel(logging.ERROR)
+    with _collector_off():
+        return _lower(programs)
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """The passes make graphs of many small objects, which the collector would walk over and over: a fifth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _lower(programs: Iterable[Program]) -> Lowered:
+    exported = {program.name: _trace(program) for program in programs}
+    edge = to_edge_transform_and_lower(
+        exported,
+        partitioner={name: [XnnpackPartitioner(force_non_static_weights_for_f32_linear=True)] for name in exported},
+        compile_config=EdgeCompileConfig(_check_ir_validity=False),
+    )
+    for name in exported:
+        _check_delegation(name, edge.exported_program(name))
+    # Inputs stay where the caller has them; results get memory of the method's own, because the Java API cannot pass any in.
+    planning = {name: MemoryPlanningPass(alloc_graph_input=False) for name in exported}
+    manager = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=planning))
+    plans = manager.executorch_program.execution_plan
+    return Lowered(manager.buffer, {plan.name: sum(plan.non_const_buffer_sizes) for plan in plans})
+
+
+def _trace(program: Program) -> torch.export.ExportedProgram:
+    examples = tuple(torch.zeros(argument.shape, dtype=argument.dtype) for argument in program.inputs)
+    return torch.export.export(_Traceable(program), examples)
+
+
+def _check_delegation(name: str, exported: torch.export.ExportedProgram) -> None:
+    calls = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
+    outside = sorted({call for call in calls if not any(allowed in call for allowed in ALLOWED_OUTSIDE)})
+    delegates = sum("executorch_call_delegate" in call for call in calls)
+    if delegates > 1 or outside:
+        raise MespError(
+            f"Program {name} did not become one XNNPACK delegate: {delegates} delegates, and outside them "
+            f"{', '.join(outside) or 'nothing'}. It would be several times slower. This is a fault of the program's formulation."
+        )

@@ -1,0 +1,182 @@
+"""Checks a bundle against autograd: every adapter gradient of the lowered programs, with the same dequantized weights in transformers' own model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mesp.runtime import adapter as peft
+from mesp.runtime.bundle import ADAPTER, Bundle, Lora, open_bundle
+from mesp.runtime.session import Session, WeightsView
+
+from .architecture import NORMS, PROJECTIONS, expected_tensors, read_architecture, weight_name
+from .programs import Plan, Tiling, stored_name, tiled_by_inputs, weight_parts
+from .quantize import to_float, weight_format
+
+# The largest relative error in norm of a gradient that passes.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Check:
+    """One tensor of the adapter: its gradient by the programs against autograd's."""
+
+    name: str  # PEFT's
+    norm: float  # of autograd's gradient
+    relative_error: float  # |ours - autograd's| / |autograd's|
+
+    @property
+    def passed(self) -> bool:
+        return self.relative_error <= TOLERANCE
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The losses and every tensor's check."""
+
+    loss: float
+    reference_loss: float
+    checks: list[Check]
+
+    @property
+    def passed(self) -> bool:
+        close = abs(self.loss - self.reference_loss) <= TOLERANCE * abs(self.reference_loss)
+        return close and all(check.passed for check in self.checks)
+
+
+def verify(bundle_path: Path, seed: int = 0) -> Verification:
+    """Runs one step of random tokens both ways. The adapter's B is drawn too: with the initial zeros A would have no gradient.
+
+    Raises:
+        UsageError: not a bundle, or one that was changed.
+    """
+    bundle = open_bundle(bundle_path)
+    lora, generator = bundle.manifest.lora, torch.Generator().manual_seed(seed)
+    session = Session(bundle, ["gradients"])
+    adapter = session.state["adapter"]
+    peft.read_adapter(bundle.path / ADAPTER, lora, adapter)
+    for name, tensor in peft.named(lora, adapter).items():
+        if "lora_B" in name:
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.02)
+    example = _random_example(bundle, generator)
+    scale = lora.alpha / lora.rank
+    outputs = session.run("gradients", {**example, "lora_scale": scale})
+    ours = peft.named(lora, outputs["gradients"])
+    reference_loss, reference = _autograd(bundle, adapter, example, scale)
+    checks = []
+    for name, gradient in reference.items():
+        error = (ours[name] - gradient).double().norm() / gradient.double().norm().clamp_min(1e-30)
+        checks.append(Check(name, float(gradient.norm()), float(error)))
+    return Verification(float(outputs["loss"]), reference_loss, checks)
+
+
+def _random_example(bundle: Bundle, generator: torch.Generator) -> dict[str, Tensor]:
+    """Random tokens, about a fifth of the targets masked."""
+    tokens, vocabulary = bundle.manifest.tokens, bundle.manifest.model["config"]["vocab_size"]
+    ids = torch.randint(vocabulary, (tokens + 1,), generator=generator)
+    keep = (torch.rand(tokens, 1, generator=generator) < 0.8).float()
+    keep[0] = 1
+    return {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": keep / keep.sum()}
+
+
+def _autograd(bundle: Bundle, adapter: Tensor, example: dict[str, Tensor], scale: float) -> tuple[float, dict[str, Tensor]]:
+    model = reference_model(bundle)
+    leaves = attach_lora(model, bundle.manifest.lora, adapter, scale)
+    logits = model(input_ids=example["input_ids"][None]).logits[0]
+    losses = nn.functional.cross_entropy(logits, example["targets"], reduction="none")
+    loss = (losses * example["token_weight"][:, 0]).sum()
+    loss.backward()
+    return float(loss.detach()), {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+
+
+def attach_lora(model: nn.Module, lora: Lora, adapter: Tensor, scale: float) -> dict[str, Tensor]:
+    """Adds y = W x + scale * B A x to a transformers model by hooks, and returns the leaves under PEFT's names."""
+    leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in peft.named(lora, adapter).items()}
+    for name in leaves:
+        if ".lora_A." not in name:
+            continue
+        a, b = leaves[name], leaves[name.replace("lora_A", "lora_B")]
+        module = model.get_submodule(name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"))
+
+        def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, a: Tensor = a, b: Tensor = b) -> Tensor:
+            return output + scale * (inputs[0] @ a.t()) @ b.t()
+
+        module.register_forward_hook(add)
+    return leaves
+
+
+# --- The bundle's weights as a transformers model ---------------------------------------------------------------------
+
+
+def reference_model(bundle: Bundle) -> Any:
+    """transformers' model of the bundle's configuration with the bundle's weights, dequantized, fp32."""
+    from transformers import AutoModelForCausalLM
+
+    config = _config(bundle)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    model.to_empty(device="cpu")
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    missing, unexpected = model.load_state_dict(dict(dequantized_tensors(bundle)), strict=False, assign=True)
+    model.tie_weights()
+    assert not unexpected and not [name for name in missing if name != "lm_head.weight"]
+    return model.requires_grad_(False).eval()
+
+
+def _config(bundle: Bundle) -> Any:
+    from transformers import AutoConfig
+
+    values = dict(bundle.manifest.model["config"])
+    return AutoConfig.for_model(values.pop("model_type"), **values)
+
+
+def bundle_plan(bundle: Bundle) -> Plan:
+    """The plan that a bundle was exported with."""
+    manifest = bundle.manifest
+    fmt = weight_format(manifest.weights["format"], manifest.weights.get("group_size", 32))
+    lora = manifest.lora
+    return Plan(read_architecture(_config(bundle)), manifest.tokens, lora.rank, lora.targets, fmt, Tiling(**manifest.tiling))
+
+
+def dequantized_tensors(bundle: Bundle) -> Iterator[tuple[str, Tensor]]:
+    """Every frozen weight under transformers' name, [out, in], fp32."""
+    plan, stored = bundle_plan(bundle), WeightsView(bundle)
+    arch = plan.architecture
+    yield "model.norm.weight", stored["norm.weight"].clone()
+    for table, name in (("embed_tokens", "model.embed_tokens.weight"), ("lm_head", "lm_head.weight")):
+        if name not in expected_tensors(arch):
+            continue
+        if plan.quantized_tables:
+            values = to_float(stored[f"{table}.quants"].view(arch.V, arch.D)) * stored[f"{table}.scale"][:, None]
+        else:
+            values = stored[f"{table}.values"].view(arch.V, arch.D).clone()
+        yield name, values
+    for layer in range(arch.layers):
+        for norm in NORMS:
+            yield f"model.layers.{layer}.{norm}.weight", stored[f"{norm}.weight"].view(arch.layers, arch.D)[layer].clone()
+        for projection in PROJECTIONS:
+            weight, bias = _projection(plan, stored, layer, projection)
+            name = weight_name(layer, projection)
+            yield name, weight.t().contiguous()
+            if bias is not None:
+                yield name.removesuffix("weight") + "bias", bias
+
+
+def _projection(plan: Plan, stored: WeightsView, layer: int, projection: str) -> tuple[Tensor, Tensor | None]:
+    """A projection put together from its tiles, [in, out], and its bias."""
+    tiles, biases = [], []
+    for group in plan.groups(projection):
+        for tile in range(group.count):
+            parts = {}
+            for part, spec in weight_parts(plan, projection, group):
+                values = stored[stored_name(projection, group, part)].view(plan.architecture.layers, group.count, *spec.shape)
+                parts[part] = values[layer, tile]
+            if "bias" in parts:
+                biases.append(parts.pop("bias"))
+            tiles.append(plan.weights.dequantize(parts).clone())
+    if tiled_by_inputs(projection):
+        return torch.cat(tiles, 0), torch.stack(biases).sum(0) if biases else None
+    return torch.cat(tiles, 1), torch.cat(biases) if biases else None

@@ -1,0 +1,196 @@
+"""The weights file: frozen weights in the layout of the programs, and the constants, as safetensors that a runtime maps.
+
+A tensor holds one part of one projection for all layers and tiles, [layers, tiles, ...], so that a tile of a layer is one contiguous slice.
+The file is laid out before any weight is read, and each weight is written into its place as it comes: the model never exists in memory.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mesp.runtime.errors import UsageError
+from mesp.runtime.schedule import ITEM_BYTES, TensorSpec
+
+from . import ops
+from .architecture import NORMS, PROJECTIONS, expected_tensors, rotary_tables, weight_name
+from .checkpoint import Checkpoint
+from .programs import Plan, ones_needed, stored_name, tiled_by_inputs, weight_parts, weight_shape
+from .quantize import Int4, Int8, Parts
+
+ALIGNMENT = 64
+_SAFETENSORS_DTYPES = {"float32": "F32", "int8": "I8", "uint8": "U8"}
+_ROWS_AT_A_TIME = 8192  # of the embedding, which is the largest tensor by far
+
+
+class WeightsFile:
+    """A safetensors file of known contents, written in any order. Every tensor starts at a multiple of 64 bytes."""
+
+    def __init__(self, path: Path, tensors: dict[str, TensorSpec]):
+        self.tensors = tensors
+        self._offsets: dict[str, int] = {}
+        header: dict[str, object] = {}
+        end = 0
+        for name, spec in tensors.items():
+            self._offsets[name] = end
+            header[name] = {
+                "dtype": _SAFETENSORS_DTYPES[spec.dtype],
+                "shape": list(spec.shape),
+                "data_offsets": [end, end + spec.nbytes],
+            }
+            end += spec.nbytes
+            # The format knows no holes between tensors: what aligns the next one is a tensor too.
+            if padding := -end % ALIGNMENT:
+                header[f"padding.{name}"] = {"dtype": "U8", "shape": [padding], "data_offsets": [end, end + padding]}
+                end += padding
+        text = json.dumps(header).encode()
+        text += b" " * (-(len(text) + 8) % ALIGNMENT)
+        self._start = 8 + len(text)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        _write_all(self._file, len(text).to_bytes(8, "little") + text, 0)
+        os.ftruncate(self._file, self._start + end)
+
+    def write(self, name: str, values: Tensor, first: int = 0) -> None:
+        """Writes contiguous elements of a tensor from element ``first`` on."""
+        spec = self.tensors[name]
+        if str(values.dtype) != f"torch.{spec.dtype}" or first + values.numel() > spec.elements:
+            raise ValueError(f"{name} is {spec}; cannot take {values.numel()} of {values.dtype} at {first}")
+        data = values.contiguous().flatten().view(torch.uint8).numpy().data
+        _write_all(self._file, data, self._start + self._offsets[name] + first * ITEM_BYTES[spec.dtype])
+
+    def close(self) -> None:
+        """Flushes to the device: a page of the mapping that is still dirty would count as the trainer's memory."""
+        os.fsync(self._file)
+        os.close(self._file)
+
+
+def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
+# --- What is in it ----------------------------------------------------------------------------------------------------
+
+
+def weight_tensors(plan: Plan) -> dict[str, TensorSpec]:
+    """The tensors of the weights file: constants, norms, projections by tile, embedding and head."""
+    arch = plan.architecture
+    tensors = {
+        "rope.cos": TensorSpec((plan.tokens, arch.C // 2)),
+        "rope.sin": TensorSpec((plan.tokens, arch.C // 2)),
+        "causal_mask": TensorSpec((plan.query_rows, plan.tokens)),
+        "ones": TensorSpec((ones_needed(plan), 1)),
+        # Where accumulators start: the largest of them are [T, D] and [D, R].
+        "zeros": TensorSpec((max(plan.tokens, plan.rank) * arch.D,)),
+        "norm.weight": TensorSpec((arch.D,)),
+        **{f"{norm}.weight": TensorSpec((arch.layers, arch.D)) for norm in NORMS},
+    }
+    for projection in PROJECTIONS:
+        for group in plan.groups(projection):
+            for part, spec in weight_parts(plan, projection, group):
+                shape = (arch.layers, group.count, *spec.shape)
+                tensors[stored_name(projection, group, part)] = TensorSpec(shape, str(spec.dtype).removeprefix("torch."))
+    for table in _tables(plan):
+        if plan.quantized_tables:
+            tensors |= {f"{table}.quants": TensorSpec((arch.V, arch.D), "int8"), f"{table}.scale": TensorSpec((arch.V, 1))}
+        else:
+            tensors[f"{table}.values"] = TensorSpec((arch.V, arch.D))
+    return tensors
+
+
+def _tables(plan: Plan) -> tuple[str, ...]:
+    return ("embed_tokens",) if plan.architecture.tied_head else ("embed_tokens", "lm_head")
+
+
+# --- Writing it -------------------------------------------------------------------------------------------------------
+
+
+def write_weights(path: Path, plan: Plan, checkpoint: Checkpoint, progress: Callable[[str], None] = lambda _: None) -> None:
+    """Reads the checkpoint tensor by tensor, quantizes, and writes the file."""
+    file = WeightsFile(path, weight_tensors(plan))
+    cos, sin = rotary_tables(checkpoint.config, plan.tokens)
+    file.write("rope.cos", cos)
+    file.write("rope.sin", sin)
+    file.write("causal_mask", ops.causal_mask(plan.tokens, plan.query_rows))
+    file.write("ones", torch.ones(file.tensors["ones"].shape))
+    file.write("norm.weight", checkpoint.rows("model.norm.weight"))
+    progress("embedding")
+    for table in _tables(plan):
+        _write_table(file, plan, checkpoint, table)
+    for layer in range(plan.architecture.layers):
+        progress(f"layer {layer + 1} of {plan.architecture.layers}")
+        for norm in NORMS:
+            weight = checkpoint.rows(f"model.layers.{layer}.{norm}.weight")
+            file.write(f"{norm}.weight", weight, layer * plan.architecture.D)
+        for projection in PROJECTIONS:
+            _write_projection(file, plan, checkpoint, layer, projection)
+    file.close()
+
+
+def _write_table(file: WeightsFile, plan: Plan, checkpoint: Checkpoint, table: str) -> None:
+    name = "model.embed_tokens.weight" if table == "embed_tokens" else "lm_head.weight"
+    width = plan.architecture.D
+    for start in range(0, plan.architecture.V, _ROWS_AT_A_TIME):
+        rows = checkpoint.rows(name, start, start + _ROWS_AT_A_TIME)
+        if not plan.quantized_tables:
+            file.write(f"{table}.values", rows, start * width)
+            continue
+        parts = Int8().quantize(rows.t())
+        file.write(f"{table}.quants", parts["quants"].t(), start * width)
+        file.write(f"{table}.scale", parts["scale"], start)
+
+
+def _write_projection(file: WeightsFile, plan: Plan, checkpoint: Checkpoint, layer: int, projection: str) -> None:
+    name = weight_name(layer, projection)
+    parts = _quantized(plan, checkpoint, name)
+    bias = checkpoint.rows(name.removesuffix("weight") + "bias") if projection in plan.architecture.biases else None
+    for group in plan.groups(projection):
+        reach = plan.tile_range(projection, group)
+        for tile in range(group.count):
+            start = reach.first + tile * reach.width
+            tile_parts = _tile(plan, projection, parts, bias, slice(start, start + reach.width))
+            for part, values in tile_parts.items():
+                file.write(stored_name(projection, group, part), values, (layer * group.count + tile) * values.numel())
+
+
+def _quantized(plan: Plan, checkpoint: Checkpoint, name: str) -> Parts:
+    """The parts of a whole projection, [in, out]; a GGUF's blocks are taken as they are where the format is the same."""
+    if isinstance(plan.weights, Int4) and plan.weights.group == 32:
+        blocks = checkpoint.int4_blocks(name)
+        if blocks:
+            return plan.weights.pack(blocks.levels, blocks.scale, blocks.offset)
+    return plan.weights.quantize(checkpoint.rows(name).t())
+
+
+def _tile(plan: Plan, projection: str, parts: Parts, bias: Tensor | None, cut: slice) -> Parts:
+    if not tiled_by_inputs(projection):
+        tile = {part: values[..., cut] for part, values in parts.items()}
+        return tile if bias is None else {**tile, "bias": bias[cut]}
+    tile = plan.weights.input_slice(parts, cut)
+    if bias is None:
+        return tile
+    # Tiles are summed, so the first one alone carries the bias.
+    return {**tile, "bias": bias if cut.start == 0 else torch.zeros_like(bias)}
+
+
+# --- Checking a checkpoint before any work ----------------------------------------------------------------------------
+
+
+def check_checkpoint(plan: Plan, checkpoint: Checkpoint) -> None:
+    """Raises UsageError if a tensor is missing or has another shape than the configuration says, or cannot be stored in the format."""
+    for name, shape in expected_tensors(plan.architecture).items():
+        found = checkpoint.shape(name)
+        if found is None:
+            raise UsageError(f"{checkpoint.origin} has no tensor {name}, which its configuration asks for.")
+        if found != shape:
+            raise UsageError(f"{checkpoint.origin}: tensor {name} is {list(found)}, but its configuration asks for {list(shape)}.")
+    for projection in PROJECTIONS:
+        for group in plan.groups(projection):
+            inputs, _ = weight_shape(plan, projection, group)
+            what = f"A tile of {projection}" if tiled_by_inputs(projection) else projection
+            plan.weights.check(what, inputs)

@@ -1,0 +1,125 @@
+"""What is in a bundle, for a person: its contents, its schedule as one would write the algorithm, and its memory plan."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from math import prod
+from typing import Any
+
+from .bundle import Bundle, Manifest
+from .schedule import Call, For, Instructions, Let, Phase, Reference, Store, references, walk
+
+_MB = 1e6
+
+
+def describe(bundle: Bundle) -> Iterator[tuple[str, list[str]]]:
+    """(heading, lines) for each part."""
+    yield "Bundle", list(_contents(bundle))
+    for name, schedule in bundle.manifest.schedules.items():
+        yield f"Schedule {name}", list(_Printer(bundle.manifest).lines(schedule.instructions))
+    yield "Programs", list(_programs(bundle.manifest))
+    for name in bundle.manifest.schedules:
+        yield f"Memory of {name}", list(_memory_lines(bundle, name))
+
+
+def _contents(bundle: Bundle) -> Iterator[str]:
+    manifest = bundle.manifest
+    config, lora = manifest.model["config"], manifest.lora
+    yield f"model     {manifest.model['origin']}"
+    yield f"          {config['model_type']}, {config['num_hidden_layers']} layers, width {config['hidden_size']}, feed-forward {config['intermediate_size']}, vocabulary {config['vocab_size']}"
+    yield f"          {config['num_attention_heads']} query heads, {config['num_key_value_heads']} key-value heads"
+    yield f"sequence  {manifest.tokens} tokens"
+    yield f"weights   {' '.join(str(value) for value in manifest.weights.values())}"
+    yield f"adapter   rank {lora.rank}, alpha {lora.alpha:g}, {lora.nbytes / _MB:.2f} MB, on {', '.join(lora.targets)}"
+    yield f"tiles     {', '.join(f'{name} {size}' for name, size in manifest.tiling.items())}"
+    yield f"made by   {', '.join(f'{name} {version}' for name, version in manifest.versions.items())}"
+    for name, item in manifest.files.items():
+        yield f"file      {name}  {item['bytes'] / _MB:.2f} MB  sha256 {item['sha256'][:16]}…"
+
+
+def memory_plan(bundle: Bundle, schedule: str) -> dict[str, int]:
+    """The parts of a step's memory that are known without running it, in bytes. XNNPACK's workspace comes on top."""
+    manifest = bundle.manifest
+    chosen = manifest.schedules[schedule]
+    called = {item.program for item in walk(chosen.instructions) if isinstance(item, Call)}
+    used = {reference.tensor for reference in references(chosen.instructions)}
+    states = {name: tensor.spec.nbytes for name, tensor in manifest.tensors.items() if tensor.kind == "state" and name in used}
+    results = sum(manifest.programs[name].planned_bytes for name in called)
+    return {**states, "arena": chosen.arena.nbytes, "program results": results}
+
+
+def _memory_lines(bundle: Bundle, schedule: str) -> Iterator[str]:
+    plan = memory_plan(bundle, schedule)
+    for name, size in plan.items():
+        yield f"{size / _MB:9.2f} MB  {name}"
+        if name == "arena":
+            for buffer, placed in sorted(bundle.manifest.schedules[schedule].arena.buffers.items(), key=lambda item: -item[1].nbytes):
+                if placed.nbytes > 1024:
+                    yield f"{'':14}{placed.nbytes / _MB:9.2f} MB  {buffer}, at {placed.offset}, alive {placed.first} to {placed.last}"
+    yield f"{sum(plan.values()) / _MB:9.2f} MB  in all, and XNNPACK's workspace: as much as its largest program needs"
+    mapped = bundle.manifest.files["weights.safetensors"]["bytes"]
+    yield f"{mapped / _MB:9.2f} MB  of weights are mapped: clean pages, not counted"
+
+
+def _programs(manifest: Manifest) -> Iterator[str]:
+    for name, program in manifest.programs.items():
+        yield f"{name}: {len(program.inputs)} inputs, {program.planned_bytes / _MB:.2f} MB of results: {', '.join(f'{result} {list(spec.shape)}' for result, spec in program.outputs.items())}"
+
+
+class _Printer:
+    """Writes a schedule as an algorithm."""
+
+    def __init__(self, manifest: Manifest):
+        self.manifest = manifest
+
+    def lines(self, instructions: Instructions, indent: str = "") -> Iterator[str]:
+        for instruction in instructions:
+            match instruction:
+                case Call():
+                    yield indent + self._call(instruction)
+                case Let(value, source, _):
+                    yield f"{indent}{value} = {self._source(source)}"
+                case Store(value, reference):
+                    yield f"{indent}{self._reference(reference)} <- {value}"
+                case For(variable, count, reverse, body):
+                    order = f"{count - 1} … 0" if reverse else f"0 … {count - 1}"
+                    yield f"{indent}for {variable} in {order}:"
+                    yield from self.lines(body, indent + "    ")
+                case Phase(name, body):
+                    yield f"{indent}# {name}"
+                    yield from self.lines(body, indent)
+
+    def _call(self, call: Call) -> str:
+        inputs = self.manifest.programs[call.program].inputs
+        given = [f"{name}={item}" if name != item else name for name, item in zip(inputs, call.inputs, strict=True) if isinstance(item, str)]
+        stored = _unique(self._reference(item) for item in call.inputs if isinstance(item, Reference))
+        outputs = ", ".join(call.outputs)
+        return f"{outputs} = {call.program}({', '.join(given)}{' | ' if given and stored else ''}{', '.join(stored)})"
+
+    def _source(self, source: Reference | str) -> str:
+        return source if isinstance(source, str) else self._reference(source)
+
+    def _reference(self, reference: Reference) -> str:
+        """A weight by its projection, an adapter's slice by its tensor; then the loop variables that it moves with."""
+        name = reference.tensor
+        if name in ("adapter", "gradient") and self.manifest.lora.tensors:
+            name = self._adapter_name(reference)
+        elif name.count(".") == 1 and name.split(".")[1] in ("quants", "scale", "offset", "values", "bias"):
+            name = name.split(".")[0]
+        return f"{name}[{', '.join(reference.strides)}]" if reference.strides else name
+
+    def _adapter_name(self, reference: Reference) -> str:
+        lora = self.manifest.lora
+        whole = reference.strides.get("layer") == lora.layer_elements and reference.offset == 0 and "tile" not in reference.strides
+        tensor = next(t for t in reversed(lora.tensors) if t.offset <= reference.offset)
+        if reference.offset == 0 and (whole or not reference.strides):
+            return reference.tensor
+        assert reference.offset < tensor.offset + prod(tensor.shape)
+        return f"{reference.tensor}.{tensor.projection}.{tensor.factor}"
+
+
+def _unique(items: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(items))
+
+
+def to_json(bundle: Bundle) -> Mapping[str, Any]:
+    """The same as JSON: the manifest, and the memory plan of each schedule in bytes."""
+    return {**bundle.manifest.to_json(), "memory_plan": {name: memory_plan(bundle, name) for name in bundle.manifest.schedules}}

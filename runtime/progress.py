@@ -1,0 +1,51 @@
+"""Progress of a run: a bar on a terminal, plain lines elsewhere."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from .data import Dataset
+from .train import Listener, Step
+
+
+class Progress(Listener):
+    """Shows steps and losses on a console."""
+
+    def __init__(self, console: Console):
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._console, self._bar = console, Bar(*columns, console=console, disable=not console.is_terminal)
+        self._steps = 0
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def begin(self, steps: int, dataset: Dataset) -> None:
+        self._steps = steps
+        self._task = self._bar.add_task("starting", total=steps)
+        self._say(f"{len(dataset.examples)} sequences, {steps} steps")
+        if dataset.cut_rows:
+            self._say(f"{dataset.cut_rows} rows were longer than the sequence: {dataset.cut_tokens} tokens cut")
+
+    def evaluated(self, when: str, loss: float) -> None:
+        self._say(f"held-out loss {when}: {loss:.4f}")
+
+    def stepped(self, step: Step) -> None:
+        text = f"loss {step.loss:.4f}"
+        self._bar.update(self._task, advance=1, description=text)
+        if not self._console.is_terminal and (step.step % max(1, self._steps // 20) == 0 or step.step in (1, self._steps)):
+            self._say(f"step {step.step}/{self._steps}  {text}  {step.seconds:.2f} s")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False)

@@ -1,0 +1,301 @@
+"""The schedule: the list of instructions that is a training step, and the only thing a runtime has to interpret.
+
+Five instructions, and nothing of transformers or of MeSP in them:
+
+    call    run a program; its inputs are values or references, its results become values
+    let     give a name to a part of a tensor, or a second name to a value
+    store   copy a value into a part of a tensor
+    for     repeat a body over a variable, forwards or in reverse
+    phase   name what its body is doing, for the memory samples
+
+A *tensor* is memory with a name: a weight in the mapped file, the adapter, or a buffer of the arena. A *reference* is a contiguous part of
+one; it moves with the loop variables. A *value* is a name for a reference or for a program's result. A result lives in the memory that its
+program planned for it, until that program runs again: it is neither copied nor given a second place in the arena. An accumulator
+is a result that goes back into the program it came from, which then works in place.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from .errors import MespError
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and dtype of a tensor; the dtype is one of ``ITEM_BYTES``."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.elements * ITEM_BYTES[self.dtype]
+
+    def to_json(self) -> Json:
+        return {"shape": list(self.shape), "dtype": self.dtype}
+
+    @staticmethod
+    def from_json(json: Json) -> "TensorSpec":
+        return TensorSpec(tuple(json["shape"]), json["dtype"])
+
+
+ITEM_BYTES = {"float32": 4, "int8": 1, "int64": 8, "uint8": 1}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A contiguous part of a tensor that starts at ``offset`` plus ``strides[v]`` for each loop variable v, in elements."""
+
+    tensor: str
+    offset: int = 0
+    strides: Mapping[str, int] = field(default_factory=dict)
+
+    def at(self, variables: Mapping[str, int]) -> int:
+        """The first element for these values of the loop variables."""
+        return self.offset + sum(stride * variables[name] for name, stride in self.strides.items())
+
+    def to_json(self) -> Json:
+        return {"tensor": self.tensor, "offset": self.offset, "strides": dict(self.strides)}
+
+    @staticmethod
+    def from_json(json: Json) -> "Reference":
+        return Reference(json["tensor"], json["offset"], json["strides"])
+
+
+@dataclass(frozen=True)
+class ProgramSpec:
+    """A program's inputs and results in order, and the memory that it plans for its results."""
+
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    planned_bytes: int
+
+    def to_json(self) -> Json:
+        named = {
+            key: [{"name": name, **spec.to_json()} for name, spec in specs.items()]
+            for key, specs in (("inputs", self.inputs), ("outputs", self.outputs))
+        }
+        return {**named, "planned_bytes": self.planned_bytes}
+
+    @staticmethod
+    def from_json(json: Json) -> "ProgramSpec":
+        inputs, outputs = ({item["name"]: TensorSpec.from_json(item) for item in json[key]} for key in ("inputs", "outputs"))
+        return ProgramSpec(inputs, outputs, json["planned_bytes"])
+
+
+@dataclass(frozen=True)
+class Call:
+    """Runs ``program``. ``inputs`` are value names or references, ``outputs`` value names, both in the program's order."""
+
+    program: str
+    inputs: tuple[str | Reference, ...]
+    outputs: tuple[str, ...]
+
+    def to_json(self) -> Json:
+        inputs = [item.to_json() if isinstance(item, Reference) else item for item in self.inputs]
+        return {"call": self.program, "inputs": inputs, "outputs": list(self.outputs)}
+
+
+@dataclass(frozen=True)
+class Let:
+    """Names a part of a tensor, or another value."""
+
+    value: str
+    source: Reference | str
+    spec: TensorSpec
+
+    def to_json(self) -> Json:
+        source = self.source if isinstance(self.source, str) else self.source.to_json()
+        return {"let": self.value, "be": source, **self.spec.to_json()}
+
+
+@dataclass(frozen=True)
+class Store:
+    """Copies a value into a part of a tensor."""
+
+    value: str
+    reference: Reference
+
+    def to_json(self) -> Json:
+        return {"store": self.value, "to": self.reference.to_json()}
+
+
+@dataclass(frozen=True)
+class For:
+    """Runs ``body`` for variable = 0 .. count - 1, or in reverse."""
+
+    variable: str
+    count: int
+    reverse: bool
+    body: "Instructions"
+
+    def range(self) -> range:
+        return range(self.count - 1, -1, -1) if self.reverse else range(self.count)
+
+    def to_json(self) -> Json:
+        return {"for": self.variable, "count": self.count, "reverse": self.reverse, "body": to_json(self.body)}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Names what ``body`` does."""
+
+    name: str
+    body: "Instructions"
+
+    def to_json(self) -> Json:
+        return {"phase": self.name, "body": to_json(self.body)}
+
+
+Instruction = Call | Let | Store | For | Phase
+Instructions = tuple[Instruction, ...]
+
+
+def to_json(instructions: Sequence[Instruction]) -> list[Json]:
+    """The instructions as the manifest holds them."""
+    return [instruction.to_json() for instruction in instructions]
+
+
+def from_json(instructions: Sequence[Json]) -> Instructions:
+    """The instructions of a manifest.
+
+    Raises:
+        MespError: an instruction that this version does not know.
+    """
+    return tuple(_instruction(item) for item in instructions)
+
+
+def _source(item: Json | str) -> Reference | str:
+    return item if isinstance(item, str) else Reference.from_json(item)
+
+
+def _instruction(item: Json) -> Instruction:
+    match item:
+        case {"call": program, "inputs": inputs, "outputs": outputs}:
+            return Call(program, tuple(_source(value) for value in inputs), tuple(outputs))
+        case {"let": value, "be": source}:
+            return Let(value, _source(source), TensorSpec.from_json(item))
+        case {"store": value, "to": reference}:
+            return Store(value, Reference.from_json(reference))
+        case {"for": variable, "count": count, "reverse": reverse, "body": body}:
+            return For(variable, count, reverse, from_json(body))
+        case {"phase": name, "body": body}:
+            return Phase(name, from_json(body))
+    raise MespError(f"The schedule has an instruction that this version does not know: {sorted(item)}.")
+
+
+# --- The check --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Value:
+    """What the checker knows of a value: its shape, and for a result the run of the program that made it."""
+
+    spec: TensorSpec
+    program: str | None = None
+    run: int = 0
+
+
+class _Checker:
+    """Interprets a schedule without data."""
+
+    def __init__(self, programs: Mapping[str, ProgramSpec], tensors: Mapping[str, TensorSpec]):
+        self.programs, self.tensors = programs, tensors
+        self.values: dict[str, _Value] = {}
+        self.runs: dict[str, int] = {}
+
+    def run(self, instructions: Instructions, loops: dict[str, int]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Call():
+                    self._call(instruction, loops)
+                case Let(value, source, spec):
+                    self.values[value] = self._source(source, spec, loops, f"let {value}")
+                case Store(value, reference):
+                    self._reference(reference, self._value(value, "store").spec, loops, f"store {value}")
+                case For(variable, count, _, body):
+                    if variable in loops:
+                        raise MespError(f"Schedule: loop variable {variable!r} is used by an outer loop.")
+                    # Twice: what the first pass leaves behind is what the second one starts from.
+                    for _ in range(min(count, 2)):
+                        self.run(body, {**loops, variable: count})
+                case Phase(_, body):
+                    self.run(body, loops)
+
+    def _call(self, call: Call, loops: dict[str, int]) -> None:
+        program = self.programs.get(call.program)
+        if program is None:
+            raise MespError(f"Schedule: calls program {call.program!r}, which the bundle does not have.")
+        if len(call.inputs) != len(program.inputs) or len(call.outputs) != len(program.outputs):
+            raise MespError(f"Schedule: {call.program} is called with the wrong number of inputs or outputs.")
+        for argument, (name, spec) in zip(call.inputs, program.inputs.items(), strict=True):
+            self._source(argument, spec, loops, f"{call.program}({name})")
+        self.runs[call.program] = self.runs.get(call.program, 0) + 1
+        for value_name, spec in zip(call.outputs, program.outputs.values(), strict=True):
+            self.values[value_name] = _Value(spec, call.program, self.runs[call.program])
+
+    def _source(self, source: Reference | str, spec: TensorSpec, loops: dict[str, int], where: str) -> _Value:
+        if isinstance(source, Reference):
+            self._reference(source, spec, loops, where)
+            return _Value(spec)
+        value = self._value(source, where)
+        if value.spec != spec:
+            raise MespError(f"Schedule: {where} is {spec}, but {source} is {value.spec}.")
+        return value
+
+    def _value(self, name: str, where: str) -> _Value:
+        if name not in self.values:
+            raise MespError(f"Schedule: {where} uses {name!r} before it has a value.")
+        value = self.values[name]
+        if value.program and self.runs[value.program] != value.run:
+            raise MespError(f"Schedule: {where} uses {name!r} after {value.program} has run again and overwritten it.")
+        return value
+
+    def _reference(self, reference: Reference, spec: TensorSpec, loops: dict[str, int], where: str) -> None:
+        tensor = self.tensors.get(reference.tensor)
+        if tensor is None:
+            raise MespError(f"Schedule: {where} refers to tensor {reference.tensor!r}, which the bundle does not have.")
+        if tensor.dtype != spec.dtype:
+            raise MespError(f"Schedule: {where} is {spec.dtype}, but {reference.tensor} is {tensor.dtype}.")
+        if unknown := set(reference.strides) - set(loops):
+            raise MespError(f"Schedule: {where} moves with {unknown}, outside of such a loop.")
+        last = reference.at({name: loops[name] - 1 for name in reference.strides}) + spec.elements
+        if min(reference.offset, *reference.strides.values(), 0) < 0 or last > tensor.elements:
+            raise MespError(f"Schedule: {where} reaches element {last} of {reference.tensor}, which has {tensor.elements}.")
+
+
+def check(instructions: Instructions, programs: Mapping[str, ProgramSpec], tensors: Mapping[str, TensorSpec]) -> None:
+    """Checks that every name is defined before it is used, shapes agree, references stay inside, and no overwritten result is read.
+
+    Raises:
+        MespError: the first thing that is wrong.
+    """
+    _Checker(programs, tensors).run(instructions, {})
+
+
+def walk(instructions: Instructions) -> Iterator[Instruction]:
+    """Every instruction in the order in which it is written, bodies after their heads."""
+    for instruction in instructions:
+        yield instruction
+        if isinstance(instruction, For | Phase):
+            yield from walk(instruction.body)
+
+
+def references(instructions: Instructions) -> Iterator[Reference]:
+    """Every reference of a schedule."""
+    for instruction in walk(instructions):
+        match instruction:
+            case Call(_, inputs, _):
+                yield from (item for item in inputs if isinstance(item, Reference))
+            case Let(_, source, _) if isinstance(source, Reference):
+                yield source
+            case Store(_, reference):
+                yield reference

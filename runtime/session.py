@@ -1,0 +1,192 @@
+"""The interpreter of schedules, on the host: programs by ExecuTorch, weights read in place from the mapped file, one arena."""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from executorch.extension.pybindings import portable_lib
+
+from .bundle import PROGRAM, Bundle
+from .schedule import Call, For, Instructions, Let, Phase, Reference, Store, TensorSpec, references
+
+_DTYPES = {"float32": torch.float32, "int8": torch.int8, "int64": torch.int64}
+
+# What a session calls at the start of a phase (with its name), and at the end of every program call (with None).
+Observer = Callable[[str | None], None]
+
+
+class Session:
+    """Runs the schedules of a bundle. All memory is allocated here, none while a schedule runs.
+
+    Args:
+        bundle: an opened bundle
+        schedules: the schedules that will be run; memory is allocated for these alone
+        threads: of XNNPACK's pool; None for one a core
+        observer: called at phases and after program calls
+    """
+
+    def __init__(self, bundle: Bundle, schedules: Iterable[str], threads: int | None = None, observer: Observer = lambda _: None):
+        # Torch's own threads spin after each small copy and take the cores from XNNPACK's pool.
+        torch.set_num_threads(1)
+        if threads:
+            portable_lib._unsafe_reset_threadpool(threads)
+        self._module = portable_lib._load_for_executorch(str(bundle.path / PROGRAM))
+        self._programs = bundle.manifest.programs
+        self._observer = observer
+        names = list(schedules)
+        self._schedules = {name: bundle.manifest.schedules[name] for name in names}
+        self._weights = WeightsView(bundle)
+        arena = max(schedule.arena.nbytes for schedule in self._schedules.values())
+        self._arena = torch.zeros(arena, dtype=torch.uint8)
+        used = {r.tensor for s in self._schedules.values() for r in references(s.instructions)}
+        self._tensors = bundle.manifest.tensors
+        self.state = {
+            name: torch.zeros(tensor.spec.shape, dtype=_DTYPES[tensor.spec.dtype])
+            for name, tensor in bundle.manifest.tensors.items()
+            if tensor.kind == "state" and name in used
+        }
+        self._runners = {name: _Runner(self, name) for name in names}
+
+    def run(self, schedule: str, inputs: Mapping[str, torch.Tensor | float]) -> dict[str, torch.Tensor]:
+        """Writes the inputs, runs the schedule, and returns its outputs: views of the arena, valid until the next run."""
+        places = self._schedules[schedule].arena.buffers
+        for name in places:
+            if self._tensors[name].kind == "input":
+                self.tensor(schedule, name).copy_(torch.as_tensor(inputs[name]))
+        self._runners[schedule].run()
+        return {name: self.tensor(schedule, name) for name in places if self._tensors[name].kind == "output"}
+
+    def tensor(self, schedule: str, name: str) -> torch.Tensor:
+        """A state, or a buffer of the arena at its place in a schedule."""
+        if name in self.state:
+            return self.state[name]
+        placed, spec = self._schedules[schedule].arena.buffers[name], self._tensors[name].spec
+        flat = self._arena[placed.offset : placed.offset + spec.nbytes].view(_DTYPES[spec.dtype])
+        return flat.view(spec.shape)
+
+    def base(self, schedule: str, name: str) -> torch.Tensor:
+        """A tensor's memory, flat."""
+        return self._weights[name] if name in self._weights else self.tensor(schedule, name).view(-1)
+
+
+class WeightsView:
+    """The mapped weights file as flat tensors."""
+
+    def __init__(self, bundle: Bundle):
+        self._layout = bundle.weights
+        self._map = bundle.map_weights()
+        with warnings.catch_warnings():
+            # Torch has no read-only tensors; nothing writes to these, and a write would be a fault, not a change of the file.
+            warnings.simplefilter("ignore", UserWarning)
+            self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._layout
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        spec, offset = self._layout[name]
+        return self._bytes[offset : offset + spec.nbytes].view(_DTYPES[spec.dtype])
+
+
+class _View:
+    """A tensor object that is moved over its base with the loop variables, instead of a new one for every tile."""
+
+    def __init__(self, base: torch.Tensor, reference: Reference, spec: TensorSpec):
+        self._storage, self._reference, self._spec = base.untyped_storage(), reference, spec
+        self._start = base.storage_offset()
+        self._stride = torch.empty(spec.shape, device="meta").stride()
+        self.tensor = torch.empty(0, dtype=base.dtype)
+        self.moves = bool(reference.strides)
+        if not self.moves:
+            self.move({})
+
+    def move(self, variables: Mapping[str, int]) -> torch.Tensor:
+        self.tensor.set_(self._storage, self._start + self._reference.at(variables), self._spec.shape, self._stride)
+        return self.tensor
+
+
+class _Runner:
+    """One schedule, with every reference resolved to a view."""
+
+    def __init__(self, session: Session, name: str):
+        self._session, self._name = session, name
+        self._values: dict[str, torch.Tensor] = {}
+        self._variables: dict[str, int] = {}
+        self._specs: dict[str, TensorSpec] = {}
+        self._steps = self._compile(session._schedules[name].instructions)
+
+    def run(self) -> None:
+        for step in self._steps:
+            step()
+
+    def _view(self, reference: Reference, spec: TensorSpec) -> _View:
+        return _View(self._session.base(self._name, reference.tensor), reference, spec)
+
+    def _compile(self, instructions: Instructions) -> list[Callable[[], None]]:
+        return [self._compile_one(instruction) for instruction in instructions]
+
+    def _compile_one(self, instruction: Call | Let | Store | For | Phase) -> Callable[[], None]:
+        match instruction:
+            case Call():
+                return self._compile_call(instruction)
+            case Let(value, source, spec):
+                self._specs[value] = spec
+                return self._compile_let(value, source, spec)
+            case Store(value, reference):
+                view = self._view(reference, self._specs[value])
+                return lambda: self._store(value, view)
+            case For():
+                return self._compile_for(instruction)
+            case Phase(name, body):
+                steps = self._compile(body)
+                return lambda: self._phase(name, steps)
+
+    def _compile_call(self, call: Call) -> Callable[[], None]:
+        spec = self._session._programs[call.program]
+        views: list[_View | None] = []
+        for argument, argument_spec in zip(call.inputs, spec.inputs.values(), strict=True):
+            views.append(self._view(argument, argument_spec) if isinstance(argument, Reference) else None)
+        self._specs |= dict(zip(call.outputs, spec.outputs.values(), strict=True))
+        arguments: list[torch.Tensor | None] = [view.tensor if view else None for view in views]
+        moving = [view for view in views if view and view.moves]
+        named = [(i, item) for i, item in enumerate(call.inputs) if isinstance(item, str)]
+        run_method, observe, values = self._session._module.run_method, self._session._observer, self._values
+
+        def step() -> None:
+            for view in moving:
+                view.move(self._variables)
+            for i, name in named:
+                arguments[i] = values[name]
+            results = run_method(call.program, arguments, clone_outputs=False)
+            for name, result in zip(call.outputs, results, strict=True):
+                values[name] = result
+            observe(None)
+
+        return step
+
+    def _compile_let(self, value: str, source: Reference | str, spec: TensorSpec) -> Callable[[], None]:
+        values = self._values
+        if isinstance(source, str):
+            return lambda: values.__setitem__(value, values[source])
+        view = self._view(source, spec)
+        return lambda: values.__setitem__(value, view.move(self._variables))
+
+    def _compile_for(self, loop: For) -> Callable[[], None]:
+        steps, variables = self._compile(loop.body), self._variables
+
+        def step() -> None:
+            for variables[loop.variable] in loop.range():
+                for inner in steps:
+                    inner()
+            del variables[loop.variable]
+
+        return step
+
+    def _store(self, value: str, view: _View) -> None:
+        view.move(self._variables).copy_(self._values[value])
+
+    def _phase(self, name: str, steps: list[Callable[[], None]]) -> None:
+        layer = self._variables.get("layer")
+        self._session._observer(name if layer is None else f"{name} {layer}")
+        for step in steps:
+            step()

@@ -1,0 +1,151 @@
+"""Tiny models for the tests: transformers' own, their checkpoints, and schedules run eagerly in any precision."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mesp.export.bundle import make_lora, program_specs
+from mesp.export.checkpoint import open_checkpoint
+from mesp.export.programs import Plan
+from mesp.export.schedule import Mesp
+from mesp.export.weights import WeightsFile, weight_tensors, write_weights
+from mesp.runtime.bundle import Lora, read_layout
+from mesp.runtime.schedule import Call, For, Instructions, Let, Phase, Reference, Store, TensorSpec, check
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "vocab_size": 97,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+}
+QWEN2: dict[str, Any] = {**{k: v for k, v in LLAMA.items() if k != "head_dim"}, "model_type": "qwen2", "rms_norm_eps": 1e-6}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+
+def make_model(seed: int = 0, dtype: torch.dtype = torch.float32, **config: Any) -> Any:
+    """A transformers model whose norms and biases are random too, so that a missing one shows."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    values = dict(config)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(values.pop("model_type"), **values), dtype=dtype, attn_implementation="sdpa")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.copy_(1 + 0.2 * torch.randn_like(parameter))
+            elif name.endswith("bias"):
+                parameter.copy_(0.5 * torch.randn_like(parameter))
+            else:
+                parameter.mul_(6)  # transformers' 0.02 leaves attention uniform: an error in it would hide
+    return model.eval()
+
+
+def in_double(model: Any) -> Any:
+    """The model in double precision throughout: transformers' norms compute in fp32 whatever they are given."""
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = lambda x, norm=module: torch.nn.functional.rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)
+    return model.double()
+
+
+def save_checkpoint(folder: Path, seed: int = 0, **config: Any) -> Any:
+    """Writes a model as a Hugging Face folder and returns it."""
+    model = make_model(seed, **config)
+    model.save_pretrained(folder)
+    return model
+
+
+def random_adapter(lora: Lora, seed: int = 1) -> Tensor:
+    """[layers, elements of a layer], every tensor random, so that every gradient is."""
+    return 0.1 * torch.randn(lora.layers, lora.layer_elements, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class EagerSession:
+    """A session without lowering: the schedule's instructions over ``Program.run``, in the precision that is asked for."""
+
+    def __init__(self, plan: Plan, checkpoint: Path, folder: Path, dtype: torch.dtype = torch.float64):
+        self.schedules = Mesp(plan)
+        self.dtype = dtype
+        weights = folder / "weights.safetensors"
+        write_weights(weights, plan, open_checkpoint(str(checkpoint)))
+        data = weights.read_bytes()
+        self.tensors: dict[str, Tensor] = {}
+        for name, (spec, offset) in read_layout(weights).items():
+            raw = torch.frombuffer(bytearray(data[offset : offset + spec.nbytes]), dtype=getattr(torch, spec.dtype))
+            self.tensors[name] = raw.to(dtype) if raw.is_floating_point() else raw
+        for name, tensor in self.schedules.tensors().items():
+            kind = dtype if tensor.spec.dtype == "float32" else getattr(torch, tensor.spec.dtype)
+            self.tensors[name] = torch.full((tensor.spec.elements,), 7, dtype=kind)  # nothing may rely on zeros
+        self.lora = make_lora(plan, alpha=2.0 * plan.rank)
+        self.set("adapter", random_adapter(self.lora))
+        self.set("lora_scale", 2.0)
+        for name in ("adamw.m", "adamw.v"):
+            self.set(name, 0.0)
+        specs = {name: TensorSpec(tuple(t.shape), "float32" if t.is_floating_point() else str(t.dtype)[6:]) for name, t in self.tensors.items()}
+        self.programs = self.schedules.programs
+        for instructions in self.schedules.schedules().values():
+            check(instructions, program_specs(self.programs, dict.fromkeys(self.programs, 0)), specs)
+
+    def set(self, name: str, value: Tensor | float) -> None:
+        self.tensors[name].copy_(torch.as_tensor(value).reshape(-1) if isinstance(value, Tensor) else torch.tensor(value))
+
+    def get(self, name: str) -> Tensor:
+        return self.tensors[name].view(self.schedules.tensors()[name].spec.shape)
+
+    def run(self, schedule: str, **inputs: Tensor | float) -> None:
+        for name, value in inputs.items():
+            self.set(name, value)
+        self._run(self.schedules.schedules()[schedule], {}, {})
+
+    def _part(self, reference: Reference, shape: tuple[int, ...], loops: dict[str, int]) -> Tensor:
+        start = reference.at(loops)
+        return self.tensors[reference.tensor][start : start + torch.Size(shape).numel()].view(shape)
+
+    def _run(self, instructions: Instructions, values: dict[str, Tensor], loops: dict[str, int]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Call(name, inputs, outputs):
+                    program = self.programs[name]
+                    arguments = {
+                        argument.name: values[item] if isinstance(item, str) else self._part(item, argument.shape, loops)
+                        for argument, item in zip(program.inputs, inputs, strict=True)
+                    }
+                    results = program.run(arguments)
+                    values.update(zip(outputs, (results[output.name] for output in program.outputs), strict=True))
+                case Let(value, source, spec):
+                    values[value] = values[source] if isinstance(source, str) else self._part(source, spec.shape, loops)
+                case Store(value, reference):
+                    self._part(reference, tuple(values[value].shape), loops).copy_(values[value])
+                case For(variable, _, _, body):
+                    for i in instruction.range():
+                        self._run(body, values, {**loops, variable: i})
+                case Phase(_, body):
+                    self._run(body, values, loops)
+
+
+def example(tokens: int, vocabulary: int, seed: int = 0) -> dict[str, Tensor]:
+    """Random tokens and targets, some of them masked."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(vocabulary, (tokens + 1,), generator=generator)
+    weight = (torch.rand(tokens, 1, generator=generator) < 0.7).double()
+    weight[0] = 1
+    return {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": weight / weight.sum()}
+
+
+__all__ = ["LLAMA", "LLAMA3_ROPE", "QWEN2", "EagerSession", "WeightsFile", "example", "in_double", "make_model", "random_adapter", "save_checkpoint", "weight_tensors"]

@@ -1,0 +1,100 @@
+"""Shows that the checks can fail: each mutation of the maths or of the programs is one that a person could write, and each is caught."""
+
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from mesp.export import ops, programs
+
+from .test_ops import check_attention, check_cross_entropy, check_lora, check_rmsnorm, check_rope, check_swiglu
+from .test_programs import BIASED, TILINGS, check_head, check_norm_backward, check_tile_backward, make_plan
+
+Check = Callable[[], None]
+
+
+def tile(sublayer: str) -> Check:
+    return lambda: check_tile_backward(make_plan(BIASED, *TILINGS["rest"]), sublayer)
+
+
+def norm() -> None:
+    check_norm_backward(make_plan(BIASED, *TILINGS["rest"]), "attention")
+
+
+def head() -> None:
+    check_head(make_plan(BIASED, *TILINGS["rest"]))
+
+
+def rmsnorm() -> None:
+    check_rmsnorm(5, 12)
+
+
+def lora() -> None:
+    check_lora(5, 12, 9, 3)
+
+
+def rope() -> None:
+    check_rope(2, 5, 8)
+
+
+def attention() -> None:
+    check_attention(3, 7, 4, 3)
+
+
+def swiglu() -> None:
+    check_swiglu(5, 11)
+
+
+def cross_entropy() -> None:
+    check_cross_entropy(6, 5, 13, 4, True)
+
+
+# (module, function, what it says, what the mutant says, the check that must fail)
+MUTATIONS: list[tuple[ModuleType, str, str, str, Check]] = [
+    (ops, "rmsnorm_backward", "rstd * u - x", "rstd * u + x", rmsnorm),
+    (ops, "rmsnorm_backward", " - x * (rstd * rstd * rstd * mean)", "", rmsnorm),
+    (ops, "rmsnorm_backward", "u = dy * weight", "u = dy", rmsnorm),
+    (ops, "rmsnorm_backward", "rstd * rstd * rstd", "rstd * rstd", rmsnorm),
+    (ops, "lora_down_backward", "dh = dh * scale", "pass", lora),
+    (ops, "lora_up_backward", "torch.mm(dy.t(), h)", "-torch.mm(dy.t(), h)", lora),
+    (ops, "linear_backward", "torch.mm(dy, weight.t())", "torch.mm(dy, weight.t()) * 0.5", lora),
+    (ops, "rope_backward", "dy1 * cos + dy2 * sin", "dy1 * cos - dy2 * sin", rope),
+    (ops, "rope_backward", "dy2 * cos - dy1 * sin", "dy2 * cos", rope),
+    (ops, "attention_backward", " - torch.mm(do_rows * o, ones)", "", attention),
+    (ops, "attention_backward", "* width**-0.5", "", attention),
+    (ops, "attention_backward", "dk + dk_block", "dk_block", attention),
+    (ops, "attention_backward", "dv + dv_block", "dv - dv_block", attention),
+    (ops, "causal_mask", "column[None, :] > ", "column[None, :] >= ", attention),
+    (ops, "swiglu_backward", "+ silu * (1.0 - sigma)", "", swiglu),
+    (ops, "swiglu_backward", "dy * silu,", "dy * sigma,", swiglu),
+    (ops, "cross_entropy_tile", "dx * a +", "dx +", cross_entropy),
+    (ops, "cross_entropy_tile", "lse - torch.log(a)", "lse + torch.log(a)", cross_entropy),
+    (ops, "cross_entropy_end", "dx / keep", "dx", cross_entropy),
+    (ops, "cross_entropy_end", " - target_rows)", ")", cross_entropy),
+    (ops, "cross_entropy_end", "lse + torch.log(keep) - z_target", "lse - z_target", cross_entropy),
+    (programs, "attention_backward", 'dq = ops.rope_backward(dq, a["rope.cos"], a["rope.sin"])', "dq = dq", tile("attention")),
+    (programs, "attention_backward", 'dk = ops.rope_backward(dk, a["rope.cos"], a["rope.sin"])', "dk = dk", tile("attention")),
+    (programs, "attention_backward", "q, k, v, weights = _heads(a, plan)", 'q, k, v, weights = _heads(Arguments({n: t for n, t in a.items() if n != "q_proj.bias"}), plan)', tile("attention")),
+    (programs, "ffn_backward", '_into(a, "up_proj", weights["up_proj"])', 'ops.lora_up(a["n"], weights["up_proj"], a["h.up_proj"], a["up_proj.lora_b"])', tile("ffn")),
+    (programs, "_into_backward", 'a[f"dh.{projection}"] + dh', "dh", tile("ffn")),
+    (programs, "_into_backward", "dn = dn + ops", "dn = ops", tile("ffn")),
+    (programs, "_out_of_backward", 'dx + torch.mm(dh * a["lora_scale"], a[f"{projection}.lora_a"].t())', "dx", tile("ffn")),
+    (programs, "_out_of_gradients", 'a[f"d{projection}.lora_b"] + dlora_b', "dlora_b", tile("attention")),
+    (programs, "norm_backward", 'a["dy"] + ops', "ops", norm),
+    (programs, "norm_backward", "dn = dn + dn_p", "pass", norm),
+    (programs, "head_end", 'rmsnorm_backward(dn, a["x"]', 'rmsnorm_backward(-dn, a["x"]', head),
+    (programs, "head_start", "return n, ops", "return n * 1.01, ops", head),
+]
+
+
+@pytest.mark.parametrize(("module", "function", "right", "wrong", "check"), MUTATIONS, ids=[f"{m[1]}: {m[2]} -> {m[3]}" for m in MUTATIONS])
+def test_a_mutation_is_caught(monkeypatch: pytest.MonkeyPatch, module: ModuleType, function: str, right: str, wrong: str, check: Check) -> None:
+    source = inspect.getsource(getattr(module, function))
+    assert right in source, "the mutation no longer fits the code: write it anew"
+    namespace = dict(vars(module))
+    exec(source.replace(right, wrong), namespace)
+    check()
+    monkeypatch.setattr(module, function, namespace[function])
+    with pytest.raises(AssertionError, match="relative error"):
+        check()

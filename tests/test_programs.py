@@ -1,0 +1,134 @@
+"""Each program alone, run eagerly in fp64: a backward program against autograd of its forward program, head and optimizers against PyTorch."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mesp.export.architecture import PROJECTIONS, read_architecture
+from mesp.export.ops import causal_mask
+from mesp.export.programs import Argument, Plan, Program, Tiling, training_programs
+from mesp.export.quantize import Fp32
+
+from .checks import Draw, assert_close
+from .models import LLAMA, QWEN2
+from .tolerances import PROGRAM_FP64
+
+BIASED = {**LLAMA, "attention_bias": True, "mlp_bias": True}
+TILINGS = {"even": (12, Tiling(4, 32, 97)), "rest": (13, Tiling(5, 40, 30))}
+PAIRS = ("attention", "ffn", "ffn_rest")
+
+
+def make_plan(config: dict[str, Any], tokens: int, tiling: Tiling, targets: tuple[str, ...] = PROJECTIONS) -> Plan:
+    from transformers import AutoConfig
+
+    values = dict(config)
+    return Plan(read_architecture(AutoConfig.for_model(values.pop("model_type"), **values)), tokens, 3, targets, Fp32(), tiling)
+
+
+def draw_inputs(plan: Plan, program: Program, draw: Draw, known: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Random tensors for what is not known yet, the constants as they are."""
+
+    def one(argument: Argument) -> Tensor:
+        if argument.name in known:
+            return known[argument.name]
+        if argument.name == "ones":
+            return torch.ones(argument.shape, dtype=torch.float64)
+        if argument.name == "causal_mask":
+            return causal_mask(plan.tokens, plan.query_rows).double()
+        if argument.dtype == torch.int64:
+            return torch.randint(plan.architecture.V, argument.shape, generator=draw.generator)
+        return draw(*argument.shape)
+
+    return {argument.name: one(argument) for argument in program.inputs}
+
+
+def check_tile_backward(plan: Plan, sublayer: str, suffix: str = "") -> None:
+    """Forward adds the tile to y; backward adds to dn, dh and the shared B's gradient, and gives the tile's own gradients."""
+    programs, draw = training_programs(plan), Draw()
+    forward, backward = programs[f"{sublayer}_forward{suffix}"], programs[f"{sublayer}_backward{suffix}"]
+    inputs = draw_inputs(plan, forward, draw, {})
+    wanted = {output.name.removeprefix("d") if output.stored is None else output.name: output for output in backward.outputs}
+    leaves = {name: inputs[name].requires_grad_() for name in wanted}
+    y = forward.run(inputs)["y"]
+    dy = draw(*y.shape)
+    reference = dict(zip(leaves, torch.autograd.grad(y, list(leaves.values()), dy), strict=True))
+    with torch.no_grad():
+        given = draw_inputs(plan, backward, draw, {**inputs, "dy": dy})
+        results = backward.run(given)
+    for name, output in wanted.items():
+        start = given[output.name] if output.stored is None else 0.0
+        assert_close(results[output.name] - start, reference[name], PROGRAM_FP64, f"{sublayer}: {output.name}")
+
+
+def check_norm_backward(plan: Plan, sublayer: str) -> None:
+    """x reaches the loss through n, through every h, and along the residual stream."""
+    programs, draw = training_programs(plan), Draw()
+    forward, backward = programs[f"{sublayer}_norm_forward"], programs[f"{sublayer}_norm_backward"]
+    inputs = draw_inputs(plan, forward, draw, {})
+    factors = [output.name for output in backward.outputs if output.name != "dx"]
+    leaves = [inputs[name].requires_grad_() for name in ("x", *factors)]
+    results = forward.run(inputs)
+    cotangents = {name: draw(*result.shape) for name, result in results.items()}
+    dy = draw(*inputs["x"].shape)
+    total = sum((results[name] * cotangents[name]).sum() for name in results) + (inputs["x"] * dy).sum()
+    reference = dict(zip(("dx", *factors), torch.autograd.grad(total, leaves), strict=True))
+    with torch.no_grad():
+        known = {**inputs, "dy": dy, **{f"d{name}": cotangent for name, cotangent in cotangents.items()}}
+        ours = backward.run(draw_inputs(plan, backward, draw, known))
+    for name, gradient in reference.items():
+        assert_close(ours[name], gradient, PROGRAM_FP64, f"{sublayer} norm: {name}")
+
+
+def check_head(plan: Plan) -> None:
+    """Final norm, head and loss over all tiles, against F.cross_entropy of whole logits."""
+    programs, draw, arch = training_programs(plan), Draw(), plan.architecture
+    table, norm = draw(arch.V, arch.D), draw(arch.D)
+    x, targets, weight = draw(plan.tokens, arch.D).requires_grad_(), torch.arange(plan.tokens) % arch.V, draw(plan.tokens, 1).abs()
+    logits = F.linear(F.rms_norm(x, (arch.D,), norm, arch.eps), table)
+    loss = (F.cross_entropy(logits, targets, reduction="none") * weight[:, 0]).sum()
+    (dx,) = torch.autograd.grad(loss, x)
+    with torch.no_grad():
+        known = {"x": x, "targets": targets, "token_weight": weight, "table.values": table, "norm.weight": norm}
+        known |= programs["head_start"].run(draw_inputs(plan, programs["head_start"], draw, known))
+        known |= {"lse": known["z_target"], "dn": torch.zeros_like(x)}
+        for group in plan.vocabulary():
+            for tile in range(group.count):
+                start = group.first + tile * group.width
+                rows = {"table.values": table[start : start + group.width]}
+                program = programs["head_tile" + group.suffix]
+                known |= program.run(draw_inputs(plan, program, draw, known | rows))
+        ours = programs["head_end"].run(draw_inputs(plan, programs["head_end"], draw, known))
+    assert_close(ours["loss"], loss.detach().view(1, 1), PROGRAM_FP64, "loss")
+    assert_close(ours["dx"], dx, PROGRAM_FP64, "head: dx")
+
+
+@pytest.mark.parametrize("config", [BIASED, QWEN2], ids=["llama-biased", "qwen2"])
+@pytest.mark.parametrize("tiling", TILINGS)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_tile_backward(config: dict[str, Any], tiling: str, pair: str) -> None:
+    plan = make_plan(config, *TILINGS[tiling])
+    sublayer, suffix = (pair.removesuffix("_rest"), "_rest") if pair.endswith("_rest") else (pair, "")
+    if suffix and len(plan.ffn()) == 1:
+        pytest.skip("this tiling leaves no rest")
+    check_tile_backward(plan, sublayer, suffix)
+
+
+@pytest.mark.parametrize("targets", [("q_proj", "down_proj"), ("o_proj", "up_proj"), ("v_proj",)])
+@pytest.mark.parametrize("sublayer", ["attention", "ffn"])
+def test_tile_and_norm_backward_of_some_targets(targets: tuple[str, ...], sublayer: str) -> None:
+    plan = make_plan(LLAMA, 13, TILINGS["rest"][1], targets)
+    check_tile_backward(plan, sublayer)
+    check_norm_backward(plan, sublayer)
+
+
+@pytest.mark.parametrize("sublayer", ["attention", "ffn"])
+def test_norm_backward(sublayer: str) -> None:
+    check_norm_backward(make_plan(LLAMA, *TILINGS["rest"]), sublayer)
+
+
+@pytest.mark.parametrize("tiling", TILINGS)
+def test_head(tiling: str) -> None:
+    check_head(make_plan(LLAMA, *TILINGS[tiling]))

@@ -1,0 +1,21 @@
+"""Every tolerance of the tests, in one table.
+
+Relative errors in norm, |ours - reference| / |reference|, unless a line says otherwise.
+"""
+
+# Against autograd in double precision: rounding alone.
+OP_FP64 = 1e-10
+PROGRAM_FP64 = 1e-10
+SCHEDULE_FP64 = 1e-9
+
+# A lowered program against the same program run eagerly, both fp32: XNNPACK adds in another order.
+LOWERED_FP32 = 2e-5
+
+# The lowered programs' gradients against autograd in fp32, any tensor: what `mesp verify` allows.
+GRADIENT_FP32 = 1e-4
+
+# Losses of training steps against PyTorch's own optimizers, absolute, in nats.
+TRAINING_LOSS = 1e-4
+
+# A dequantized weight against the same levels, scale and offset worked out in double precision.
+DEQUANTIZE_FP32 = 1e-6
