@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from mesp.runtime.errors import UsageError
+from torch import Tensor
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FFN = ("gate_proj", "up_proj", "down_proj")
@@ -63,7 +62,9 @@ def read_architecture(config: Any) -> Architecture:
     if model_type not in MODEL_TYPES:
         raise UsageError(f"Architecture {model_type!r} is not supported. Supported: {SUPPORTED}.")
     if config.hidden_act != "silu":
-        raise UsageError(f"Activation {config.hidden_act!r} is not supported: the feed-forward programs compute SwiGLU, whose activation is silu.")
+        raise UsageError(
+            f"Activation {config.hidden_act!r} is not supported: the feed-forward programs compute SwiGLU, whose activation is silu."
+        )
     rope = config.rope_parameters or {}
     rope_type = rope.get("rope_type", "default")
     if rope_type not in _ROPE_TYPES:
@@ -72,10 +73,14 @@ def read_architecture(config: Any) -> Architecture:
         raise UsageError("A rotary embedding of a part of the head (partial_rotary_factor) is not supported.")
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"} or getattr(config, "use_sliding_window", False):
-        raise UsageError("Sliding-window attention is not supported: the attention programs are causal over the whole sequence.")
+        raise UsageError(
+            "Sliding-window attention is not supported: the attention programs are causal over the whole sequence."
+        )
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads or config.num_attention_heads
     if heads % kv_heads:
-        raise UsageError(f"{heads} query heads cannot share {kv_heads} key-value heads: the second must divide the first.")
+        raise UsageError(
+            f"{heads} query heads cannot share {kv_heads} key-value heads: the second must divide the first."
+        )
     head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
     if head_width % 2:
         raise UsageError(f"A head width of {head_width} is odd: the rotary embedding needs two halves.")
@@ -110,7 +115,10 @@ def weight_name(layer: int, projection: str) -> str:
 def expected_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """The tensors that a checkpoint of this architecture has, with their shapes, under transformers' names."""
     arch = architecture
-    tensors: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (arch.V, arch.D), "model.norm.weight": (arch.D,)}
+    tensors: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (arch.V, arch.D),
+        "model.norm.weight": (arch.D,),
+    }
     if not arch.tied_head:
         tensors["lm_head.weight"] = (arch.V, arch.D)
     for layer in range(arch.layers):

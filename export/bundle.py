@@ -4,15 +4,13 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
 from mesp.runtime import bundle as format_
 from mesp.runtime.adapter import write_adapter
 from mesp.runtime.arena import plan_arena
@@ -20,11 +18,12 @@ from mesp.runtime.bundle import Lora, Manifest, Schedule
 from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.files import write_json
 from mesp.runtime.schedule import ProgramSpec
+from torch import Tensor
 
 from .architecture import PROJECTIONS, read_architecture
 from .checkpoint import Checkpoint, open_checkpoint
 from .lower import Lowered, lower
-from .programs import Plan, Program, Tiling, training_programs
+from .programs import Plan, Program, Tiling
 from .quantize import weight_format
 from .schedule import Mesp, spec_of
 from .weights import check_checkpoint, weight_tensors, write_weights
@@ -101,7 +100,9 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
     if not (math.isfinite(settings.alpha) and settings.alpha > 0):
         raise UsageError(f"Alpha {settings.alpha} is no scale: it must be a positive number.")
     if not 2 <= settings.tokens <= architecture.max_tokens:
-        raise UsageError(f"Sequence length {settings.tokens} is not between 2 and {architecture.max_tokens}, the longest that the model takes.")
+        raise UsageError(
+            f"Sequence length {settings.tokens} is not between 2 and {architecture.max_tokens}, the longest that the model takes."
+        )
     targets = tuple(projection for projection in PROJECTIONS if projection in settings.targets)
     fmt = weight_format(settings.weights, settings.group_size)
     return Plan(architecture, settings.tokens, settings.rank, targets, fmt, settings.tiling)
@@ -126,7 +127,7 @@ def initial_adapter(lora: Lora, seed: int) -> Tensor:
     return values
 
 
-def program_specs(programs: dict[str, Program], planned_bytes: dict[str, int]) -> dict[str, ProgramSpec]:
+def program_specs(programs: Mapping[str, Program], planned_bytes: Mapping[str, int]) -> dict[str, ProgramSpec]:
     """The programs' signatures as the manifest describes them."""
     return {
         name: ProgramSpec(
@@ -138,14 +139,19 @@ def program_specs(programs: dict[str, Program], planned_bytes: dict[str, int]) -
     }
 
 
-def _manifest(checkpoint: Checkpoint, plan: Plan, settings: ExportSettings, schedules: Mesp, lowered: Lowered, folder: Path) -> Manifest:
+def _manifest(
+    checkpoint: Checkpoint, plan: Plan, settings: ExportSettings, schedules: Mesp, lowered: Lowered, folder: Path
+) -> Manifest:
     tensors = schedules.tensors()
     specs = weight_tensors(plan) | {name: tensor.spec for name, tensor in tensors.items()}
     kinds = {name: tensor.kind for name, tensor in tensors.items() if tensor.kind != "state"}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return Manifest(
         model={"origin": checkpoint.origin, "config": checkpoint.config.to_dict()},
-        weights={"format": settings.weights, **({"group_size": settings.group_size} if settings.weights == "int4" else {})},
+        weights={
+            "format": settings.weights,
+            **({"group_size": settings.group_size} if settings.weights == "int4" else {}),
+        },
         tokens=plan.tokens,
         tiling=asdict(plan.tiling),
         lora=make_lora(plan, settings.alpha),
@@ -157,7 +163,8 @@ def _manifest(checkpoint: Checkpoint, plan: Plan, settings: ExportSettings, sche
         },
         versions={package: version(package) for package in ("torch", "executorch", "transformers")},
         files={
-            str(path.relative_to(folder)): {"sha256": format_.sha256(path), "bytes": path.stat().st_size} for path in files
+            str(path.relative_to(folder)): {"sha256": format_.sha256(path), "bytes": path.stat().st_size}
+            for path in files
         },
     )
 

@@ -13,9 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from mesp.runtime.errors import UsageError
+from torch import Tensor
 
 from .architecture import MODEL_TYPES, SUPPORTED, Architecture, expected_tensors, read_architecture
 
@@ -61,10 +60,14 @@ def open_checkpoint(source: str, random_init: bool = False, seed: int = 0) -> Ch
         return GgufCheckpoint(path)
     if not path.exists():
         if random_init or source.startswith((".", "/", "~")) or source.count("/") != 1:
-            raise UsageError(f"There is no checkpoint at {source}. Expected a folder with a config.json, a .gguf file, or a Hub id such as Qwen/Qwen2.5-0.5B.")
+            raise UsageError(
+                f"There is no checkpoint at {source}. Expected a folder with a config.json, a .gguf file, or a Hub id such as Qwen/Qwen2.5-0.5B."
+            )
         path = _download(source)
     if not (path / "config.json").is_file():
-        raise UsageError(f"{source} has no config.json. Expected a Hugging Face model folder: config.json, model.safetensors and the tokenizer's files.")
+        raise UsageError(
+            f"{source} has no config.json. Expected a Hugging Face model folder: config.json, model.safetensors and the tokenizer's files."
+        )
     return RandomCheckpoint(path, seed) if random_init else SafetensorsCheckpoint(path)
 
 
@@ -77,7 +80,9 @@ def _download(repo: str) -> Path:
         return Path(snapshot_download(repo, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"{repo} is not a folder here, and the Hugging Face Hub could not give it: {reason}") from error
+        raise UsageError(
+            f"{repo} is not a folder here, and the Hugging Face Hub could not give it: {reason}"
+        ) from error
 
 
 def _read_config(folder: Path) -> Any:
@@ -86,7 +91,9 @@ def _read_config(folder: Path) -> Any:
     try:
         raw = json.loads((folder / "config.json").read_text())
         if raw.get("model_type") not in MODEL_TYPES:
-            raise UsageError(f"Architecture {raw.get('model_type')!r} in {folder / 'config.json'} is not supported. Supported: {SUPPORTED}.")
+            raise UsageError(
+                f"Architecture {raw.get('model_type')!r} in {folder / 'config.json'} is not supported. Supported: {SUPPORTED}."
+            )
         return AutoConfig.from_pretrained(folder)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{folder / 'config.json'} cannot be read as a model configuration: {error}") from error
@@ -110,7 +117,9 @@ class SafetensorsCheckpoint:
         else:
             shards = ["model.safetensors"]
         if missing := [shard for shard in shards if not (folder / shard).is_file()]:
-            raise UsageError(f"{folder} lacks {', '.join(missing)}. Weights are read from safetensors only; --random-init needs none.")
+            raise UsageError(
+                f"{folder} lacks {', '.join(missing)}. Weights are read from safetensors only; --random-init needs none."
+            )
         self._files = [_open_safetensors(folder / shard) for shard in shards]
         self._file_of = {name: file for file in self._files for name in file.keys()}
 
@@ -119,7 +128,8 @@ class SafetensorsCheckpoint:
         return tuple(file.get_slice(name).get_shape()) if file else None
 
     def rows(self, name: str, start: int = 0, end: int | None = None) -> Tensor:
-        return self._file_of[name].get_slice(name)[start:end].float()
+        rows: Tensor = self._file_of[name].get_slice(name)[start:end]
+        return rows.float()
 
     def int4_blocks(self, name: str) -> Int4Blocks | None:
         return None
@@ -158,7 +168,8 @@ class RandomCheckpoint:
         if name.endswith(".bias"):
             return torch.zeros(shape)
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self._seed} {name} {start}".encode()))
-        return torch.randn(shape, generator=generator) * self.config.initializer_range
+        deviation: float = self.config.initializer_range
+        return torch.randn(shape, generator=generator) * deviation
 
     def int4_blocks(self, name: str) -> Int4Blocks | None:
         return None
@@ -211,15 +222,19 @@ class GgufCheckpoint:
 
     def _stored_rows(self, name: str) -> np.ndarray:
         """The tensor's bytes by rows, in transformers' order: GGUF interleaves the two halves of each rotated head of a Llama."""
-        data = self._tensors[name].data
-        for projection, heads in (("q_proj", self.config.num_attention_heads), ("k_proj", self.config.num_key_value_heads)):
+        data: np.ndarray = self._tensors[name].data
+        for projection, heads in (
+            ("q_proj", self.config.num_attention_heads),
+            ("k_proj", self.config.num_key_value_heads),
+        ):
             if self._interleaved and f".{projection}." in name:
-                return data[np.arange(len(data)).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)]
+                data = data[np.arange(len(data)).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)]
         return data
 
 
 def unpack_blocks(rows: np.ndarray, kind: str) -> Int4Blocks:
-    """Q4_0 or Q4_1 rows [out, bytes]: blocks of 32 weights, the scale and in Q4_1 the offset as fp16, then 16 bytes of nibbles, low ones first."""
+    """Q4_0 or Q4_1 rows, [out, bytes]. A block is 32 weights: the scale and in Q4_1 the offset as fp16, then 16 bytes of nibbles, the low
+    ones for the first half."""
     blocks = rows.reshape(rows.shape[0], -1, {"Q4_0": 18, "Q4_1": 20}[kind])
     nibbles = blocks[:, :, -16:]
     levels = np.concatenate([nibbles & 15, nibbles >> 4], 2)

@@ -8,17 +8,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesp.runtime.errors import MespError, UsageError
+from mesp.runtime.errors import MespError
 
 from .architecture import PROJECTIONS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line. A command's function is in its ``run``."""
-    parser = argparse.ArgumentParser(prog="mesp", description="Fine-tune language models on a phone: LoRA with exact gradients in little memory.")
+    parser = argparse.ArgumentParser(
+        prog="mesp", description="Fine-tune language models on a phone: LoRA with exact gradients in little memory."
+    )
     parser.add_argument("--version", action="version", version=f"mesp {version('mesp')}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -29,42 +33,53 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-Subparsers = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-def _export_parser(commands: Subparsers) -> None:
-    parser = commands.add_parser("export", help="make a bundle from a checkpoint", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("checkpoint", help="Hugging Face folder, .gguf file, or Hub id; with --random-init, a folder with a config.json")
+def _export_parser(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "export", help="make a bundle from a checkpoint", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "checkpoint", help="Hugging Face folder, .gguf file, or Hub id; with --random-init, a folder with a config.json"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="the bundle to make")
     parser.add_argument("--seq-len", type=int, default=256, help="tokens of a sequence")
     parser.add_argument("--rank", type=int, default=8, help="rank of the adapters")
     parser.add_argument("--alpha", type=float, default=16.0, help="adapters are scaled by alpha / rank")
-    parser.add_argument("--targets", default="all", help=f"projections that get an adapter: all, or some of {','.join(PROJECTIONS)}")
-    parser.add_argument("--weights", choices=("int4", "int8", "fp32"), default="int4", help="format of the frozen projections")
+    parser.add_argument(
+        "--targets", default="all", help=f"projections that get an adapter: all, or some of {','.join(PROJECTIONS)}"
+    )
+    parser.add_argument(
+        "--weights", choices=("int4", "int8", "fp32"), default="int4", help="format of the frozen projections"
+    )
     parser.add_argument("--group-size", type=int, choices=(32, 64), default=32, help="inputs that share an int4 scale")
-    parser.add_argument("--random-init", action="store_true", help="random weights for a config.json, to measure memory and speed")
+    parser.add_argument(
+        "--random-init", action="store_true", help="random weights for a config.json, to measure memory and speed"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the adapter's initial values, and of random weights")
     parser.set_defaults(run=run_export)
 
 
-def _verify_parser(commands: Subparsers) -> None:
+def _verify_parser(commands: "Commands") -> None:
     parser = commands.add_parser("verify", help="check a bundle's gradients against autograd, tensor by tensor")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--seed", type=int, default=0, help="of the random tokens and adapter")
     parser.set_defaults(run=run_verify)
 
 
-def _inspect_parser(commands: Subparsers) -> None:
+def _inspect_parser(commands: "Commands") -> None:
     parser = commands.add_parser("inspect", help="show what is in a bundle: contents, schedules, memory plan")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--json", action="store_true", help="the same for a program")
     parser.set_defaults(run=run_inspect)
 
 
-def _train_parser(commands: Subparsers) -> None:
-    parser = commands.add_parser("train", help="fine-tune a bundle's adapter here", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+def _train_parser(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "train", help="fine-tune a bundle's adapter here", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--data", type=Path, required=True, help='.txt, or JSON lines of {"text"} or {"input_ids", "labels"}')
+    parser.add_argument(
+        "--data", type=Path, required=True, help='.txt, or JSON lines of {"text"} or {"input_ids", "labels"}'
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="the run folder to make")
     parser.add_argument("--eval-data", type=Path, help="held-out rows, evaluated before and after")
     parser.add_argument("--adapter", type=Path, metavar="PEFT_DIR", help="start from this PEFT adapter")
@@ -84,14 +99,20 @@ def run_export(args: argparse.Namespace) -> int:
     """mesp export"""
     from .bundle import ExportSettings, export_bundle
 
-    targets = PROJECTIONS if args.targets == "all" else tuple(name.strip() for name in args.targets.split(",") if name.strip())
+    targets = (
+        PROJECTIONS
+        if args.targets == "all"
+        else tuple(name.strip() for name in args.targets.split(",") if name.strip())
+    )
     settings = ExportSettings(args.seq_len, args.rank, args.alpha, targets, args.weights, args.group_size, args.seed)
     with _console(stderr=True).status("reading the checkpoint") as status:
-        manifest = export_bundle(args.checkpoint, args.output, settings, args.random_init, lambda what: status.update(f"writing {what}"))
-    size = sum(item["bytes"] for item in manifest.files.values())
-    lora = manifest.lora
+        manifest = export_bundle(
+            args.checkpoint, args.output, settings, args.random_init, lambda what: status.update(f"writing {what}")
+        )
+    size, lora = sum(item["bytes"] for item in manifest.files.values()), manifest.lora
+    weights = " ".join(str(value) for value in manifest.weights.values())
     print(f"{args.output}: {manifest.model['origin']}")
-    print(f"  {manifest.tokens} tokens, weights {' '.join(str(value) for value in manifest.weights.values())}, adapter of rank {lora.rank} on {', '.join(lora.targets)}")
+    print(f"  {manifest.tokens} tokens, weights {weights}, adapter of rank {lora.rank} on {', '.join(lora.targets)}")
     print(f"  {len(manifest.programs)} programs, {size / 1e6:.0f} MB on disk, adapter {lora.nbytes / 1e6:.1f} MB")
     print(f"Train it with: mesp train {args.output} --data FILE -o RUN")
     return 0
@@ -112,7 +133,8 @@ def run_verify(args: argparse.Namespace) -> int:
     worst = max(result.checks, key=lambda check: check.relative_error)
     missed = sum(not check.passed for check in result.checks)
     print(f"loss {result.loss:.6f}, by autograd {result.reference_loss:.6f}")
-    print(f"{len(result.checks)} gradients, worst relative error {worst.relative_error:.1e} ({worst.name}), tolerance {TOLERANCE:.0e}, {missed} missed")
+    print(f"{len(result.checks)} gradients, {missed} missed, tolerance {TOLERANCE:.0e}")
+    print(f"worst relative error {worst.relative_error:.1e}: {worst.name}")
     return 0 if result.passed else 1
 
 
@@ -177,7 +199,13 @@ def main(arguments: list[str] | None = None) -> int:
         if args.debug:
             raise
         print(f"mesp {args.command}: {error}", file=sys.stderr)
-        return error.exit_status
+        status: int = error.exit_status
+        return status
+    except OSError as error:
+        if args.debug:
+            raise
+        print(f"mesp {args.command}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"mesp {args.command}: interrupted", file=sys.stderr)
         return 130

@@ -14,9 +14,8 @@ import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir.passes import MemoryPlanningPass
-from torch import Tensor, nn
-
 from mesp.runtime.errors import MespError
+from torch import Tensor, nn
 
 from .programs import Arguments, Program
 

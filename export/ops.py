@@ -252,9 +252,7 @@ def cross_entropy_start(x: Tensor, target_rows: Tensor, ones: Tensor) -> Tensor:
     return torch.mm(x * target_rows, ones)
 
 
-def cross_entropy_tile(
-    x: Tensor, rows: Tensor, scale: Tensor | None, lse: Tensor, dx: Tensor
-) -> tuple[Tensor, Tensor]:
+def cross_entropy_tile(x: Tensor, rows: Tensor, scale: Tensor | None, lse: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
     """P = softmax([z, lse]), a = P's last column; lse <- lse - log(a), dx <- a dx + P E. z = x rows^T * scale.
 
     ``scale`` belongs to the rows of E: E = scale * rows. It multiplies z and P instead, which are smaller.

@@ -19,9 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-
 from mesp.runtime.schedule import Reference
+from torch import Tensor
 
 from . import ops
 from .architecture import FFN, Architecture
@@ -166,7 +165,10 @@ class Plan:
 
     def tile_range(self, projection: str, group: TileGroup) -> TileGroup:
         """The group in the elements of the projection's tiled axis: a tile of heads is C or G C of them wide."""
-        unit = {"q_proj": self.architecture.G * self.architecture.C, "o_proj": self.architecture.G * self.architecture.C}
+        unit = {
+            "q_proj": self.architecture.G * self.architecture.C,
+            "o_proj": self.architecture.G * self.architecture.C,
+        }
         unit |= {"k_proj": self.architecture.C, "v_proj": self.architecture.C}
         factor = unit.get(projection, 1)
         return TileGroup(group.suffix, group.first * factor, group.count, group.width * factor)
@@ -317,7 +319,9 @@ def _tile_inputs(plan: Plan, group: TileGroup, into: tuple[str, ...], out: str) 
     return arguments
 
 
-def _tile_backward_arguments(plan: Plan, group: TileGroup, into: tuple[str, ...], out: str) -> tuple[list[Argument], list[Argument]]:
+def _tile_backward_arguments(
+    plan: Plan, group: TileGroup, into: tuple[str, ...], out: str
+) -> tuple[list[Argument], list[Argument]]:
     """The accumulators that a tile's backward takes and gives back, and the gradients that are its alone."""
     targets = plan.targeted(*into)
     accumulators = [Argument("dn", (plan.tokens, plan.architecture.D)), *_hs(plan, targets, "d")]
@@ -331,7 +335,9 @@ def _tile_backward_arguments(plan: Plan, group: TileGroup, into: tuple[str, ...]
 
 def _into(a: Arguments, projection: str, weight: Tensor) -> Tensor:
     """A tile's columns of a projection into the sublayer."""
-    return ops.lora_up(a["n"], weight, a.get(f"h.{projection}"), a.get(f"{projection}.lora_b"), a.get(f"{projection}.bias"))
+    return ops.lora_up(
+        a["n"], weight, a.get(f"h.{projection}"), a.get(f"{projection}.lora_b"), a.get(f"{projection}.bias")
+    )
 
 
 def _out_of(a: Arguments, projection: str, x: Tensor, fmt: WeightFormat) -> Tensor:
@@ -382,7 +388,11 @@ _QKV = ("q_proj", "k_proj", "v_proj")
 def _attention_constants(plan: Plan) -> list[Argument]:
     arch = plan.architecture
     half = (plan.tokens, arch.C // 2)
-    return [_constant("rope.cos", *half), _constant("rope.sin", *half), _constant("causal_mask", plan.query_rows, plan.tokens)]
+    return [
+        _constant("rope.cos", *half),
+        _constant("rope.sin", *half),
+        _constant("causal_mask", plan.query_rows, plan.tokens),
+    ]
 
 
 def _heads(a: Arguments, plan: Plan) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
@@ -579,7 +589,9 @@ def sgd(plan: Plan) -> Program:
     """A step of stochastic gradient descent on a layer's adapter."""
     parameter = _of_layer(plan, "parameter", "adapter")
     inputs = (parameter, _of_layer(plan, "gradient", "gradient"), _scalar("lr"), _scalar("weight_decay"))
-    return Program("sgd", inputs, (parameter,), lambda a: (ops.sgd(a["parameter"], a["gradient"], a["lr"], a["weight_decay"]),))
+    return Program(
+        "sgd", inputs, (parameter,), lambda a: (ops.sgd(a["parameter"], a["gradient"], a["lr"], a["weight_decay"]),)
+    )
 
 
 ADAMW_SCALARS = ("lr_weight_decay", "one_minus_beta1", "one_minus_beta2", "step_size", "rsqrt_correction2", "eps")

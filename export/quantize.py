@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.ao.quantization.fx._decomposed  # noqa: F401  registers quantized_decomposed
-from torch import Tensor
-
+import torch.ao.quantization.fx._decomposed
 from mesp.runtime.errors import UsageError
+from torch import Tensor
 
 Parts = dict[str, Tensor]
 
@@ -28,8 +27,13 @@ class PartSpec:
 class WeightFormat(Protocol):
     """What a weight [in, out] is stored as."""
 
-    name: str
-    part_names: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """What --weights calls it."""
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """The stored tensors' names, in order."""
 
     def check(self, what: str, inputs: int) -> None:
         """Raises UsageError if a weight with that many inputs cannot be stored."""
@@ -49,7 +53,10 @@ class WeightFormat(Protocol):
 
 def to_float(quants: Tensor, scale: float = 1.0) -> Tensor:
     """scale * quants, as the one operator that XNNPACK converts int8 with."""
-    return torch.ops.quantized_decomposed.dequantize_per_tensor.default(quants, scale, 0, -128, 127, torch.int8)
+    values: Tensor = torch.ops.quantized_decomposed.dequantize_per_tensor.default(
+        quants, scale, 0, -128, 127, torch.int8
+    )
+    return values
 
 
 @dataclass(frozen=True)

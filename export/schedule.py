@@ -16,6 +16,7 @@ def dtype_name(argument: Argument) -> str:
 
 
 def spec_of(argument: Argument) -> TensorSpec:
+    """Shape and dtype as the manifest writes them."""
     return TensorSpec(argument.shape, dtype_name(argument))
 
 
@@ -26,12 +27,16 @@ class _Writer:
         self.programs = programs
         self.instructions: list[Instruction] = []
 
-    def call(self, program: str, /, inputs: Mapping[str, str] | None = None, outputs: Mapping[str, str] | None = None) -> None:
+    def call(
+        self, program: str, /, inputs: Mapping[str, str] | None = None, outputs: Mapping[str, str] | None = None
+    ) -> None:
         """Calls a program. A value passes under the argument's own name unless the mappings say otherwise; stored
         arguments are bound to what they are stored in, and results that belong to a tensor are copied there."""
         inputs, outputs = inputs or {}, outputs or {}
         spec = self.programs[program]
-        arguments = tuple(a.stored or (Reference(a.name) if a.name in BUFFERS else inputs.get(a.name, a.name)) for a in spec.inputs)
+        arguments = tuple(
+            a.stored or (Reference(a.name) if a.name in BUFFERS else inputs.get(a.name, a.name)) for a in spec.inputs
+        )
         results = [(a, outputs.get(a.name, a.name)) for a in spec.outputs]
         self.instructions.append(Call(program, arguments, tuple(name for _, name in results)))
         self.instructions += [Store(name, a.stored) for a, name in results if a.stored]
@@ -168,7 +173,9 @@ class Mesp:
         self._sublayer_backward(w, "ffn", self.plan.ffn(), FFN, x="y")
         self._sublayer_backward(w, "attention", self.plan.heads(), ATTENTION, x="x")
 
-    def _sublayer_backward(self, w: _Writer, sublayer: str, groups: tuple[TileGroup, ...], projections: tuple[str, ...], x: str) -> None:
+    def _sublayer_backward(
+        self, w: _Writer, sublayer: str, groups: tuple[TileGroup, ...], projections: tuple[str, ...], x: str
+    ) -> None:
         """From x, its input, and dy at its output: dy <- dy at its input, and the gradients of its adapters."""
         *into, out = projections
         w.zero("dn", *self.wide)

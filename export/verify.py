@@ -1,4 +1,5 @@
-"""Checks a bundle against autograd: every adapter gradient of the lowered programs, with the same dequantized weights in transformers' own model."""
+"""Checks a bundle against autograd: every adapter gradient of the lowered programs against that of transformers' own model,
+with the same dequantized weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from mesp.runtime import adapter as peft
 from mesp.runtime.bundle import ADAPTER, Bundle, Lora, open_bundle
 from mesp.runtime.session import Session, WeightsView
+from torch import Tensor, nn
 
 from .architecture import NORMS, PROJECTIONS, expected_tensors, read_architecture, weight_name
 from .programs import Plan, Tiling, stored_name, tiled_by_inputs, weight_parts
@@ -82,13 +82,15 @@ def _random_example(bundle: Bundle, generator: torch.Generator) -> dict[str, Ten
     return {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": keep / keep.sum()}
 
 
-def _autograd(bundle: Bundle, adapter: Tensor, example: dict[str, Tensor], scale: float) -> tuple[float, dict[str, Tensor]]:
+def _autograd(
+    bundle: Bundle, adapter: Tensor, example: dict[str, Tensor], scale: float
+) -> tuple[float, dict[str, Tensor]]:
     model = reference_model(bundle)
     leaves = attach_lora(model, bundle.manifest.lora, adapter, scale)
     logits = model(input_ids=example["input_ids"][None]).logits[0]
     losses = nn.functional.cross_entropy(logits, example["targets"], reduction="none")
     loss = (losses * example["token_weight"][:, 0]).sum()
-    loss.backward()
+    torch.autograd.backward(loss)
     return float(loss.detach()), {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
 
 
@@ -138,7 +140,9 @@ def bundle_plan(bundle: Bundle) -> Plan:
     manifest = bundle.manifest
     fmt = weight_format(manifest.weights["format"], manifest.weights.get("group_size", 32))
     lora = manifest.lora
-    return Plan(read_architecture(_config(bundle)), manifest.tokens, lora.rank, lora.targets, fmt, Tiling(**manifest.tiling))
+    return Plan(
+        read_architecture(_config(bundle)), manifest.tokens, lora.rank, lora.targets, fmt, Tiling(**manifest.tiling)
+    )
 
 
 def dequantized_tensors(bundle: Bundle) -> Iterator[tuple[str, Tensor]]:
@@ -156,7 +160,10 @@ def dequantized_tensors(bundle: Bundle) -> Iterator[tuple[str, Tensor]]:
         yield name, values
     for layer in range(arch.layers):
         for norm in NORMS:
-            yield f"model.layers.{layer}.{norm}.weight", stored[f"{norm}.weight"].view(arch.layers, arch.D)[layer].clone()
+            yield (
+                f"model.layers.{layer}.{norm}.weight",
+                stored[f"{norm}.weight"].view(arch.layers, arch.D)[layer].clone(),
+            )
         for projection in PROJECTIONS:
             weight, bias = _projection(plan, stored, layer, projection)
             name = weight_name(layer, projection)
@@ -172,7 +179,9 @@ def _projection(plan: Plan, stored: WeightsView, layer: int, projection: str) ->
         for tile in range(group.count):
             parts = {}
             for part, spec in weight_parts(plan, projection, group):
-                values = stored[stored_name(projection, group, part)].view(plan.architecture.layers, group.count, *spec.shape)
+                values = stored[stored_name(projection, group, part)].view(
+                    plan.architecture.layers, group.count, *spec.shape
+                )
                 parts[part] = values[layer, tile]
             if "bias" in parts:
                 biases.append(parts.pop("bias"))

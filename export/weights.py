@@ -10,10 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
 from mesp.runtime.errors import UsageError
 from mesp.runtime.schedule import ITEM_BYTES, TensorSpec
+from torch import Tensor
 
 from . import ops
 from .architecture import NORMS, PROJECTIONS, expected_tensors, rotary_tables, weight_name
@@ -94,10 +93,15 @@ def weight_tensors(plan: Plan) -> dict[str, TensorSpec]:
         for group in plan.groups(projection):
             for part, spec in weight_parts(plan, projection, group):
                 shape = (arch.layers, group.count, *spec.shape)
-                tensors[stored_name(projection, group, part)] = TensorSpec(shape, str(spec.dtype).removeprefix("torch."))
+                tensors[stored_name(projection, group, part)] = TensorSpec(
+                    shape, str(spec.dtype).removeprefix("torch.")
+                )
     for table in _tables(plan):
         if plan.quantized_tables:
-            tensors |= {f"{table}.quants": TensorSpec((arch.V, arch.D), "int8"), f"{table}.scale": TensorSpec((arch.V, 1))}
+            tensors |= {
+                f"{table}.quants": TensorSpec((arch.V, arch.D), "int8"),
+                f"{table}.scale": TensorSpec((arch.V, 1)),
+            }
         else:
             tensors[f"{table}.values"] = TensorSpec((arch.V, arch.D))
     return tensors
@@ -110,7 +114,9 @@ def _tables(plan: Plan) -> tuple[str, ...]:
 # --- Writing it -------------------------------------------------------------------------------------------------------
 
 
-def write_weights(path: Path, plan: Plan, checkpoint: Checkpoint, progress: Callable[[str], None] = lambda _: None) -> None:
+def write_weights(
+    path: Path, plan: Plan, checkpoint: Checkpoint, progress: Callable[[str], None] = lambda _: None
+) -> None:
     """Reads the checkpoint tensor by tensor, quantizes, and writes the file."""
     file = WeightsFile(path, weight_tensors(plan))
     cos, sin = rotary_tables(checkpoint.config, plan.tokens)
@@ -188,7 +194,9 @@ def check_checkpoint(plan: Plan, checkpoint: Checkpoint) -> None:
         if found is None:
             raise UsageError(f"{checkpoint.origin} has no tensor {name}, which its configuration asks for.")
         if found != shape:
-            raise UsageError(f"{checkpoint.origin}: tensor {name} is {list(found)}, but its configuration asks for {list(shape)}.")
+            raise UsageError(
+                f"{checkpoint.origin}: tensor {name} is {list(found)}, but its configuration asks for {list(shape)}."
+            )
     for projection in PROJECTIONS:
         for group in plan.groups(projection):
             inputs, _ = weight_shape(plan, projection, group)

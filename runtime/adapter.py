@@ -9,7 +9,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -47,7 +46,11 @@ def named(lora: Lora, adapter: Tensor) -> dict[str, Tensor]:
 def write_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
     """Writes the adapter's tensors as one safetensors file."""
     with replacing(path) as beside:
-        save_file({key: tensor.contiguous() for key, tensor in named(lora, adapter).items()}, beside, metadata={"format": "pt"})
+        save_file(
+            {key: tensor.contiguous() for key, tensor in named(lora, adapter).items()},
+            beside,
+            metadata={"format": "pt"},
+        )
 
 
 def read_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
@@ -60,10 +63,14 @@ def read_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
     try:
         with safe_open(path, "pt") as file:
             if set(file.keys()) != set(places):
-                raise UsageError(f"{path} is an adapter of other projections or layers: {_difference(set(file.keys()), set(places))}")
+                raise UsageError(
+                    f"{path} is an adapter of other projections or layers: {_difference(set(file.keys()), set(places))}"
+                )
             for key, place in places.items():
                 if tuple(file.get_slice(key).get_shape()) != tuple(place.shape):
-                    raise UsageError(f"{path}: {key} is {file.get_slice(key).get_shape()}, but this bundle's is {list(place.shape)}.")
+                    raise UsageError(
+                        f"{path}: {key} is {file.get_slice(key).get_shape()}, but this bundle's is {list(place.shape)}."
+                    )
             for key, place in places.items():
                 place.copy_(file.get_tensor(key))
     except (SafetensorError, OSError) as error:
@@ -111,13 +118,28 @@ def read_peft(folder: Path, lora: Lora, adapter: Tensor) -> float:
         config = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"{folder} is not a PEFT adapter: {CONFIG} cannot be read ({error}).") from error
-    refuse = [name for name in ("use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform") if config.get(name)]
+    refuse = [
+        name
+        for name in (
+            "use_dora",
+            "fan_in_fan_out",
+            "rank_pattern",
+            "alpha_pattern",
+            "modules_to_save",
+            "layers_to_transform",
+        )
+        if config.get(name)
+    ]
     if config.get("bias", "none") != "none":
         refuse.append("bias")
     if config.get("peft_type") != "LORA" or refuse:
-        raise UsageError(f"{file}: only plain LoRA adapters can be trained on, not {config.get('peft_type')} with {', '.join(refuse) or 'its settings'}.")
+        raise UsageError(
+            f"{file}: only plain LoRA adapters can be trained on, not {config.get('peft_type')} with {', '.join(refuse) or 'its settings'}."
+        )
     if config["r"] != lora.rank:
-        raise UsageError(f"{file}: rank {config['r']}, but this bundle was exported with rank {lora.rank}. Export with --rank {config['r']}.")
+        raise UsageError(
+            f"{file}: rank {config['r']}, but this bundle was exported with rank {lora.rank}. Export with --rank {config['r']}."
+        )
     read_adapter(folder / WEIGHTS, lora, adapter)
     return _scale(config)
 

@@ -23,7 +23,11 @@ class Placed:
         return self.first <= other.last and other.first <= self.last
 
     def overlaps(self, other: "Placed") -> bool:
-        return self.alive_with(other) and self.offset < other.offset + other.nbytes and other.offset < self.offset + self.nbytes
+        return (
+            self.alive_with(other)
+            and self.offset < other.offset + other.nbytes
+            and other.offset < self.offset + self.nbytes
+        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,9 @@ def _named(source: str | Reference, aliases: dict[str, set[str]]) -> set[str]:
     return {source.tensor} if isinstance(source, Reference) else aliases.get(source, set())
 
 
-def check_arena(arena: Arena, instructions: Instructions, tensors: Mapping[str, TensorSpec], kinds: Mapping[str, str]) -> None:
+def check_arena(
+    arena: Arena, instructions: Instructions, tensors: Mapping[str, TensorSpec], kinds: Mapping[str, str]
+) -> None:
     """Checks that every buffer has a place of its size for at least its lifetime, and that no two that are alive together overlap.
 
     Raises:
@@ -110,7 +116,9 @@ def check_arena(arena: Arena, instructions: Instructions, tensors: Mapping[str, 
         if placed is None or placed.nbytes < tensors[name].nbytes or placed.offset + placed.nbytes > arena.nbytes:
             raise MespError(f"Arena: {name} has no place of {tensors[name].nbytes} bytes inside {arena.nbytes}.")
         if placed.first > first or placed.last < last:
-            raise MespError(f"Arena: {name} is kept from {placed.first} to {placed.last}, but used from {first} to {last}.")
+            raise MespError(
+                f"Arena: {name} is kept from {placed.first} to {placed.last}, but used from {first} to {last}."
+            )
     names = sorted(arena.buffers)
     for i, one in enumerate(names):
         for other in names[i + 1 :]:

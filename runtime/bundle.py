@@ -1,10 +1,10 @@
 """A bundle: the directory that export writes and every runtime reads.
 
-    manifest.json         what is in it, the programs' signatures, the tensors, the schedules with their arenas, SHA-256 of each file
-    program.pte           a method for each program
-    weights.safetensors   frozen weights in the programs' layout, mapped and never copied
-    adapter.safetensors   the initial adapter, in PEFT's layout
-    tokenizer/            what the tokenizer needs; absent if the checkpoint had none
+manifest.json         what is in it, the programs' signatures, the tensors, the schedules with their arenas, SHA-256 of each file
+program.pte           a method for each program
+weights.safetensors   frozen weights in the programs' layout, mapped and never copied
+adapter.safetensors   the initial adapter, in PEFT's layout
+tokenizer/            what the tokenizer needs; absent if the checkpoint had none
 """
 
 import hashlib
@@ -181,14 +181,18 @@ def open_bundle(path: Path, verify_files: bool = True) -> Bundle:
     """
     file = path / MANIFEST
     if not file.is_file():
-        raise UsageError(f"{path} is not a bundle: it has no {MANIFEST}. Make one with: mesp export CHECKPOINT -o {path}")
+        raise UsageError(
+            f"{path} is not a bundle: it has no {MANIFEST}. Make one with: mesp export CHECKPOINT -o {path}"
+        )
     try:
         json_ = json.loads(file.read_text())
         version = json_["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file} is not a bundle's manifest. Export the bundle again.") from error
     if version != FORMAT_VERSION:
-        raise UsageError(f"{path} has bundle format {version}; this version of mesp reads format {FORMAT_VERSION}. Export it again, or update mesp.")
+        raise UsageError(
+            f"{path} has bundle format {version}; this version of mesp reads format {FORMAT_VERSION}. Export it again, or update mesp."
+        )
     try:
         manifest = Manifest.from_json(json_)
     except (KeyError, TypeError, AttributeError) as error:
@@ -208,7 +212,9 @@ def _check_files(path: Path, manifest: Manifest) -> None:
         if not file.is_file():
             raise UsageError(f"{path} lacks {name}. Export the bundle again.")
         if file.stat().st_size != expected["bytes"] or sha256(file) != expected["sha256"]:
-            raise UsageError(f"{file} was changed or damaged after the bundle was written: its SHA-256 is not the manifest's. Export the bundle again.")
+            raise UsageError(
+                f"{file} was changed or damaged after the bundle was written: its SHA-256 is not the manifest's. Export the bundle again."
+            )
 
 
 def sha256(path: Path) -> str:

@@ -89,7 +89,9 @@ def _rows(path: Path, text: str, vocabulary: int) -> Iterator[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise UsageError(f"{where}: not JSON ({error}). A data file is .txt, or has one JSON object a line.") from error
+            raise UsageError(
+                f"{where}: not JSON ({error}). A data file is .txt, or has one JSON object a line."
+            ) from error
         kind = _kind(row, vocabulary, where)
         kinds.add(kind)
         if len(kinds) > 1:
@@ -110,7 +112,9 @@ def _kind(row: Any, vocabulary: int, where: str) -> str:
         if not isinstance(values, list) or not all(type(value) is int for value in values):
             raise UsageError(f'{where}: "{name}" must be a list of whole numbers.')
     if len(ids) != len(labels):
-        raise UsageError(f"{where}: {len(ids)} input_ids but {len(labels)} labels; each token has its label, not shifted.")
+        raise UsageError(
+            f"{where}: {len(ids)} input_ids but {len(labels)} labels; each token has its label, not shifted."
+        )
     if bad := [value for value in ids if not 0 <= value < vocabulary]:
         raise UsageError(f"{where}: token id {bad[0]} is not in the model's vocabulary of {vocabulary}.")
     if bad := [value for value in labels if value != MASKED and not 0 <= value < vocabulary]:
@@ -136,7 +140,10 @@ def _from_rows(rows: list[dict[str, Any]], tokens: int, tokenizer_folder: Path, 
 def _tokenize(folder: Path, documents: list[str], path: Path) -> list[int]:
     """The documents' tokens in a row, an end-of-text token after each but a last one."""
     if not folder.is_dir():
-        raise UsageError(f'{path} is text, but this bundle has no tokenizer. Train on {{"input_ids", "labels"}} rows, or export a checkpoint with its tokenizer.')
+        raise UsageError(
+            f"{path} is text, but this bundle has no tokenizer. "
+            'Train on {"input_ids", "labels"} rows, or export a checkpoint with its tokenizer.'
+        )
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -24,7 +24,10 @@ def _contents(bundle: Bundle) -> Iterator[str]:
     manifest = bundle.manifest
     config, lora = manifest.model["config"], manifest.lora
     yield f"model     {manifest.model['origin']}"
-    yield f"          {config['model_type']}, {config['num_hidden_layers']} layers, width {config['hidden_size']}, feed-forward {config['intermediate_size']}, vocabulary {config['vocab_size']}"
+    sizes = (
+        f"width {config['hidden_size']}, feed-forward {config['intermediate_size']}, vocabulary {config['vocab_size']}"
+    )
+    yield f"          {config['model_type']}, {config['num_hidden_layers']} layers, {sizes}"
     yield f"          {config['num_attention_heads']} query heads, {config['num_key_value_heads']} key-value heads"
     yield f"sequence  {manifest.tokens} tokens"
     yield f"weights   {' '.join(str(value) for value in manifest.weights.values())}"
@@ -41,7 +44,9 @@ def memory_plan(bundle: Bundle, schedule: str) -> dict[str, int]:
     chosen = manifest.schedules[schedule]
     called = {item.program for item in walk(chosen.instructions) if isinstance(item, Call)}
     used = {reference.tensor for reference in references(chosen.instructions)}
-    states = {name: tensor.spec.nbytes for name, tensor in manifest.tensors.items() if tensor.kind == "state" and name in used}
+    states = {
+        name: tensor.spec.nbytes for name, tensor in manifest.tensors.items() if tensor.kind == "state" and name in used
+    }
     results = sum(manifest.programs[name].planned_bytes for name in called)
     return {**states, "arena": chosen.arena.nbytes, "program results": results}
 
@@ -51,7 +56,9 @@ def _memory_lines(bundle: Bundle, schedule: str) -> Iterator[str]:
     for name, size in plan.items():
         yield f"{size / _MB:9.2f} MB  {name}"
         if name == "arena":
-            for buffer, placed in sorted(bundle.manifest.schedules[schedule].arena.buffers.items(), key=lambda item: -item[1].nbytes):
+            for buffer, placed in sorted(
+                bundle.manifest.schedules[schedule].arena.buffers.items(), key=lambda item: -item[1].nbytes
+            ):
                 if placed.nbytes > 1024:
                     yield f"{'':14}{placed.nbytes / _MB:9.2f} MB  {buffer}, at {placed.offset}, alive {placed.first} to {placed.last}"
     yield f"{sum(plan.values()) / _MB:9.2f} MB  in all, and XNNPACK's workspace: as much as its largest program needs"
@@ -61,7 +68,8 @@ def _memory_lines(bundle: Bundle, schedule: str) -> Iterator[str]:
 
 def _programs(manifest: Manifest) -> Iterator[str]:
     for name, program in manifest.programs.items():
-        yield f"{name}: {len(program.inputs)} inputs, {program.planned_bytes / _MB:.2f} MB of results: {', '.join(f'{result} {list(spec.shape)}' for result, spec in program.outputs.items())}"
+        results = ", ".join(f"{result} {list(spec.shape)}" for result, spec in program.outputs.items())
+        yield f"{name}: {len(program.inputs)} inputs, {program.planned_bytes / _MB:.2f} MB of results: {results}"
 
 
 class _Printer:
@@ -89,7 +97,11 @@ class _Printer:
 
     def _call(self, call: Call) -> str:
         inputs = self.manifest.programs[call.program].inputs
-        given = [f"{name}={item}" if name != item else name for name, item in zip(inputs, call.inputs, strict=True) if isinstance(item, str)]
+        given = [
+            f"{name}={item}" if name != item else name
+            for name, item in zip(inputs, call.inputs, strict=True)
+            if isinstance(item, str)
+        ]
         stored = _unique(self._reference(item) for item in call.inputs if isinstance(item, Reference))
         outputs = ", ".join(call.outputs)
         return f"{outputs} = {call.program}({', '.join(given)}{' | ' if given and stored else ''}{', '.join(stored)})"
@@ -108,7 +120,11 @@ class _Printer:
 
     def _adapter_name(self, reference: Reference) -> str:
         lora = self.manifest.lora
-        whole = reference.strides.get("layer") == lora.layer_elements and reference.offset == 0 and "tile" not in reference.strides
+        whole = (
+            reference.strides.get("layer") == lora.layer_elements
+            and reference.offset == 0
+            and "tile" not in reference.strides
+        )
         tensor = next(t for t in reversed(lora.tensors) if t.offset <= reference.offset)
         if reference.offset == 0 and (whole or not reference.strides):
             return reference.tensor
@@ -122,4 +138,7 @@ def _unique(items: Iterable[str]) -> list[str]:
 
 def to_json(bundle: Bundle) -> Mapping[str, Any]:
     """The same as JSON: the manifest, and the memory plan of each schedule in bytes."""
-    return {**bundle.manifest.to_json(), "memory_plan": {name: memory_plan(bundle, name) for name in bundle.manifest.schedules}}
+    return {
+        **bundle.manifest.to_json(),
+        "memory_plan": {name: memory_plan(bundle, name) for name in bundle.manifest.schedules},
+    }

@@ -132,7 +132,9 @@ class Sampler:
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._process.terminate()
         self._process.wait()
         self._file.close()
@@ -171,9 +173,13 @@ class Sampler:
         if self.samples < 20:
             raise MespError(f"The memory report is refused: {self.samples} samples are too few to know a peak.")
         if self.longest_gap_seconds > 1.0:
-            raise MespError(f"The memory report is refused: nothing was sampled for {self.longest_gap_seconds:.1f} seconds.")
+            raise MespError(
+                f"The memory report is refused: nothing was sampled for {self.longest_gap_seconds:.1f} seconds."
+            )
         if delta < least_bytes:
-            raise MespError(f"The memory report is refused: a peak of {delta} bytes over idle is below the adapter's own {least_bytes}.")
+            raise MespError(
+                f"The memory report is refused: a peak of {delta} bytes over idle is below the adapter's own {least_bytes}."
+            )
         return MemoryReport(
             baseline_footprint_bytes=self.baseline_footprint_bytes,
             peak_footprint_bytes=self.peak.footprint_bytes,
@@ -210,4 +216,3 @@ class Sampler:
         if self._largest:
             self._closed.append(self._largest)
         self._largest = None
-

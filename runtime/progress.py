@@ -28,7 +28,9 @@ class Progress(Listener):
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def begin(self, steps: int, dataset: Dataset) -> None:
@@ -44,7 +46,9 @@ class Progress(Listener):
     def stepped(self, step: Step) -> None:
         text = f"loss {step.loss:.4f}"
         self._bar.update(self._task, advance=1, description=text)
-        if not self._console.is_terminal and (step.step % max(1, self._steps // 20) == 0 or step.step in (1, self._steps)):
+        if not self._console.is_terminal and (
+            step.step % max(1, self._steps // 20) == 0 or step.step in (1, self._steps)
+        ):
             self._say(f"step {step.step}/{self._steps}  {text}  {step.seconds:.2f} s")
 
     def _say(self, text: str) -> None:

@@ -38,7 +38,10 @@ def write_report(run: Path) -> None:
         figures.append(("Memory over the run", _svg(_draw_memory(samples, report["memory"])), _MEMORY_NOTE))
         figures.append(("Memory of one step", _svg(_draw_step(samples, report["memory"])), _STEP_NOTE))
     page = Environment(loader=PackageLoader("mesp.runtime", ""), autoescape=select_autoescape(default=True))
-    write_text(run / "report.html", page.get_template("report.html.jinja").render(report=report, rows=summary(report), figures=figures))
+    write_text(
+        run / "report.html",
+        page.get_template("report.html.jinja").render(report=report, rows=summary(report), figures=figures),
+    )
 
 
 _MEMORY_NOTE = (
@@ -51,26 +54,54 @@ _STEP_NOTE = "The step after the first, by phase: each forward and backward poin
 def summary(report: dict[str, Any]) -> list[tuple[str, str]]:
     """The figures of a report as a person reads them."""
     memory, bundle = report["memory"], report["bundle"]
-    rows = [("Model", bundle["model"]), ("Sequence", f"{bundle['tokens']} tokens, batch 1"), ("Weights", " ".join(str(v) for v in bundle["weights"].values()))]
-    rows.append(("Adapter", f"rank {bundle['lora']['rank']}, alpha {bundle['lora']['alpha']:g}, {', '.join(bundle['lora']['targets'])}"))
+    rows = [
+        ("Model", bundle["model"]),
+        ("Sequence", f"{bundle['tokens']} tokens, batch 1"),
+        ("Weights", " ".join(str(v) for v in bundle["weights"].values())),
+    ]
+    rows.append(
+        (
+            "Adapter",
+            f"rank {bundle['lora']['rank']}, alpha {bundle['lora']['alpha']:g}, {', '.join(bundle['lora']['targets'])}",
+        )
+    )
     rows.append(("Steps", str(report["steps"])))
     if report["steps"]:
         rows.append(("Loss, first to last step", f"{report['loss_first']:.4f} to {report['loss_last']:.4f}"))
     if report["eval_loss_before"] is not None:
-        rows.append(("Held-out loss, before to after", f"{report['eval_loss_before']:.4f} to {report['eval_loss_after']:.4f}"))
+        rows.append(
+            ("Held-out loss, before to after", f"{report['eval_loss_before']:.4f} to {report['eval_loss_after']:.4f}")
+        )
     if report["steps"]:
         rows.append(("Time a step, median", f"{report['step_seconds_median']:.3f} s"))
         rows.append(("Tokens a second", f"{report['tokens_per_second']:.1f}"))
     if "refused" in memory:
         rows.append(("Memory", memory["refused"]))
     else:
-        rows.append(("Peak footprint over idle", f"{memory['delta_footprint_bytes'] / _MB:.1f} MB, in {memory['peak_phase']}"))
-        rows.append(("Idle, peak", f"{memory['baseline_footprint_bytes'] / _MB:.1f} MB, {memory['peak_footprint_bytes'] / _MB:.1f} MB"))
+        rows.append(
+            ("Peak footprint over idle", f"{memory['delta_footprint_bytes'] / _MB:.1f} MB, in {memory['peak_phase']}")
+        )
+        rows.append(
+            (
+                "Idle, peak",
+                f"{memory['baseline_footprint_bytes'] / _MB:.1f} MB, {memory['peak_footprint_bytes'] / _MB:.1f} MB",
+            )
+        )
         rows.append(("VmHWM, clean pages too", f"{memory['vm_hwm_bytes'] / _MB:.1f} MB"))
         rows.append(("Samples", f"{memory['samples']}, longest gap {memory['longest_gap_seconds'] * 1000:.0f} ms"))
     environment = report["environment"]
-    rows.append(("Machine", f"{environment['processor']}, {environment['cores']} cores, {environment['memory_bytes'] / 1e9:.0f} GB"))
-    rows.append(("Versions", ", ".join(f"{name} {environment[name]}" for name in ("executorch", "torch", "transformers", "python"))))
+    rows.append(
+        (
+            "Machine",
+            f"{environment['processor']}, {environment['cores']} cores, {environment['memory_bytes'] / 1e9:.0f} GB",
+        )
+    )
+    rows.append(
+        (
+            "Versions",
+            ", ".join(f"{name} {environment[name]}" for name in ("executorch", "torch", "transformers", "python")),
+        )
+    )
     return rows
 
 
@@ -85,7 +116,9 @@ def _figure(y_label: str, x_label: str) -> "tuple[Figure, Axes]":
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    pyplot.rcParams.update({"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "mesp"})
+    pyplot.rcParams.update(
+        {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "mesp"}
+    )
     figure, axes = pyplot.subplots(figsize=(5.4, 3.3), layout="constrained")
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
@@ -112,7 +145,9 @@ def _draw_loss(steps: list[dict[str, Any]], report: dict[str, Any]) -> "Figure":
     axes.plot(numbers, smooth, color="#2b7de9", label=f"mean of {window}")
     if report["eval_loss_before"] is not None:
         ends = [numbers[0], numbers[-1]]
-        axes.plot(ends, [report["eval_loss_before"], report["eval_loss_after"]], "o--", color="#e8710a", label="held out")
+        axes.plot(
+            ends, [report["eval_loss_before"], report["eval_loss_after"]], "o--", color="#e8710a", label="held out"
+        )
     axes.legend(frameon=False)
     return figure
 
@@ -120,7 +155,12 @@ def _draw_loss(steps: list[dict[str, Any]], report: dict[str, Any]) -> "Figure":
 def _draw_memory(samples: list[dict[str, Any]], memory: dict[str, Any]) -> "Figure":
     figure, axes = _figure("MB over idle", "seconds")
     base = memory["baseline_footprint_bytes"]
-    axes.plot([s["seconds"] for s in samples], [(s["footprint_bytes"] - base) / _MB for s in samples], color="#188038", linewidth=0.8)
+    axes.plot(
+        [s["seconds"] for s in samples],
+        [(s["footprint_bytes"] - base) / _MB for s in samples],
+        color="#188038",
+        linewidth=0.8,
+    )
     _mark_peak(axes, memory)
     return figure
 
@@ -131,7 +171,15 @@ def _draw_step(samples: list[dict[str, Any]], memory: dict[str, Any]) -> "Figure
     start = step[0]["seconds"]
     for kind, part in _by_kind(step):
         seconds = [s["seconds"] - start for s in part]
-        axes.plot(seconds, [(s["footprint_bytes"] - base) / _MB for s in part], ".-", color=PHASE_COLOURS[kind], linewidth=0.8, markersize=4, label=kind)
+        axes.plot(
+            seconds,
+            [(s["footprint_bytes"] - base) / _MB for s in part],
+            ".-",
+            color=PHASE_COLOURS[kind],
+            linewidth=0.8,
+            markersize=4,
+            label=kind,
+        )
     _mark_peak(axes, memory)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     axes.legend(handles.values(), handles.keys(), frameon=False, ncols=3, loc="lower right")
@@ -159,6 +207,8 @@ def _by_kind(samples: list[dict[str, Any]]) -> Iterable[tuple[str, list[dict[str
 
 def _one_step(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The samples of the second run that has a backward pass, or of the first if there is one only."""
-    runs = [list(part) for between, part in groupby(samples, key=lambda s: s["phase"] == "between steps") if not between]
+    runs = [
+        list(part) for between, part in groupby(samples, key=lambda s: s["phase"] == "between steps") if not between
+    ]
     training = [run for run in runs if any(_kind(sample) == "backward" for sample in run)]
     return training[min(1, len(training) - 1)]

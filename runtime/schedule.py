@@ -87,7 +87,9 @@ class ProgramSpec:
 
     @staticmethod
     def from_json(json: Json) -> "ProgramSpec":
-        inputs, outputs = ({item["name"]: TensorSpec.from_json(item) for item in json[key]} for key in ("inputs", "outputs"))
+        inputs, outputs = (
+            {item["name"]: TensorSpec.from_json(item) for item in json[key]} for key in ("inputs", "outputs")
+        )
         return ProgramSpec(inputs, outputs, json["planned_bytes"])
 
 
@@ -269,7 +271,9 @@ class _Checker:
             raise MespError(f"Schedule: {where} moves with {unknown}, outside of such a loop.")
         last = reference.at({name: loops[name] - 1 for name in reference.strides}) + spec.elements
         if min(reference.offset, *reference.strides.values(), 0) < 0 or last > tensor.elements:
-            raise MespError(f"Schedule: {where} reaches element {last} of {reference.tensor}, which has {tensor.elements}.")
+            raise MespError(
+                f"Schedule: {where} reaches element {last} of {reference.tensor}, which has {tensor.elements}."
+            )
 
 
 def check(instructions: Instructions, programs: Mapping[str, ProgramSpec], tensors: Mapping[str, TensorSpec]) -> None:

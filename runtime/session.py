@@ -25,7 +25,9 @@ class Session:
         observer: called at phases and after program calls
     """
 
-    def __init__(self, bundle: Bundle, schedules: Iterable[str], threads: int | None = None, observer: Observer = lambda _: None):
+    def __init__(
+        self, bundle: Bundle, schedules: Iterable[str], threads: int | None = None, observer: Observer = lambda _: None
+    ):
         # Torch's own threads spin after each small copy and take the cores from XNNPACK's pool.
         torch.set_num_threads(1)
         if threads:
@@ -175,7 +177,8 @@ class _Runner:
         steps, variables = self._compile(loop.body), self._variables
 
         def step() -> None:
-            for variables[loop.variable] in loop.range():
+            for index in loop.range():
+                variables[loop.variable] = index
                 for inner in steps:
                     inner()
             del variables[loop.variable]

@@ -107,9 +107,20 @@ def train(bundle_path: Path, output: Path, settings: TrainSettings, listener: Li
         listener.begin(steps, data)
         with open(output / "steps.jsonl", "w") as log, open(output / "memory.jsonl", "w") as memory:
             report = run.everything(islice(order, steps), held_out, log, memory)
-        write_peft(output / "adapter", manifest.lora, run.session.state["adapter"], run.scale * manifest.lora.rank, manifest.model["origin"])
+        write_peft(
+            output / "adapter",
+            manifest.lora,
+            run.session.state["adapter"],
+            run.scale * manifest.lora.rank,
+            manifest.model["origin"],
+        )
         report["memory"] = _memory_json(sampler, manifest.lora.nbytes)
-    report |= {"cut_rows": data.cut_rows, "cut_tokens": data.cut_tokens, "environment": environment(), "bundle": _bundle_json(bundle)}
+    report |= {
+        "cut_rows": data.cut_rows,
+        "cut_tokens": data.cut_tokens,
+        "environment": environment(),
+        "bundle": _bundle_json(bundle),
+    }
     write_json(output / "report.json", report)
     write_report(output)
     return report
@@ -118,13 +129,17 @@ def train(bundle_path: Path, output: Path, settings: TrainSettings, listener: Li
 class _Run:
     """The session of a run, and the loops over examples."""
 
-    def __init__(self, bundle: Bundle, settings: TrainSettings, optimizer: Optimizer, sampler: Sampler, listener: Listener):
+    def __init__(
+        self, bundle: Bundle, settings: TrainSettings, optimizer: Optimizer, sampler: Sampler, listener: Listener
+    ):
         schedules = [optimizer.schedule, *(["evaluate"] if settings.eval_data else [])]
         self.session = Session(bundle, schedules, settings.threads, sampler)
         self.scale = load_adapter(bundle, self.session, settings.adapter)
         self._optimizer, self._sampler, self._listener = optimizer, sampler, listener
 
-    def everything(self, order: Iterable[Example], held_out: Dataset | None, log: TextIO, memory: TextIO) -> dict[str, Any]:
+    def everything(
+        self, order: Iterable[Example], held_out: Dataset | None, log: TextIO, memory: TextIO
+    ) -> dict[str, Any]:
         before = self._evaluate(held_out, "before", memory)
         began = time.perf_counter()
         steps = [self._step(number, example, log, memory) for number, example in enumerate(order, 1)]
@@ -166,7 +181,9 @@ class _Run:
         log.flush()
         _write_samples(memory, self._sampler.phases())
         if not math.isfinite(step.loss) or not math.isfinite(step.grad_norm):
-            raise MespError(f"Step {number}: the loss is {step.loss} and the gradient's norm {step.grad_norm}. Lower --lr; the log until here is kept.")
+            raise MespError(
+                f"Step {number}: the loss is {step.loss} and the gradient's norm {step.grad_norm}. Lower --lr; the log until here is kept."
+            )
         self._listener.stepped(step)
         return step
 
@@ -220,18 +237,33 @@ def _write_samples(file: TextIO, samples: Iterable[Sample]) -> None:
 
 def _run_json(bundle: Bundle, settings: TrainSettings, optimizer: Optimizer, steps: int) -> dict[str, Any]:
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
-    return {"settings": {**chosen, "steps": steps, "lr": optimizer.lr}, "optimizer": asdict(optimizer), "bundle": _bundle_json(bundle), "versions": _versions()}
+    return {
+        "settings": {**chosen, "steps": steps, "lr": optimizer.lr},
+        "optimizer": asdict(optimizer),
+        "bundle": _bundle_json(bundle),
+        "versions": _versions(),
+    }
 
 
 def _bundle_json(bundle: Bundle) -> dict[str, Any]:
     manifest = bundle.manifest
     lora = {"rank": manifest.lora.rank, "alpha": manifest.lora.alpha, "targets": list(manifest.lora.targets)}
     hashes = {name: item["sha256"] for name, item in manifest.files.items()}
-    return {"path": str(bundle.path), "model": manifest.model["origin"], "tokens": manifest.tokens, "weights": dict(manifest.weights), "lora": lora, "sha256": hashes}
+    return {
+        "path": str(bundle.path),
+        "model": manifest.model["origin"],
+        "tokens": manifest.tokens,
+        "weights": dict(manifest.weights),
+        "lora": lora,
+        "sha256": hashes,
+    }
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "executorch", "transformers", "numpy")}}
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "executorch", "transformers", "numpy")},
+    }
 
 
 def environment() -> dict[str, Any]:

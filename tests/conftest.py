@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from mesp.export.bundle import ExportSettings, export_bundle
 from mesp.export.programs import Tiling
 
@@ -21,7 +20,9 @@ def qwen2_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Qwen2 with fp32 weights, tied head, an odd sequence length and rests of every kind of tile; beside it its checkpoint."""
     folder = tmp_path_factory.mktemp("qwen2")
     save_checkpoint(folder / "checkpoint", **QWEN2)
-    settings = ExportSettings(tokens=13, rank=4, alpha=8.0, weights="fp32", tiling=Tiling(query_rows=8, ffn=64, vocabulary=50))
+    settings = ExportSettings(
+        tokens=13, rank=4, alpha=8.0, weights="fp32", tiling=Tiling(query_rows=8, ffn=64, vocabulary=50)
+    )
     export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
     return folder / "bundle"
 
@@ -30,7 +31,13 @@ def qwen2_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def llama_int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Llama with int4 weights, every bias, Llama 3's rope and an untied head, one tile of each kind where that is possible."""
     folder = tmp_path_factory.mktemp("llama")
-    config = {**LLAMA, "attention_bias": True, "mlp_bias": True, "rope_parameters": LLAMA3_ROPE, "tie_word_embeddings": False}
+    config = {
+        **LLAMA,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "rope_parameters": LLAMA3_ROPE,
+        "tie_word_embeddings": False,
+    }
     save_checkpoint(folder / "checkpoint", **config)
     settings = ExportSettings(tokens=16, rank=3, weights="int4", tiling=Tiling(query_rows=16, ffn=96, vocabulary=97))
     export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
@@ -42,6 +49,8 @@ def llama_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Llama with int8 weights, and adapters on three projections only."""
     folder = tmp_path_factory.mktemp("llama8")
     save_checkpoint(folder / "checkpoint", **LLAMA)
-    settings = ExportSettings(tokens=9, rank=2, weights="int8", targets=("q_proj", "v_proj", "down_proj"), tiling=Tiling(9, 48, 97))
+    settings = ExportSettings(
+        tokens=9, rank=2, weights="int8", targets=("q_proj", "v_proj", "down_proj"), tiling=Tiling(9, 48, 97)
+    )
     export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
     return folder / "bundle"

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from mesp.export.bundle import make_lora, program_specs
 from mesp.export.checkpoint import open_checkpoint
 from mesp.export.programs import Plan
@@ -13,6 +11,7 @@ from mesp.export.schedule import Mesp
 from mesp.export.weights import WeightsFile, weight_tensors, write_weights
 from mesp.runtime.bundle import Lora, read_layout
 from mesp.runtime.schedule import Call, For, Instructions, Let, Phase, Reference, Store, TensorSpec, check
+from torch import Tensor
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -27,7 +26,11 @@ LLAMA: dict[str, Any] = {
     "rms_norm_eps": 1e-5,
     "tie_word_embeddings": True,
 }
-QWEN2: dict[str, Any] = {**{k: v for k, v in LLAMA.items() if k != "head_dim"}, "model_type": "qwen2", "rms_norm_eps": 1e-6}
+QWEN2: dict[str, Any] = {
+    **{k: v for k, v in LLAMA.items() if k != "head_dim"},
+    "model_type": "qwen2",
+    "rms_norm_eps": 1e-6,
+}
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
@@ -44,7 +47,9 @@ def make_model(seed: int = 0, dtype: torch.dtype = torch.float32, **config: Any)
 
     torch.manual_seed(seed)
     values = dict(config)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(values.pop("model_type"), **values), dtype=dtype, attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(values.pop("model_type"), **values), dtype=dtype, attn_implementation="sdpa"
+    )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
@@ -60,7 +65,9 @@ def in_double(model: Any) -> Any:
     """The model in double precision throughout: transformers' norms compute in fp32 whatever they are given."""
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm"):
-            module.forward = lambda x, norm=module: torch.nn.functional.rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)
+            module.forward = lambda x, norm=module: torch.nn.functional.rms_norm(
+                x, x.shape[-1:], norm.weight, norm.variance_epsilon
+            )
     return model.double()
 
 
@@ -73,7 +80,9 @@ def save_checkpoint(folder: Path, seed: int = 0, **config: Any) -> Any:
 
 def random_adapter(lora: Lora, seed: int = 1) -> Tensor:
     """[layers, elements of a layer], every tensor random, so that every gradient is."""
-    return 0.1 * torch.randn(lora.layers, lora.layer_elements, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return 0.1 * torch.randn(
+        lora.layers, lora.layer_elements, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 class EagerSession:
@@ -97,13 +106,18 @@ class EagerSession:
         self.set("lora_scale", 2.0)
         for name in ("adamw.m", "adamw.v"):
             self.set(name, 0.0)
-        specs = {name: TensorSpec(tuple(t.shape), "float32" if t.is_floating_point() else str(t.dtype)[6:]) for name, t in self.tensors.items()}
+        specs = {
+            name: TensorSpec(tuple(t.shape), "float32" if t.is_floating_point() else str(t.dtype)[6:])
+            for name, t in self.tensors.items()
+        }
         self.programs = self.schedules.programs
         for instructions in self.schedules.schedules().values():
             check(instructions, program_specs(self.programs, dict.fromkeys(self.programs, 0)), specs)
 
     def set(self, name: str, value: Tensor | float) -> None:
-        self.tensors[name].copy_(torch.as_tensor(value).reshape(-1) if isinstance(value, Tensor) else torch.tensor(value))
+        self.tensors[name].copy_(
+            torch.as_tensor(value).reshape(-1) if isinstance(value, Tensor) else torch.tensor(value)
+        )
 
     def get(self, name: str) -> Tensor:
         return self.tensors[name].view(self.schedules.tensors()[name].spec.shape)
@@ -123,7 +137,9 @@ class EagerSession:
                 case Call(name, inputs, outputs):
                     program = self.programs[name]
                     arguments = {
-                        argument.name: values[item] if isinstance(item, str) else self._part(item, argument.shape, loops)
+                        argument.name: values[item]
+                        if isinstance(item, str)
+                        else self._part(item, argument.shape, loops)
                         for argument, item in zip(program.inputs, inputs, strict=True)
                     }
                     results = program.run(arguments)
@@ -148,4 +164,16 @@ def example(tokens: int, vocabulary: int, seed: int = 0) -> dict[str, Tensor]:
     return {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": weight / weight.sum()}
 
 
-__all__ = ["LLAMA", "LLAMA3_ROPE", "QWEN2", "EagerSession", "WeightsFile", "example", "in_double", "make_model", "random_adapter", "save_checkpoint", "weight_tensors"]
+__all__ = [
+    "LLAMA",
+    "LLAMA3_ROPE",
+    "QWEN2",
+    "EagerSession",
+    "WeightsFile",
+    "example",
+    "in_double",
+    "make_model",
+    "random_adapter",
+    "save_checkpoint",
+    "weight_tensors",
+]

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional as F
-
 from mesp.export.architecture import PROJECTIONS, read_architecture
 from mesp.export.programs import Plan, Tiling
 from mesp.export.quantize import Fp32
 from mesp.runtime.adapter import named
+from torch import Tensor
+from torch.nn import functional as F
 
 from .checks import assert_close
 from .models import LLAMA, LLAMA3_ROPE, QWEN2, EagerSession, example, in_double, save_checkpoint
@@ -37,7 +36,9 @@ def peft_gradients(model: Any, session: EagerSession, data: dict[str, Tensor]) -
     return loss.detach(), {name: parameter.grad for name, parameter in parameters.items()}
 
 
-def check_model(folder: Path, config: dict[str, Any], tokens: int, rank: int, targets: tuple[str, ...], tiling: Tiling) -> None:
+def check_model(
+    folder: Path, config: dict[str, Any], tokens: int, rank: int, targets: tuple[str, ...], tiling: Tiling
+) -> None:
     model = save_checkpoint(folder / "checkpoint", **config)
     plan = Plan(read_architecture(model.config), tokens, rank, targets, Fp32(), tiling)
     session = EagerSession(plan, folder / "checkpoint", folder)
@@ -48,7 +49,12 @@ def check_model(folder: Path, config: dict[str, Any], tokens: int, rank: int, ta
     for name, ours in named(session.lora, session.get("gradients")).items():
         assert_close(ours, gradients[name], SCHEDULE_FP64, name)
     norm = sum(float(gradient.square().sum()) for gradient in gradients.values())
-    assert_close(session.get("gradient_square_sum"), torch.tensor([[norm]], dtype=torch.float64), SCHEDULE_FP64, "squared norm of the gradient")
+    assert_close(
+        session.get("gradient_square_sum"),
+        torch.tensor([[norm]], dtype=torch.float64),
+        SCHEDULE_FP64,
+        "squared norm of the gradient",
+    )
     session.run("evaluate", **data)
     assert_close(session.get("loss"), loss.view(1, 1), SCHEDULE_FP64, "loss of evaluate")
 
@@ -62,7 +68,13 @@ CASES: dict[str, tuple[dict[str, Any], int, int, tuple[str, ...], Tiling]] = {
     "llama-odd-length-and-tiles": (LLAMA, 13, 3, PROJECTIONS, ODD),
     "llama-one-tile": (LLAMA, 11, 1, PROJECTIONS, WHOLE),
     "llama-every-bias": ({**LLAMA, "attention_bias": True, "mlp_bias": True}, 13, 2, PROJECTIONS, ODD),
-    "llama3-rope-untied": ({**LLAMA, "rope_parameters": LLAMA3_ROPE, "tie_word_embeddings": False}, 33, 4, PROJECTIONS, ODD),
+    "llama3-rope-untied": (
+        {**LLAMA, "rope_parameters": LLAMA3_ROPE, "tie_word_embeddings": False},
+        33,
+        4,
+        PROJECTIONS,
+        ODD,
+    ),
     "llama-one-key-value-head": ({**LLAMA, "num_key_value_heads": 1}, 9, 4, PROJECTIONS, EVEN),
     "llama-all-heads": ({**LLAMA, "num_key_value_heads": 4}, 9, 4, PROJECTIONS, ODD),
     "qwen2": (QWEN2, 16, 4, PROJECTIONS, EVEN),

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from types import ModuleType
 
 import pytest
-
 from mesp.export import ops, programs
 
 from .test_ops import check_attention, check_cross_entropy, check_lora, check_rmsnorm, check_rope, check_swiglu
@@ -73,13 +72,43 @@ MUTATIONS: list[tuple[ModuleType, str, str, str, Check]] = [
     (ops, "cross_entropy_end", "dx / keep", "dx", cross_entropy),
     (ops, "cross_entropy_end", " - target_rows)", ")", cross_entropy),
     (ops, "cross_entropy_end", "lse + torch.log(keep) - z_target", "lse - z_target", cross_entropy),
-    (programs, "attention_backward", 'dq = ops.rope_backward(dq, a["rope.cos"], a["rope.sin"])', "dq = dq", tile("attention")),
-    (programs, "attention_backward", 'dk = ops.rope_backward(dk, a["rope.cos"], a["rope.sin"])', "dk = dk", tile("attention")),
-    (programs, "attention_backward", "q, k, v, weights = _heads(a, plan)", 'q, k, v, weights = _heads(Arguments({n: t for n, t in a.items() if n != "q_proj.bias"}), plan)', tile("attention")),
-    (programs, "ffn_backward", '_into(a, "up_proj", weights["up_proj"])', 'ops.lora_up(a["n"], weights["up_proj"], a["h.up_proj"], a["up_proj.lora_b"])', tile("ffn")),
+    (
+        programs,
+        "attention_backward",
+        'dq = ops.rope_backward(dq, a["rope.cos"], a["rope.sin"])',
+        "dq = dq",
+        tile("attention"),
+    ),
+    (
+        programs,
+        "attention_backward",
+        'dk = ops.rope_backward(dk, a["rope.cos"], a["rope.sin"])',
+        "dk = dk",
+        tile("attention"),
+    ),
+    (
+        programs,
+        "attention_backward",
+        "q, k, v, weights = _heads(a, plan)",
+        'q, k, v, weights = _heads(Arguments({n: t for n, t in a.items() if n != "q_proj.bias"}), plan)',
+        tile("attention"),
+    ),
+    (
+        programs,
+        "ffn_backward",
+        '_into(a, "up_proj", weights["up_proj"])',
+        'ops.lora_up(a["n"], weights["up_proj"], a["h.up_proj"], a["up_proj.lora_b"])',
+        tile("ffn"),
+    ),
     (programs, "_into_backward", 'a[f"dh.{projection}"] + dh', "dh", tile("ffn")),
     (programs, "_into_backward", "dn = dn + ops", "dn = ops", tile("ffn")),
-    (programs, "_out_of_backward", 'dx + torch.mm(dh * a["lora_scale"], a[f"{projection}.lora_a"].t())', "dx", tile("ffn")),
+    (
+        programs,
+        "_out_of_backward",
+        'dx + torch.mm(dh * a["lora_scale"], a[f"{projection}.lora_a"].t())',
+        "dx",
+        tile("ffn"),
+    ),
     (programs, "_out_of_gradients", 'a[f"d{projection}.lora_b"] + dlora_b', "dlora_b", tile("attention")),
     (programs, "norm_backward", 'a["dy"] + ops', "ops", norm),
     (programs, "norm_backward", "dn = dn + dn_p", "pass", norm),
@@ -88,8 +117,12 @@ MUTATIONS: list[tuple[ModuleType, str, str, str, Check]] = [
 ]
 
 
-@pytest.mark.parametrize(("module", "function", "right", "wrong", "check"), MUTATIONS, ids=[f"{m[1]}: {m[2]} -> {m[3]}" for m in MUTATIONS])
-def test_a_mutation_is_caught(monkeypatch: pytest.MonkeyPatch, module: ModuleType, function: str, right: str, wrong: str, check: Check) -> None:
+@pytest.mark.parametrize(
+    ("module", "function", "right", "wrong", "check"), MUTATIONS, ids=[f"{m[1]}: {m[2]} -> {m[3]}" for m in MUTATIONS]
+)
+def test_a_mutation_is_caught(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, function: str, right: str, wrong: str, check: Check
+) -> None:
     source = inspect.getsource(getattr(module, function))
     assert right in source, "the mutation no longer fits the code: write it anew"
     namespace = dict(vars(module))

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from mesp.export import ops
 from torch import Tensor
 from torch.nn import functional as F
-
-from mesp.export import ops
 
 from .checks import Draw, assert_close
 from .tolerances import OP_FP64
@@ -33,7 +32,9 @@ def check_rmsnorm(tokens: int, width: int) -> None:
     y, rstd = ops.rmsnorm(x, weight, ones(width), eps)
     assert_close(y.detach(), F.rms_norm(x.detach(), (width,), weight, eps), OP_FP64, "rmsnorm")
     (dx,) = gradients(y, dy, x)
-    assert_close(ops.rmsnorm_backward(dy, x.detach(), weight, rstd.detach(), ones(width)), dx, OP_FP64, "rmsnorm_backward")
+    assert_close(
+        ops.rmsnorm_backward(dy, x.detach(), weight, rstd.detach(), ones(width)), dx, OP_FP64, "rmsnorm_backward"
+    )
 
 
 def check_lora(tokens: int, inputs: int, outputs: int, rank: int) -> None:
@@ -69,7 +70,12 @@ def check_rope(heads: int, tokens: int, width: int) -> None:
 
 def check_attention(heads: int, tokens: int, width: int, block: int) -> None:
     draw = Draw()
-    q, k, v, do = leaf(draw(heads, tokens, width)), leaf(draw(tokens, width)), leaf(draw(tokens, width)), draw(heads, tokens, width)
+    q, k, v, do = (
+        leaf(draw(heads, tokens, width)),
+        leaf(draw(tokens, width)),
+        leaf(draw(tokens, width)),
+        draw(heads, tokens, width),
+    )
     mask = ops.causal_mask(tokens, min(block, tokens)).double()
     o = ops.attention(q, k, v, mask)
     reference = F.scaled_dot_product_attention(q, k.expand(heads, -1, -1), v.expand(heads, -1, -1), is_causal=True)
@@ -89,7 +95,11 @@ def check_swiglu(tokens: int, width: int) -> None:
     with torch.no_grad():
         our_dgate, our_dup, rebuilt = ops.swiglu_backward(dy, gate, up)
     dgate, dup = gradients(reference, dy, gate, up)
-    for name, ours, theirs in (("dgate", our_dgate, dgate), ("dup", our_dup, dup), ("rebuilt y", rebuilt, reference.detach())):
+    for name, ours, theirs in (
+        ("dgate", our_dgate, dgate),
+        ("dup", our_dup, dup),
+        ("rebuilt y", rebuilt, reference.detach()),
+    ):
         assert_close(ours, theirs, OP_FP64, name)
 
 
@@ -108,7 +118,9 @@ def check_cross_entropy(tokens: int, width: int, vocabulary: int, tile: int, sca
         lse, our_dx = z_target, torch.zeros_like(x)
         for start in range(0, vocabulary, tile):
             part = slice(start, min(start + tile, vocabulary))
-            lse, our_dx = ops.cross_entropy_tile(x, rows[part], None if scale is None else scale[None, part], lse, our_dx)
+            lse, our_dx = ops.cross_entropy_tile(
+                x, rows[part], None if scale is None else scale[None, part], lse, our_dx
+            )
         loss, our_dx = ops.cross_entropy_end(lse, our_dx, z_target, table[targets], weight)
     assert_close(loss, reference.detach().view(1, 1), OP_FP64, "loss")
     assert_close(our_dx, dx, OP_FP64, "dx")

@@ -4,13 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional as F
-
 from mesp.export.architecture import PROJECTIONS, read_architecture
 from mesp.export.ops import causal_mask
 from mesp.export.programs import Argument, Plan, Program, Tiling, training_programs
 from mesp.export.quantize import Fp32
+from torch import Tensor
+from torch.nn import functional as F
 
 from .checks import Draw, assert_close
 from .models import LLAMA, QWEN2
@@ -25,7 +24,9 @@ def make_plan(config: dict[str, Any], tokens: int, tiling: Tiling, targets: tupl
     from transformers import AutoConfig
 
     values = dict(config)
-    return Plan(read_architecture(AutoConfig.for_model(values.pop("model_type"), **values)), tokens, 3, targets, Fp32(), tiling)
+    return Plan(
+        read_architecture(AutoConfig.for_model(values.pop("model_type"), **values)), tokens, 3, targets, Fp32(), tiling
+    )
 
 
 def draw_inputs(plan: Plan, program: Program, draw: Draw, known: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -50,7 +51,9 @@ def check_tile_backward(plan: Plan, sublayer: str, suffix: str = "") -> None:
     programs, draw = training_programs(plan), Draw()
     forward, backward = programs[f"{sublayer}_forward{suffix}"], programs[f"{sublayer}_backward{suffix}"]
     inputs = draw_inputs(plan, forward, draw, {})
-    wanted = {output.name.removeprefix("d") if output.stored is None else output.name: output for output in backward.outputs}
+    wanted = {
+        output.name.removeprefix("d") if output.stored is None else output.name: output for output in backward.outputs
+    }
     leaves = {name: inputs[name].requires_grad_() for name in wanted}
     y = forward.run(inputs)["y"]
     dy = draw(*y.shape)
@@ -86,7 +89,11 @@ def check_head(plan: Plan) -> None:
     """Final norm, head and loss over all tiles, against F.cross_entropy of whole logits."""
     programs, draw, arch = training_programs(plan), Draw(), plan.architecture
     table, norm = draw(arch.V, arch.D), draw(arch.D)
-    x, targets, weight = draw(plan.tokens, arch.D).requires_grad_(), torch.arange(plan.tokens) % arch.V, draw(plan.tokens, 1).abs()
+    x, targets, weight = (
+        draw(plan.tokens, arch.D).requires_grad_(),
+        torch.arange(plan.tokens) % arch.V,
+        draw(plan.tokens, 1).abs(),
+    )
     logits = F.linear(F.rms_norm(x, (arch.D,), norm, arch.eps), table)
     loss = (F.cross_entropy(logits, targets, reduction="none") * weight[:, 0]).sum()
     (dx,) = torch.autograd.grad(loss, x)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
 from mesp.export.quantize import Fp32, Int4, Int8, WeightFormat, weight_format
 from mesp.runtime.errors import UsageError
 
@@ -48,7 +47,6 @@ def test_a_group_of_equal_weights_is_exact(value: float) -> None:
 def test_ggufs_own_dequantization_agrees(kind: str) -> None:
     from gguf import GGMLQuantizationType
     from gguf.quants import dequantize, quantize
-
     from mesp.export.checkpoint import unpack_blocks
 
     w = weight(64, 5).t().contiguous().numpy()

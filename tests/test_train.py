@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from mesp.export.verify import attach_lora, reference_model
 from mesp.runtime import adapter as peft_format
 from mesp.runtime.bundle import ADAPTER, Bundle, open_bundle
@@ -59,7 +58,9 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("fixture", ["qwen2_fp32", "llama_int4"])
 @pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.3), ("adamw", 0.02)])
-def test_losses_are_pytorchs(fixture: str, optimizer: Name, lr: float, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_losses_are_pytorchs(
+    fixture: str, optimizer: Name, lr: float, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     bundle = open_bundle(request.getfixturevalue(fixture))
     rows = write_rows(tmp_path / "rows.jsonl", STEPS)
     train(bundle.path, tmp_path / "run", settings(tmp_path / "rows.jsonl", optimizer, lr))
@@ -76,16 +77,35 @@ def test_two_runs_are_equal_and_the_folder_holds_the_contract(qwen2_fp32: Path, 
     chosen = TrainSettings(data, eval_data=held_out, steps=STEPS, lr=0.02)
     reports = [train(qwen2_fp32, tmp_path / name, chosen) for name in ("one", "two")]
     one, two = tmp_path / "one", tmp_path / "two"
-    assert (one / "adapter/adapter_model.safetensors").read_bytes() == (two / "adapter/adapter_model.safetensors").read_bytes()
-    assert [line["loss"] for line in lines(one / "steps.jsonl")] == [line["loss"] for line in lines(two / "steps.jsonl")]
+    assert (one / "adapter/adapter_model.safetensors").read_bytes() == (
+        two / "adapter/adapter_model.safetensors"
+    ).read_bytes()
+    assert [line["loss"] for line in lines(one / "steps.jsonl")] == [
+        line["loss"] for line in lines(two / "steps.jsonl")
+    ]
     report = json.loads((one / "report.json").read_text())
     assert report == json.loads(json.dumps(reports[0]))
     assert report["steps"] == STEPS and report["eval_loss_after"] < report["eval_loss_before"]
-    assert report["memory"].keys() >= {"baseline_footprint_bytes", "peak_footprint_bytes", "delta_footprint_bytes", "vm_hwm_bytes", "samples", "longest_gap_seconds", "major_faults"}
+    assert report["memory"].keys() >= {
+        "baseline_footprint_bytes",
+        "peak_footprint_bytes",
+        "delta_footprint_bytes",
+        "vm_hwm_bytes",
+        "samples",
+        "longest_gap_seconds",
+        "major_faults",
+    }
     steps, samples = lines(one / "steps.jsonl"), lines(one / "memory.jsonl")
     assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
     assert steps[0].keys() == {"step", "loss", "lr", "grad_norm", "tokens", "seconds", "peak_footprint_bytes"}
-    assert {sample["phase"].rstrip("01 ") for sample in samples} >= {"load", "embed", "forward", "head", "backward", "update"}
+    assert {sample["phase"].rstrip("01 ") for sample in samples} >= {
+        "load",
+        "embed",
+        "forward",
+        "head",
+        "backward",
+        "update",
+    }
     assert max(sample["footprint_bytes"] for sample in samples) == report["memory"]["peak_footprint_bytes"]
     page = (one / "report.html").read_text()
     assert page.count("<svg") == 3 and "src=" not in page and "Held-out loss" in page
@@ -115,7 +135,11 @@ def test_training_goes_on_from_a_peft_adapter(qwen2_fp32: Path, tmp_path: Path) 
     write_rows(data, STEPS)
     train(qwen2_fp32, tmp_path / "first", settings(data, "sgd", 0.3))
     adapter = tmp_path / "first" / "adapter"
-    second = train(qwen2_fp32, tmp_path / "second", TrainSettings(data, eval_data=data, adapter=adapter, steps=1, optimizer="sgd", lr=0.0))
+    second = train(
+        qwen2_fp32,
+        tmp_path / "second",
+        TrainSettings(data, eval_data=data, adapter=adapter, steps=1, optimizer="sgd", lr=0.0),
+    )
     first = train(qwen2_fp32, tmp_path / "third", TrainSettings(data, eval_data=data, steps=1, optimizer="sgd", lr=0.0))
     assert second["eval_loss_before"] < first["eval_loss_before"]
     bundle = open_bundle(qwen2_fp32)
@@ -133,4 +157,7 @@ def test_memory_over_idle_covers_what_the_run_holds(qwen2_fp32: Path, tmp_path: 
     bundle = open_bundle(qwen2_fp32)
     held = 3 * bundle.manifest.lora.nbytes + bundle.manifest.schedules["train.adamw"].arena.nbytes
     assert report["memory"]["delta_footprint_bytes"] >= held
-    assert report["memory"]["vm_hwm_bytes"] >= report["memory"]["peak_footprint_bytes"] - report["memory"]["baseline_footprint_bytes"]
+    assert (
+        report["memory"]["vm_hwm_bytes"]
+        >= report["memory"]["peak_footprint_bytes"] - report["memory"]["baseline_footprint_bytes"]
+    )
