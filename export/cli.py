@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import logging
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -189,9 +191,19 @@ def _console(stderr: bool = False) -> "Console":
     return Console(stderr=stderr)
 
 
+def _silence_libraries() -> None:
+    """Keeps the libraries' notes to their own developers off the screen; --debug shows them."""
+    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore", FutureWarning)
+    for name in ("torch.utils._pytree", "executorch", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0 done, 1 failed or a check missed, 2 wrong usage or bad input."""
     args = build_parser().parse_args(arguments)
+    if not args.debug:
+        _silence_libraries()
     run: Callable[[argparse.Namespace], int] = args.run
     try:
         return run(args)

@@ -1,7 +1,11 @@
 """The interpreter of schedules, on the host: programs by ExecuTorch, weights read in place from the mapped file, one arena."""
 
+import os
+import sys
+import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from executorch.extension.pybindings import portable_lib
@@ -30,9 +34,9 @@ class Session:
     ):
         # Torch's own threads spin after each small copy and take the cores from XNNPACK's pool.
         torch.set_num_threads(1)
-        if threads:
-            portable_lib._unsafe_reset_threadpool(threads)
-        self._module = portable_lib._load_for_executorch(str(bundle.path / PROGRAM))
+        with _without_thread_notes():
+            portable_lib._unsafe_reset_threadpool(threads or len(os.sched_getaffinity(0)))
+            self._module = portable_lib._load_for_executorch(str(bundle.path / PROGRAM))
         self._programs = bundle.manifest.programs
         self._observer = observer
         names = list(schedules)
@@ -69,6 +73,23 @@ class Session:
     def base(self, schedule: str, name: str) -> torch.Tensor:
         """A tensor's memory, flat."""
         return self._weights[name] if name in self._weights else self.tensor(schedule, name).view(-1)
+
+
+@contextmanager
+def _without_thread_notes() -> Iterator[None]:
+    """Takes ExecuTorch's notes on its threads out of standard error, among them a search for an Arm chip's files on every machine."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as noted:
+        os.dup2(noted.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            noted.seek(0)
+            lines = [line for line in noted if not line.startswith((b"[cpuinfo_utils.cpp:", b"[threadpool.cpp:"))]
+            os.write(kept, b"".join(lines))
+            os.close(kept)
 
 
 class WeightsView:
