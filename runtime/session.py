@@ -1,11 +1,11 @@
 """The interpreter of schedules, on the host: programs by ExecuTorch, weights read in place from the mapped file, one arena."""
 
+import io
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 import torch
 from executorch.extension.pybindings import portable_lib
@@ -78,18 +78,14 @@ class Session:
 @contextmanager
 def _without_thread_notes() -> Iterator[None]:
     """Takes ExecuTorch's notes on its threads out of standard error, among them a search for an Arm chip's files on every machine."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as noted:
-        os.dup2(noted.fileno(), 2)
-        try:
+    noted = io.StringIO()
+    try:
+        with redirect_stderr(noted):
             yield
-        finally:
-            os.dup2(kept, 2)
-            noted.seek(0)
-            lines = [line for line in noted if not line.startswith((b"[cpuinfo_utils.cpp:", b"[threadpool.cpp:"))]
-            os.write(kept, b"".join(lines))
-            os.close(kept)
+    finally:
+        for line in noted.getvalue().splitlines():
+            if not line.startswith(("[cpuinfo_utils.cpp:", "[threadpool.cpp:")):
+                print(line, file=sys.stderr)
 
 
 class WeightsView:

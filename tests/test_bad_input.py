@@ -1,0 +1,240 @@
+"""What a person can get wrong, through the command line: the exit status, one clear message, and nothing half written."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mesp.export.cli import main
+
+from .models import LLAMA, save_checkpoint
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_checkpoint(folder, **LLAMA)
+    return folder
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}\n')
+    return path
+
+
+def refused(capsys: Capture, status: int, message: str, *arguments: str | Path) -> None:
+    assert main([str(argument) for argument in arguments]) == status
+    error = capsys.readouterr().err
+    assert message in error, error
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def nothing_written(folder: Path, *kept: str) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
+
+
+def with_config(checkpoint: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of the checkpoint whose config.json says something else."""
+    shutil.copytree(checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+CONFIGS = {
+    "architecture": ({"model_type": "mistral"}, "Architecture 'mistral'"),
+    "activation": ({"hidden_act": "gelu"}, "Activation 'gelu'"),
+    "rope type": ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "Rope type 'yarn'"),
+    "heads": ({"num_key_value_heads": 3}, "4 query heads cannot share 3 key-value heads"),
+    "shapes": ({"intermediate_size": 128}, "gate_proj.weight is [96, 64], but its configuration asks for [128, 64]"),
+    "missing tensors": ({"tie_word_embeddings": False}, "has no tensor lm_head.weight"),
+    "group": ({"hidden_size": 48, "head_dim": 32}, "but its configuration asks for"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), CONFIGS.values(), ids=CONFIGS)
+def test_a_configuration_there_are_no_programs_for(
+    checkpoint: Path, tmp_path: Path, capsys: Capture, changes: dict[str, Any], message: str
+) -> None:
+    folder = with_config(checkpoint, tmp_path / "model", **changes)
+    refused(capsys, 2, message, "export", folder, "-o", tmp_path / "bundle", "--seq-len", "8")
+    nothing_written(tmp_path, "model")
+
+
+OPTIONS = {
+    "rank 0": (["--rank", "0"], "Rank 0"),
+    "negative alpha": (["--alpha", "-1"], "Alpha -1.0"),
+    "no such target": (["--targets", "q_proj,x_proj"], "no projection x_proj"),
+    "no target": (["--targets", ","], "No targets"),
+    "too long": (["--seq-len", "65"], "Sequence length 65 is not between 2 and 64"),
+    "too short": (["--seq-len", "1"], "Sequence length 1"),
+    "group": (["--group-size", "64"], "A tile of down_proj has 96 inputs, which int4 cannot split into groups of 64"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), OPTIONS.values(), ids=OPTIONS)
+def test_an_option_that_cannot_be(
+    checkpoint: Path, tmp_path: Path, capsys: Capture, options: list[str], message: str
+) -> None:
+    refused(capsys, 2, message, "export", checkpoint, "-o", tmp_path / "bundle", "--seq-len", "8", *options)
+    nothing_written(tmp_path)
+
+
+def test_no_checkpoint(tmp_path: Path, capsys: Capture) -> None:
+    refused(capsys, 2, "There is no checkpoint", "export", tmp_path / "absent", "-o", tmp_path / "bundle")
+    refused(capsys, 2, "There is no GGUF file", "export", tmp_path / "absent.gguf", "-o", tmp_path / "bundle")
+    (tmp_path / "empty").mkdir()
+    refused(capsys, 2, "has no config.json", "export", tmp_path / "empty", "-o", tmp_path / "bundle")
+    nothing_written(tmp_path, "empty")
+
+
+def test_a_truncated_or_mislabelled_checkpoint(checkpoint: Path, tmp_path: Path, capsys: Capture) -> None:
+    folder = with_config(checkpoint, tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refused(capsys, 2, "is not a whole safetensors file", "export", folder, "-o", tmp_path / "bundle", "--seq-len", "8")
+    weights.unlink()
+    refused(capsys, 2, "lacks model.safetensors", "export", folder, "-o", tmp_path / "bundle", "--seq-len", "8")
+    (folder / "config.json").write_text("{")
+    refused(capsys, 2, "cannot be read as a model configuration", "export", folder, "-o", tmp_path / "bundle")
+    mislabelled = tmp_path / "text.gguf"
+    mislabelled.write_text("not a model")
+    refused(capsys, 2, "is not a whole GGUF file", "export", mislabelled, "-o", tmp_path / "bundle")
+    nothing_written(tmp_path, "model", "text.gguf")
+
+
+def test_an_output_that_exists(checkpoint: Path, qwen2_fp32: Path, rows: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "there").mkdir()
+    refused(capsys, 2, "exists already", "export", checkpoint, "-o", tmp_path / "there", "--seq-len", "8")
+    refused(capsys, 2, "exists already", "train", qwen2_fp32, "--data", rows, "-o", tmp_path / "there")
+    assert not list((tmp_path / "there").iterdir())
+
+
+def test_a_full_disk(checkpoint: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    refused(capsys, 1, "No space left on device", "export", checkpoint, "-o", tmp_path / "bundle", "--seq-len", "8")
+    nothing_written(tmp_path)
+
+
+@pytest.fixture
+def copy(qwen2_fp32: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(qwen2_fp32, tmp_path / "copy"))
+
+
+def change_byte(bundle: Path) -> None:
+    file = bundle / "weights.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+def change_version(bundle: Path) -> None:
+    change_manifest(bundle, lambda manifest: manifest.update(format_version=99))
+
+
+def change_schedule(bundle: Path) -> None:
+    change_manifest(bundle, lambda manifest: manifest["schedules"]["evaluate"]["instructions"].pop(0))
+
+
+def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    change(manifest)
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+BUNDLES: dict[str, tuple[Callable[[Path], Any], int, str]] = {
+    "no manifest": (lambda bundle: (bundle / "manifest.json").unlink(), 2, "is not a bundle"),
+    "not JSON": (lambda bundle: (bundle / "manifest.json").write_text("{"), 2, "is not a bundle's manifest"),
+    "a part missing": (lambda bundle: change_manifest(bundle, lambda manifest: manifest.pop("lora")), 2, "is damaged"),
+    "newer": (change_version, 2, "bundle format 99; this version of mesp reads format 1"),
+    "changed byte": (change_byte, 2, "its SHA-256 is not the manifest's"),
+    "a file missing": (lambda bundle: (bundle / "program.pte").unlink(), 2, "lacks program.pte"),
+    "changed schedule": (change_schedule, 1, "before it has a value"),
+}
+
+
+@pytest.mark.parametrize(("damage", "status", "message"), BUNDLES.values(), ids=BUNDLES)
+def test_a_bundle_that_is_not_what_export_wrote(
+    copy: Path, rows: Path, tmp_path: Path, capsys: Capture, damage: Callable[[Path], Any], status: int, message: str
+) -> None:
+    damage(copy)
+    refused(capsys, status, message, "train", copy, "--data", rows, "-o", tmp_path / "run")
+    refused(capsys, status, message, "inspect", copy)
+    assert not (tmp_path / "run").exists()
+
+
+TRAINING = {
+    "steps": (["--steps", "0"], "--steps 0 must be at least 1"),
+    "rate": (["--lr", "nan"], "--lr nan"),
+    "adapter": (["--adapter", "absent"], "is not a PEFT adapter"),
+    "held-out data": (["--eval-data", "absent.txt"], "no data file"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), TRAINING.values(), ids=TRAINING)
+def test_training_that_cannot_begin(
+    qwen2_fp32: Path, rows: Path, tmp_path: Path, capsys: Capture, options: list[str], message: str
+) -> None:
+    refused(capsys, 2, message, "train", qwen2_fp32, "--data", rows, "-o", tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()
+
+
+ADAPTERS: dict[str, tuple[dict[str, Any], str]] = {
+    "rank": ({"r": 8}, "rank 8, but this bundle was exported with rank 4"),
+    "dora": ({"use_dora": True}, "only plain LoRA"),
+    "kind": ({"peft_type": "IA3"}, "only plain LoRA"),
+    "bias": ({"bias": "all"}, "only plain LoRA"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), ADAPTERS.values(), ids=ADAPTERS)
+def test_an_adapter_that_the_bundle_cannot_train(
+    qwen2_fp32: Path, rows: Path, tmp_path: Path, capsys: Capture, changes: dict[str, Any], message: str
+) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none", **changes})
+    )
+    refused(capsys, 2, message, "train", qwen2_fp32, "--data", rows, "-o", tmp_path / "run", "--adapter", adapter)
+
+
+def test_a_loss_that_is_no_longer_finite_stops_the_run_and_keeps_its_log(
+    qwen2_fp32: Path, rows: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    status = main(
+        [
+            "train",
+            str(qwen2_fp32),
+            "--data",
+            str(rows),
+            "-o",
+            str(tmp_path / "run"),
+            "--optimizer",
+            "sgd",
+            "--lr",
+            "1e30",
+            "--steps",
+            "9",
+        ]
+    )
+    assert status == 1
+    assert "Lower --lr" in capsys.readouterr().err
+    assert (tmp_path / "run" / "steps.jsonl").read_text().count("\n") >= 2
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["export"])
+    assert error.value.code == 2
