@@ -131,7 +131,7 @@ def main(folder: Path) -> None:
             "--steps",
             str(STEPS),
             "--lr",
-            "1e-3",
+            "2e-3",
             "-o",
             str(result),
         )

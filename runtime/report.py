@@ -48,7 +48,10 @@ _MEMORY_NOTE = (
     "Footprint over the idle process: anonymous and swapped memory and dirty file pages. The mapped weights are clean pages and do not count. "
     "A point is the largest sample of a phase."
 )
-_STEP_NOTE = "By phase; each forward and backward point is one layer. What a phase takes stays with the process, so only the first step shows what needs it."
+_STEP_NOTE = (
+    "By phase; each forward and backward point is one layer. What a phase takes stays with the process, "
+    "so only the first step shows what needs it."
+)
 
 
 def summary(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,0 +1,199 @@
+"""Export: checkpoints of every kind, what the weights file holds, how much memory writing it takes, and the installed wheel."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mesp.export.architecture import PROJECTIONS, read_architecture, rotary_tables
+from mesp.export.bundle import ExportSettings, make_plan
+from mesp.export.checkpoint import open_checkpoint
+from mesp.export.programs import tile_groups
+from mesp.export.verify import dequantized_tensors
+from mesp.export.weights import check_checkpoint
+from mesp.runtime.bundle import open_bundle, read_layout
+
+from .checks import assert_close
+from .models import LLAMA, LLAMA3_ROPE, make_model, save_checkpoint
+from .tolerances import DEQUANTIZE_FP32
+
+
+def test_an_fp32_bundle_holds_the_checkpoint_exactly(qwen2_fp32: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    original = AutoModelForCausalLM.from_pretrained(qwen2_fp32.parent / "checkpoint", dtype=torch.float32).state_dict()
+    for name, tensor in dequantized_tensors(open_bundle(qwen2_fp32)):
+        assert torch.equal(tensor, original[name]), name
+
+
+def test_an_int4_bundle_is_near_the_checkpoint(llama_int4: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    original = AutoModelForCausalLM.from_pretrained(llama_int4.parent / "checkpoint", dtype=torch.float32).state_dict()
+    for name, tensor in dequantized_tensors(open_bundle(llama_int4)):
+        assert_close(tensor, original[name], 0.1 if "proj.weight" in name else 0.02, name)
+
+
+def test_every_stored_tensor_is_aligned_and_readable_by_safetensors(qwen2_fp32: Path) -> None:
+    from safetensors.torch import load_file
+
+    path = qwen2_fp32 / "weights.safetensors"
+    loaded = load_file(path)
+    for name, (spec, offset) in read_layout(path).items():
+        assert offset % 64 == 0, name
+        assert tuple(loaded[name].shape) == spec.shape
+
+
+def test_shards_are_read_as_one_checkpoint(tmp_path: Path) -> None:
+    model = save_checkpoint(tmp_path / "whole", **LLAMA)
+    model.save_pretrained(tmp_path / "shards", max_shard_size="60KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    whole, shards = open_checkpoint(str(tmp_path / "whole")), open_checkpoint(str(tmp_path / "shards"))
+    check_checkpoint(make_plan(shards, ExportSettings(tokens=8)), shards)
+    name = "model.layers.1.mlp.up_proj.weight"
+    assert torch.equal(whole.rows(name), shards.rows(name))
+    assert torch.equal(whole.rows(name)[3:7], shards.rows(name, 3, 7))
+
+
+def test_half_precision_checkpoints_are_widened(tmp_path: Path) -> None:
+    model = make_model(dtype=torch.bfloat16, **LLAMA)
+    model.save_pretrained(tmp_path)
+    rows = open_checkpoint(str(tmp_path)).rows("model.layers.0.mlp.up_proj.weight")
+    assert torch.equal(rows, model.model.layers[0].mlp.up_proj.weight.float())
+
+
+def test_random_weights_depend_on_the_seed_and_not_on_the_order(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, **LLAMA)
+    one, same, other = (open_checkpoint(str(tmp_path), random_init=True, seed=seed) for seed in (1, 1, 2))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    same.rows("model.embed_tokens.weight")
+    assert torch.equal(one.rows(name), same.rows(name))
+    assert not torch.equal(one.rows(name), other.rows(name))
+    assert one.rows(name).std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def write_gguf(path: Path, model: Any, kind: str) -> None:
+    """A Llama as llama.cpp's converter writes it: its names, and the rotated heads' halves interleaved."""
+    from gguf import GGMLQuantizationType, GGUFWriter
+    from gguf.quants import quantize
+    from mesp.export.checkpoint import _gguf_names
+
+    config = model.config
+    writer = GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    state = model.state_dict()
+    for name, gguf_name in _gguf_names("llama", read_architecture(config)).items():
+        values = state[name].numpy()
+        for projection, heads in (("q_proj", config.num_attention_heads), ("k_proj", config.num_key_value_heads)):
+            if projection in name:
+                values = values.reshape(heads, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
+        if "proj" in name:
+            dtype = GGMLQuantizationType[kind]
+            writer.add_tensor(gguf_name, quantize(np.ascontiguousarray(values), dtype), raw_dtype=dtype)
+        else:
+            writer.add_tensor(gguf_name, np.ascontiguousarray(values, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1"])
+def test_a_ggufs_blocks_are_taken_over_without_a_second_rounding(tmp_path: Path, kind: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    config = {key: value for key, value in LLAMA.items() if key != "head_dim"}  # the format has none
+    write_gguf(tmp_path / "model.gguf", make_model(**config), kind)
+    checkpoint = open_checkpoint(str(tmp_path / "model.gguf"))
+    plan = make_plan(checkpoint, ExportSettings(tokens=8))
+    check_checkpoint(plan, checkpoint)
+    reference = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf", dtype=torch.float32).state_dict()
+    for layer in range(2):
+        for projection in PROJECTIONS:
+            name = f"model.layers.{layer}.{'self_attn' if projection in PROJECTIONS[:4] else 'mlp'}.{projection}.weight"
+            blocks = checkpoint.int4_blocks(name)
+            assert blocks is not None
+            ours = plan.weights.dequantize(plan.weights.pack(blocks.levels, blocks.scale, blocks.offset))  # type: ignore[attr-defined]
+            assert_close(ours.t(), reference[name], DEQUANTIZE_FP32, name)
+            assert_close(checkpoint.rows(name), reference[name], DEQUANTIZE_FP32, name)
+
+
+def test_rotary_tables_follow_the_rope_scaling() -> None:
+    from transformers import AutoConfig
+
+    plain, scaled = ({**LLAMA, **changes} for changes in ({}, {"rope_parameters": LLAMA3_ROPE}))
+    tables = [rotary_tables(AutoConfig.for_model(**config), 64) for config in (plain, scaled)]
+    assert torch.allclose(tables[0][0][:, 0], tables[1][0][:, 0])  # the highest frequency is not scaled
+    assert not torch.allclose(tables[0][1], tables[1][1])
+
+
+@pytest.mark.parametrize(("total", "width"), [(96, 32), (97, 32), (5, 8), (64, 64), (65, 64)])
+def test_tiles_cover_everything_once(total: int, width: int) -> None:
+    covered = [
+        element
+        for group in tile_groups(total, width)
+        for tile in range(group.count)
+        for element in range(group.first + tile * group.width, group.first + (tile + 1) * group.width)
+    ]
+    assert covered == list(range(total))
+
+
+def test_weights_are_written_tensor_by_tensor(tmp_path: Path) -> None:
+    """Writing a model whose weights are 170 MB in fp32 takes a fraction of that: the largest pieces are 8,192 rows of the embedding."""
+    config = {
+        **LLAMA,
+        "hidden_size": 256,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 24,
+        "vocab_size": 60000,
+        "head_dim": 64,
+    }
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], **config}))
+    script = f"""
+import resource
+from pathlib import Path
+from mesp.export.bundle import ExportSettings, make_plan
+from mesp.export.checkpoint import open_checkpoint
+from mesp.export.weights import weight_tensors, write_weights
+checkpoint = open_checkpoint({str(tmp_path)!r}, random_init=True)
+plan = make_plan(checkpoint, ExportSettings(tokens=8))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+write_weights(Path({str(tmp_path)!r}) / "weights.safetensors", plan, checkpoint)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000)
+"""
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert float(output) < 80
+
+
+def test_the_wheel_holds_everything_and_runs_elsewhere(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(root)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        archive.extractall(tmp_path / "installed")
+    for folder in ("export", "runtime"):
+        for source in (root / folder).rglob("*"):
+            if source.suffix in (".py", ".jinja"):
+                assert f"mesp/{folder}/{source.relative_to(root / folder)}" in names
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    code = "import mesp.runtime.report as r, sys; from mesp.export.cli import main; print(r.__file__); sys.exit(main(['export', '--help']))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(str(tmp_path / "installed"))
+    assert "--group-size" in result.stdout

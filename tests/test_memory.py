@@ -1,0 +1,70 @@
+"""The sampler: it sees memory that is held for a moment inside one call, says where, and refuses what is implausible."""
+
+import time
+
+import pytest
+import torch
+from mesp.runtime.errors import MespError
+from mesp.runtime.memory import Sampler, exact_footprint_bytes
+
+MB = 1_000_000
+
+
+def touch(megabytes: int) -> torch.Tensor:
+    return torch.ones(megabytes * MB // 4)
+
+
+def idle(sampler: Sampler, calls: int = 30) -> None:
+    for _ in range(calls):
+        sampler(None)
+
+
+def test_memory_that_is_held_shows_as_footprint() -> None:
+    before = exact_footprint_bytes()
+    held = touch(40)
+    assert 39 * MB < exact_footprint_bytes() - before < 45 * MB
+    del held
+
+
+def test_the_peak_is_found_while_the_interpreter_is_busy_elsewhere() -> None:
+    """torch holds the memory for a few samples inside one call after another; no call of the sampler falls into that time."""
+    with Sampler() as sampler:
+        sampler("quiet")
+        idle(sampler)
+        sampler("busy")
+        held = touch(60)
+        time.sleep(0.1)
+        del held
+        sampler("quiet again")
+        idle(sampler)
+        sampler.end_of_step()
+    report = sampler.report(least_bytes=MB)
+    assert 59 * MB < report.delta_footprint_bytes < 75 * MB
+    assert report.peak_phase == "busy"
+    phases = {sample.phase: sample.footprint_bytes for sample in sampler.phases()}
+    assert phases["busy"] - phases["quiet"] > 50 * MB
+    assert phases["quiet again"] < phases["busy"]
+    assert report.longest_gap_seconds < 0.1
+    assert report.vm_hwm_bytes >= 60 * MB
+
+
+def test_too_few_samples_are_refused() -> None:
+    with Sampler() as sampler:
+        sampler.samples = 0
+        with pytest.raises(MespError, match="too few"):
+            sampler.report(0)
+
+
+def test_a_peak_below_what_the_run_held_is_refused() -> None:
+    with Sampler() as sampler:
+        idle(sampler)
+        with pytest.raises(MespError, match="below the adapter's own"):
+            sampler.report(least_bytes=500 * MB)
+
+
+def test_a_gap_is_refused() -> None:
+    with Sampler() as sampler:
+        idle(sampler)
+        sampler.longest_gap_seconds = 2.0
+        with pytest.raises(MespError, match=r"nothing was sampled for 2\.0 seconds"):
+            sampler.report(0)
