@@ -1,0 +1,19 @@
+"""From a checkpoint to a bundle: the training programs of a phone, and the schedule that calls them.
+
+Data flows one way, a stage a file:
+
+    checkpoint     rows of a tensor at a time, from safetensors, a GGUF, or random numbers
+    architecture   what of a configuration the programs depend on, and what is refused
+    quantize       how a frozen weight lies in the file, and the operators that undo it
+    ops            the maths: every operation's forward beside its backward
+    programs       the work on one tile of one kind of layer, as functions of named tensors
+    schedule       MeSP: the list of calls that is a step
+    weights        the weights file, in the programs' layout
+    lower          programs to one ExecuTorch file, each one XNNPACK delegate
+    bundle         all of it, into a folder that appears when it is whole
+    verify         a bundle's gradients against autograd
+    cli            the command
+
+``mesp.runtime`` holds what a phone needs as well: the schedule's language, the bundle's format, the interpreter. It never imports this
+package. DESIGN.md in this folder says why things are as they are, with the measurements.
+"""

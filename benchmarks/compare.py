@@ -1,0 +1,223 @@
+"""One step of a bundle against PyTorch, and against the time of its matrix products alone; the results as JSON.
+
+    python benchmarks/compare.py BUNDLE -o benchmarks/results/NAME.json
+
+Interleaved in one process, so that a machine that is slow for a while is slow for all: a step of the bundle (SGD), then one of
+PyTorch eager with PEFT and gradient checkpointing on the same dequantized weights, tokens and cores, and one of the products. Memory
+is that of a process of its own, by `mesp train`.
+
+The products alone: every product of a step with a frozen weight, each at the best rate that XNNPACK reached for that shape in this run
+(weights as arguments: a static weight would be unpacked into memory). Attention's products between tokens, norms, dequantization and
+calls are what the rest of a step's time is.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from mesp.export.architecture import FFN, PROJECTIONS
+from mesp.export.lower import lower
+from mesp.export.programs import Argument, Arguments, Plan, Program
+from mesp.export.verify import bundle_plan, reference_model
+from mesp.runtime.bundle import Bundle, open_bundle
+from mesp.runtime.files import write_json
+from mesp.runtime.optimizer import Optimizer
+from mesp.runtime.session import Session
+from mesp.runtime.train import environment, load_adapter
+from torch import Tensor, nn
+
+ROUNDS = 7
+
+
+def timed(step: Callable[[], Any]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+# --- PyTorch ----------------------------------------------------------------------------------------------------------
+
+
+def eager_step(bundle: Bundle, ids: Tensor) -> Callable[[], None]:
+    """transformers and PEFT, fp32, gradient checkpointing, torch.optim.SGD."""
+    from peft import LoraConfig, get_peft_model
+
+    lora = bundle.manifest.lora
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets))
+    base = reference_model(bundle)
+    base.set_attn_implementation("sdpa")
+    model = get_peft_model(base, config)
+    model.gradient_checkpointing_enable()
+    model.enable_input_require_grads()
+    model.train()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+
+    def step() -> None:
+        logits = model(input_ids=ids[None, :-1]).logits[0]
+        torch.autograd.backward(nn.functional.cross_entropy(logits, ids[1:]))
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+# --- The products alone -----------------------------------------------------------------------------------------------
+
+
+def products(plan: Plan) -> Iterator[tuple[int, int, int, bool, int]]:
+    """(rows, inner, columns, weight transposed, how many a step) of every product with a frozen weight.
+
+    A projection's forward runs once in the forward pass and once more where the backward pass rebuilds it (all but down's),
+    and its transpose once. The attention tiles rebuild q, k and v a second time for their gradients.
+    """
+    arch, tokens = plan.architecture, plan.tokens
+    for projection in PROJECTIONS:
+        inputs, outputs = arch.shape(projection)
+        again = {"down_proj": 1, "o_proj": 2}.get(projection, 2 if projection in FFN else 3)
+        for group in plan.groups(projection):
+            width = plan.tile_range(projection, group).width
+            inner, columns = (width, outputs) if projection in ("o_proj", "down_proj") else (inputs, width)
+            yield tokens, inner, columns, False, again * group.count * arch.layers
+            yield tokens, columns, inner, True, group.count * arch.layers
+    for group in plan.vocabulary():
+        yield tokens, arch.D, group.width, True, group.count
+        yield tokens, group.width, arch.D, False, group.count
+
+
+def product_seconds(plan: Plan) -> tuple[Callable[[], None], Callable[[], float], float]:
+    """(a round of measurements, the seconds of all products at the best rates so far, their GFLOP)."""
+    from executorch.extension.pybindings import portable_lib
+
+    counts: dict[tuple[int, int, int, bool], int] = {}
+    for *shape, count in products(plan):
+        key = (shape[0], shape[1], shape[2], bool(shape[3]))
+        counts[key] = counts.get(key, 0) + count
+    programs, inputs = [], {}
+    for number, (rows, inner, columns, transposed) in enumerate(counts):
+        weight = (columns, inner) if transposed else (inner, columns)
+        arguments = (Argument("x", (rows, inner)), Argument("weight", weight))
+
+        def body(a: Arguments, transposed: bool = transposed) -> tuple[Tensor, ...]:
+            return (torch.mm(a["x"], a["weight"].t() if transposed else a["weight"]),)
+
+        programs.append(Program(f"product_{number}", arguments, (Argument("y", (rows, columns)),), body))
+        inputs[f"product_{number}"] = [torch.randn(rows, inner), torch.randn(weight)]
+    lowered = lower(programs)
+    module = portable_lib._load_for_executorch_from_buffer(lowered.buffer)
+    best = dict.fromkeys(inputs, float("inf"))
+    keep = lowered.buffer  # the module reads its programs from there
+
+    def measure() -> None:
+        assert keep
+        for name, arguments in inputs.items():
+            for _ in range(12):
+                run = partial(module.run_method, name, arguments, clone_outputs=False)
+                best[name] = min(best[name], timed(run))
+
+    def total() -> float:
+        return sum(best[f"product_{number}"] * count for number, count in enumerate(counts.values()))
+
+    return measure, total, sum(2 * m * k * n * count for (m, k, n, _), count in counts.items()) / 1e9
+
+
+# --- All of it --------------------------------------------------------------------------------------------------------
+
+
+def memory_of_training(path: Path, ids: Tensor) -> dict[str, Any]:
+    """Two steps of SGD in a process of their own: what its report says of memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        data, run = Path(folder) / "rows.jsonl", Path(folder) / "run"
+        data.write_text(json.dumps({"input_ids": ids.tolist(), "labels": ids.tolist()}) + "\n")
+        mesp = str(Path(sys.executable).with_name("mesp"))
+        command = [
+            mesp,
+            "train",
+            str(path),
+            "--data",
+            str(data),
+            "--steps",
+            "3",
+            "--optimizer",
+            "sgd",
+            "--lr",
+            "1e-3",
+            "-o",
+            str(run),
+        ]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        memory: dict[str, Any] = json.loads((run / "report.json").read_text())["memory"]
+        return memory
+
+
+def compare(path: Path) -> dict[str, Any]:
+    """Runs everything and returns the results."""
+    bundle = open_bundle(path)
+    plan = bundle_plan(bundle)
+    ids = torch.randint(plan.architecture.V, (plan.tokens + 1,), generator=torch.Generator().manual_seed(0))
+    memory = memory_of_training(path, ids)
+    optimizer = Optimizer("sgd", lr=1e-3)
+    session = Session(bundle, [optimizer.schedule])
+    inputs = {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": torch.full((plan.tokens, 1), 1 / plan.tokens)}
+    inputs |= {"lora_scale": load_adapter(bundle, session, None), **optimizer.scalars(1)}
+    eager = eager_step(bundle, ids)
+    measure, products_alone, gigaflop = product_seconds(plan)
+    ours, theirs = [], []
+    for number in range(ROUNDS + 1):
+        torch.set_num_threads(1)  # as a session does
+        seconds = timed(lambda: session.run(optimizer.schedule, inputs))
+        measure()
+        torch.set_num_threads(environment()["cores"])
+        eager_seconds = timed(eager)
+        if number:  # the first round warms up
+            ours.append(seconds)
+            theirs.append(eager_seconds)
+            print(
+                f"round {number}: {seconds:.3f} s, PyTorch {eager_seconds:.3f} s, products alone {products_alone():.3f} s",
+                flush=True,
+            )
+    return {
+        "command": f"python benchmarks/compare.py {path.name}",
+        "model": bundle.manifest.model["config"]["model_type"],
+        "tokens": plan.tokens,
+        "rank": plan.rank,
+        "weights": dict(bundle.manifest.weights),
+        "step_seconds": ours,
+        "eager_step_seconds": theirs,
+        "step_over_eager": median(a / b for a, b in zip(ours, theirs, strict=True)),
+        "products_seconds_at_best_rate": products_alone(),
+        "products_gflop": gigaflop,
+        "step_over_products": median(ours) / products_alone(),
+        "fastest_step_over_products": min(ours) / products_alone(),
+        "memory": memory,
+        "environment": environment(),
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Compare a step of a bundle with PyTorch and with its matrix products alone."
+    )
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    results = compare(args.bundle)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    write_json(args.output, results)
+    for name in ("step_over_eager", "step_over_products", "fastest_step_over_products"):
+        print(f"{name:30} {results[name]:.3f}")
+    print(f"{'peak over idle':30} {results['memory']['delta_footprint_bytes'] / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
