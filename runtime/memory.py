@@ -140,11 +140,11 @@ class Sampler:
         self._file.close()
 
     def __call__(self, phase: str | None) -> None:
+        self._take(time.monotonic_ns(), *self._statm.read())
         if phase is not None:
             self._drain()
             self._close_phase()
             self._phase = phase
-        self._take(time.monotonic_ns(), *self._statm.read())
 
     def end_of_step(self) -> int:
         """Reads the exact footprint once, and returns the largest of the samples since the last call, in bytes."""

@@ -135,7 +135,8 @@ def test_a_ggufs_blocks_are_taken_over_without_a_second_rounding(tmp_path: Path,
 def test_rotary_tables_follow_the_rope_scaling() -> None:
     from transformers import AutoConfig
 
-    plain, scaled = ({**LLAMA, **changes} for changes in ({}, {"rope_parameters": LLAMA3_ROPE}))
+    rope = {**LLAMA3_ROPE, "original_max_position_embeddings": 64}
+    plain, scaled = ({**LLAMA, **changes} for changes in ({}, {"rope_parameters": rope}))
     tables = [rotary_tables(AutoConfig.for_model(**config), 64) for config in (plain, scaled)]
     assert torch.allclose(tables[0][0][:, 0], tables[1][0][:, 0])  # the highest frequency is not scaled
     assert not torch.allclose(tables[0][1], tables[1][1])
