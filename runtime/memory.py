@@ -130,7 +130,17 @@ class Sampler:
         self._ring = mmap.mmap(self._file.fileno(), watch.RING_BYTES, access=mmap.ACCESS_READ)
         command = [sys.executable, "-I", "-S", watch.__file__, str(os.getpid()), self._file.name]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self._wait_for_the_first_sample()
         return self
+
+    def _wait_for_the_first_sample(self) -> None:
+        deadline = time.monotonic() + 30
+        while not watch.written(self._ring):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self._process.kill()
+                raise MespError("The process that samples memory did not start.")
+            time.sleep(0.001)
+        self._last = time.monotonic_ns()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
