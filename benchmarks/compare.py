@@ -33,7 +33,7 @@ from mesp.runtime.files import write_json
 from mesp.runtime.optimizer import Optimizer
 from mesp.runtime.session import Session
 from mesp.runtime.train import environment, load_adapter
-from torch import Tensor, nn
+from torch import Tensor
 
 ROUNDS = 7
 
@@ -63,8 +63,7 @@ def eager_step(bundle: Bundle, ids: Tensor) -> Callable[[], None]:
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
 
     def step() -> None:
-        logits = model(input_ids=ids[None, :-1]).logits[0]
-        torch.autograd.backward(nn.functional.cross_entropy(logits, ids[1:]))
+        torch.autograd.backward(model(input_ids=ids[None, :-1], labels=ids[None, :-1]).loss)
         optimizer.step()
         optimizer.zero_grad()
 

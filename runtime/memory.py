@@ -150,9 +150,11 @@ class Sampler:
         self._file.close()
 
     def __call__(self, phase: str | None) -> None:
-        self._take(time.monotonic_ns(), *self._statm.read())
-        if phase is not None:
+        now = time.monotonic_ns()
+        if phase is not None or now - self._last > 1e9 * watch.INTERVAL_SECONDS:
             self._drain()
+        self._take(now, *self._statm.read())
+        if phase is not None:
             self._close_phase()
             self._phase = phase
 

@@ -111,16 +111,21 @@ class _View:
     """A tensor object that is moved over its base with the loop variables, instead of a new one for every tile."""
 
     def __init__(self, base: torch.Tensor, reference: Reference, spec: TensorSpec):
-        self._storage, self._reference, self._spec = base.untyped_storage(), reference, spec
-        self._start = base.storage_offset()
+        self._storage, self._shape = base.untyped_storage(), spec.shape
         self._stride = torch.empty(spec.shape, device="meta").stride()
+        self._start = base.storage_offset() + reference.offset
+        self._strides = tuple(reference.strides.items())
         self.tensor = torch.empty(0, dtype=base.dtype)
         self.moves = bool(reference.strides)
         if not self.moves:
             self.move({})
 
     def move(self, variables: Mapping[str, int]) -> torch.Tensor:
-        self.tensor.set_(self._storage, self._start + self._reference.at(variables), self._spec.shape, self._stride)
+        """Hot: once a moving argument of every call."""
+        start = self._start
+        for name, stride in self._strides:
+            start += stride * variables[name]
+        self.tensor.set_(self._storage, start, self._shape, self._stride)
         return self.tensor
 
 
