@@ -2,9 +2,9 @@
 
     python benchmarks/compare.py BUNDLE -o benchmarks/results/NAME.json
 
-Interleaved in one process, so that a machine that is slow for a while is slow for all: a step of the bundle (SGD), then one of
-PyTorch eager with PEFT and gradient checkpointing on the same dequantized weights, tokens and cores, and one of the products. Memory
-is that of a process of its own, by `mesp train`.
+A step of the bundle (SGD), one of PyTorch eager with PEFT and gradient checkpointing on the same dequantized weights, tokens and cores, and a
+round of the products take turns, so that a machine that is slow for a while is slow for all. Each has a process of its own, which
+sleeps while the others work: one's threads would spin on the other's cores. Memory is what `mesp train` reports.
 
 The products alone: every product of a step with a frozen weight, each at the best rate that XNNPACK reached for that shape in this run
 (weights as arguments: a static weight would be unpacked into memory). Attention's products between tokens, norms, dequantization and
@@ -19,6 +19,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,7 +37,7 @@ from mesp.runtime.session import Session
 from mesp.runtime.train import environment, load_adapter
 from torch import Tensor
 
-ROUNDS = 7
+ROUNDS = 9
 
 
 def timed(step: Callable[[], Any]) -> float:
@@ -158,45 +160,77 @@ def memory_of_training(path: Path, ids: Tensor) -> dict[str, Any]:
         return memory
 
 
+def our_step(bundle: Bundle, ids: Tensor) -> Callable[[], Any]:
+    """A step of SGD by the bundle's own schedule."""
+    optimizer, tokens = Optimizer("sgd", lr=1e-3), bundle.manifest.tokens
+    session = Session(bundle, [optimizer.schedule])
+    inputs = {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": torch.full((tokens, 1), 1 / tokens)}
+    inputs |= {"lora_scale": load_adapter(bundle, session, None), **optimizer.scalars(1)}
+    return partial(session.run, optimizer.schedule, inputs)
+
+
+def random_ids(plan: Plan) -> Tensor:
+    """One token more than the sequence."""
+    return torch.randint(plan.architecture.V, (plan.tokens + 1,), generator=torch.Generator().manual_seed(0))
+
+
+def work(path: Path, kind: str, pipe: Connection) -> None:
+    """A process: prepares, then does a round for each message and answers with its seconds."""
+    bundle = open_bundle(path, verify_files=False)
+    plan = bundle_plan(bundle)
+    if kind == "products":
+        measure, total, gigaflop = product_seconds(plan)
+        while pipe.recv():
+            measure()
+            pipe.send((total(), gigaflop))
+        return
+    step = (our_step if kind == "ours" else eager_step)(bundle, random_ids(plan))
+    while pipe.recv():
+        pipe.send(timed(step))
+
+
 def compare(path: Path) -> dict[str, Any]:
     """Runs everything and returns the results."""
     bundle = open_bundle(path)
     plan = bundle_plan(bundle)
-    ids = torch.randint(plan.architecture.V, (plan.tokens + 1,), generator=torch.Generator().manual_seed(0))
-    memory = memory_of_training(path, ids)
-    optimizer = Optimizer("sgd", lr=1e-3)
-    session = Session(bundle, [optimizer.schedule])
-    inputs = {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": torch.full((plan.tokens, 1), 1 / plan.tokens)}
-    inputs |= {"lora_scale": load_adapter(bundle, session, None), **optimizer.scalars(1)}
-    eager = eager_step(bundle, ids)
-    measure, products_alone, gigaflop = product_seconds(plan)
-    ours, theirs = [], []
+    memory = memory_of_training(path, random_ids(plan))
+    context, pipes, workers = get_context("spawn"), {}, []
+    seconds: dict[str, list[float]] = {"ours": [], "eager": []}
+    for kind in (*seconds, "products"):
+        pipes[kind], theirs = context.Pipe()
+        workers.append(context.Process(target=work, args=(path, kind, theirs), daemon=True))
+        workers[-1].start()
+
+    def ask(kind: str) -> Any:
+        pipes[kind].send(True)
+        return pipes[kind].recv()
+
     for number in range(ROUNDS + 1):
-        torch.set_num_threads(1)  # as a session does
-        seconds = timed(lambda: session.run(optimizer.schedule, inputs))
-        measure()
-        torch.set_num_threads(environment()["cores"])
-        eager_seconds = timed(eager)
+        round_ = {kind: ask(kind) for kind in seconds}
+        products_alone, gigaflop = ask("products")
         if number:  # the first round warms up
-            ours.append(seconds)
-            theirs.append(eager_seconds)
+            for kind, value in round_.items():
+                seconds[kind].append(value)
             print(
-                f"round {number}: {seconds:.3f} s, PyTorch {eager_seconds:.3f} s, products alone {products_alone():.3f} s",
+                f"round {number}: {round_['ours']:.3f} s, PyTorch {round_['eager']:.3f} s, products {products_alone:.3f} s",
                 flush=True,
             )
+    for pipe, worker in zip(pipes.values(), workers, strict=True):
+        pipe.send(False)
+        worker.join()
+    ours, eager = seconds["ours"], seconds["eager"]
     return {
-        "command": f"python benchmarks/compare.py {path.name}",
         "model": bundle.manifest.model["config"]["model_type"],
         "tokens": plan.tokens,
         "rank": plan.rank,
         "weights": dict(bundle.manifest.weights),
         "step_seconds": ours,
-        "eager_step_seconds": theirs,
-        "step_over_eager": median(a / b for a, b in zip(ours, theirs, strict=True)),
-        "products_seconds_at_best_rate": products_alone(),
+        "eager_step_seconds": eager,
+        "step_over_eager": median(ours) / median(eager),
+        "products_seconds_at_best_rate": products_alone,
         "products_gflop": gigaflop,
-        "step_over_products": median(ours) / products_alone(),
-        "fastest_step_over_products": min(ours) / products_alone(),
+        "step_over_products": median(ours) / products_alone,
+        "fastest_step_over_products": min(ours) / products_alone,
         "memory": memory,
         "environment": environment(),
     }
