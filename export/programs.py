@@ -119,7 +119,8 @@ class AdapterLayout:
         if group:
             rows, offset = group.width, offset + group.first * rank
             strides["tile"] = rows * rank
-        return Argument(f"{projection}.{factor}", (rows, rank), stored=Reference(tensor, offset, strides))
+        prefix = "" if tensor == "adapter" else "grad."
+        return Argument(f"{prefix}{projection}.{factor}", (rows, rank), stored=Reference(tensor, offset, strides))
 
 
 @dataclass(frozen=True)
@@ -326,7 +327,7 @@ def _tile_backward_arguments(
     targets = plan.targeted(*into)
     accumulators = [Argument("dn", (plan.tokens, plan.architecture.D)), *_hs(plan, targets, "d")]
     if out in plan.targets:
-        accumulators.append(Argument(f"d{out}.lora_b", (plan.architecture.D, plan.rank)))
+        accumulators.append(Argument(f"grad.{out}.lora_b", (plan.architecture.D, plan.rank)))
     gradients = [plan.adapter.slice_of("gradient", p, "lora_b", plan.tile_range(p, group)) for p in targets]
     if out in plan.targets:
         gradients.append(plan.adapter.slice_of("gradient", out, "lora_a", plan.tile_range(out, group)))
@@ -363,7 +364,7 @@ def _out_of_gradients(a: Arguments, projection: str, x: Tensor, dh: Tensor | Non
     lora_a, scale = a[f"{projection}.lora_a"], a["lora_scale"]
     _, dlora_a = ops.lora_down_backward(dh, x, lora_a, scale)
     _, dlora_b = ops.lora_up_backward(a["dy"], ops.lora_down(x, lora_a, scale), a[f"{projection}.lora_b"])
-    return [a[f"d{projection}.lora_b"] + dlora_b], [dlora_a]
+    return [a[f"grad.{projection}.lora_b"] + dlora_b], [dlora_a]
 
 
 def _into_backward(

@@ -182,11 +182,11 @@ class Mesp:
         for projection in self.plan.targeted(*into):
             w.zero(f"dh.{projection}", self.plan.tokens, self.plan.rank)
         if out in self.plan.targets:
-            w.zero(f"d{out}.lora_b", self.plan.architecture.D, self.plan.rank)
+            w.zero(f"grad.{out}.lora_b", self.plan.architecture.D, self.plan.rank)
         for group in groups:
             with w.repeat("tile", group.count):
                 w.call(f"{sublayer}_backward{group.suffix}", inputs={"n": f"n_{sublayer}"})
         if out in self.plan.targets:
             gradient = self.plan.adapter.slice_of("gradient", out, "lora_b").stored
-            w.instructions.append(Store(f"d{out}.lora_b", gradient))
+            w.instructions.append(Store(f"grad.{out}.lora_b", gradient))
         w.call(f"{sublayer}_norm_backward", inputs={"x": x}, outputs={"dx": "dy"})

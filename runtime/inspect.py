@@ -1,7 +1,6 @@
 """What is in a bundle, for a person: its contents, its schedule as one would write the algorithm, and its memory plan."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from math import prod
 from typing import Any
 
 from .bundle import Bundle, Manifest
@@ -77,16 +76,18 @@ class _Printer:
 
     def __init__(self, manifest: Manifest):
         self.manifest = manifest
+        self.elements: dict[str, int] = {}  # of each value
 
     def lines(self, instructions: Instructions, indent: str = "") -> Iterator[str]:
         for instruction in instructions:
             match instruction:
                 case Call():
                     yield indent + self._call(instruction)
-                case Let(value, source, _):
-                    yield f"{indent}{value} = {self._source(source)}"
+                case Let(value, source, spec):
+                    self.elements[value] = spec.elements
+                    yield f"{indent}{value} = {self._source(source, spec.elements)}"
                 case Store(value, reference):
-                    yield f"{indent}{self._reference(reference)} <- {value}"
+                    yield f"{indent}{self._reference(reference, self.elements[value])} <- {value}"
                 case For(variable, count, reverse, body):
                     order = f"{count - 1} … 0" if reverse else f"0 … {count - 1}"
                     yield f"{indent}for {variable} in {order}:"
@@ -102,34 +103,28 @@ class _Printer:
             for name, item in zip(inputs, call.inputs, strict=True)
             if isinstance(item, str)
         ]
-        stored = _unique(self._reference(item) for item in call.inputs if isinstance(item, Reference))
+        stored = _unique(
+            self._reference(item, spec.elements)
+            for item, spec in zip(call.inputs, inputs.values(), strict=True)
+            if isinstance(item, Reference)
+        )
+        results = self.manifest.programs[call.program].outputs
+        self.elements |= {name: spec.elements for name, spec in zip(call.outputs, results.values(), strict=True)}
         outputs = ", ".join(call.outputs)
         return f"{outputs} = {call.program}({', '.join(given)}{' | ' if given and stored else ''}{', '.join(stored)})"
 
-    def _source(self, source: Reference | str) -> str:
-        return source if isinstance(source, str) else self._reference(source)
+    def _source(self, source: Reference | str, elements: int) -> str:
+        return source if isinstance(source, str) else self._reference(source, elements)
 
-    def _reference(self, reference: Reference) -> str:
+    def _reference(self, reference: Reference, elements: int = 0) -> str:
         """A weight by its projection, an adapter's slice by its tensor; then the loop variables that it moves with."""
         name = reference.tensor
-        if name in ("adapter", "gradient") and self.manifest.lora.tensors:
-            name = self._adapter_name(reference)
+        if name in ("adapter", "gradient") and elements != self.manifest.lora.layer_elements:
+            tensor = next(t for t in reversed(self.manifest.lora.tensors) if t.offset <= reference.offset)
+            name = f"{name}.{tensor.projection}.{tensor.factor}"
         elif name.count(".") == 1 and name.split(".")[1] in ("quants", "scale", "offset", "values", "bias"):
             name = name.split(".")[0]
         return f"{name}[{', '.join(reference.strides)}]" if reference.strides else name
-
-    def _adapter_name(self, reference: Reference) -> str:
-        lora = self.manifest.lora
-        whole = (
-            reference.strides.get("layer") == lora.layer_elements
-            and reference.offset == 0
-            and "tile" not in reference.strides
-        )
-        tensor = next(t for t in reversed(lora.tensors) if t.offset <= reference.offset)
-        if reference.offset == 0 and (whole or not reference.strides):
-            return reference.tensor
-        assert reference.offset < tensor.offset + prod(tensor.shape)
-        return f"{reference.tensor}.{tensor.projection}.{tensor.factor}"
 
 
 def _unique(items: Iterable[str]) -> list[str]:

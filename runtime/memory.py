@@ -97,6 +97,9 @@ class MemoryReport:
     samples: int
     longest_gap_seconds: float
     major_faults: int
+    dirty_file_and_swap_bytes: (
+        int  # of the footprint over idle, at the end of the last step: dirty pages of mapped files, and swap
+    )
 
 
 class Sampler:
@@ -122,6 +125,7 @@ class Sampler:
         self._faults = major_faults()
         self.baseline_footprint_bytes = exact_footprint_bytes()
         self._beside = self.baseline_footprint_bytes - self._statm.read()[0]
+        self._beside_at_rest = self._beside
         self._start = self._last = time.monotonic_ns()
         self.peak_phase = self._phase
         self.peak = Sample(0.0, self._phase, self.baseline_footprint_bytes, 0)
@@ -202,6 +206,7 @@ class Sampler:
             samples=self.samples,
             longest_gap_seconds=round(self.longest_gap_seconds, 4),
             major_faults=major_faults() - self._faults,
+            dirty_file_and_swap_bytes=self._beside - self._beside_at_rest,
         )
 
     def _drain(self) -> None:

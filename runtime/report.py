@@ -90,6 +90,13 @@ def summary(report: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{memory['baseline_footprint_bytes'] / _MB:.1f} MB and {memory['peak_footprint_bytes'] / _MB:.1f} MB",
             )
         )
+        if memory["dirty_file_and_swap_bytes"] > _MB:
+            rows.append(
+                (
+                    "Of it dirty file pages and swap",
+                    f"{memory['dirty_file_and_swap_bytes'] / _MB:.1f} MB: was the bundle just written?",
+                )
+            )
         rows.append(("VmHWM, clean pages too", f"{memory['vm_hwm_bytes'] / _MB:.1f} MB"))
         rows.append(("Samples", f"{memory['samples']}, longest gap {memory['longest_gap_seconds'] * 1000:.0f} ms"))
     environment = report["environment"]

@@ -109,7 +109,7 @@ MUTATIONS: list[tuple[ModuleType, str, str, str, Check]] = [
         "dx",
         tile("ffn"),
     ),
-    (programs, "_out_of_gradients", 'a[f"d{projection}.lora_b"] + dlora_b', "dlora_b", tile("attention")),
+    (programs, "_out_of_gradients", 'a[f"grad.{projection}.lora_b"] + dlora_b', "dlora_b", tile("attention")),
     (programs, "norm_backward", 'a["dy"] + ops', "ops", norm),
     (programs, "norm_backward", "dn = dn + dn_p", "pass", norm),
     (programs, "head_end", 'rmsnorm_backward(dn, a["x"]', 'rmsnorm_backward(-dn, a["x"]', head),
