@@ -10,6 +10,7 @@ Data flows one way, a stage a file:
     schedule       MeSP: the list of calls that is a step
     weights        the weights file, in the programs' layout
     lower          programs to one ExecuTorch file, each one XNNPACK delegate
+    beside         the weights are written in a second process while the programs are lowered
     bundle         all of it, into a folder that appears when it is whole
     verify         a bundle's gradients against autograd
     cli            the command

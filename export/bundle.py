@@ -21,6 +21,7 @@ from mesp.runtime.schedule import ProgramSpec
 from torch import Tensor
 
 from .architecture import PROJECTIONS, read_architecture
+from .beside import beside
 from .checkpoint import Checkpoint, open_checkpoint
 from .lower import Lowered, lower
 from .programs import Plan, Program, Tiling
@@ -70,18 +71,22 @@ def export_bundle(
     check_checkpoint(plan, checkpoint)
     schedules = Mesp(plan)
     with _folder_that_appears_whole(output) as folder:
-        progress("weights")
-        write_weights(folder / format_.WEIGHTS, plan, checkpoint, progress)
-        checkpoint.save_tokenizer(folder / format_.TOKENIZER)
-        lora = make_lora(plan, settings.alpha)
-        write_adapter(folder / format_.ADAPTER, lora, initial_adapter(lora, settings.seed))
-        progress("programs")
-        lowered = lower(schedules.programs.values())
-        _write_synced(folder / format_.PROGRAM, lowered.buffer)
+        with beside(lambda: _write_model(folder, plan, checkpoint, settings)):
+            progress("weights and programs")
+            lowered = lower(schedules.programs.values())
+            _write_synced(folder / format_.PROGRAM, lowered.buffer)
         manifest = _manifest(checkpoint, plan, settings, schedules, lowered, folder)
         write_json(folder / format_.MANIFEST, manifest.to_json())
         format_.open_bundle(folder, verify_files=False)
     return manifest
+
+
+def _write_model(folder: Path, plan: Plan, checkpoint: Checkpoint, settings: ExportSettings) -> None:
+    """All files that hold numbers or words: weights, tokenizer, initial adapter."""
+    write_weights(folder / format_.WEIGHTS, plan, checkpoint)
+    checkpoint.save_tokenizer(folder / format_.TOKENIZER)
+    lora = make_lora(plan, settings.alpha)
+    write_adapter(folder / format_.ADAPTER, lora, initial_adapter(lora, settings.seed))
 
 
 def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:

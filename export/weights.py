@@ -6,7 +6,6 @@ The file is laid out before any weight is read, and each weight is written into 
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -114,9 +113,7 @@ def _tables(plan: Plan) -> tuple[str, ...]:
 # --- Writing it -------------------------------------------------------------------------------------------------------
 
 
-def write_weights(
-    path: Path, plan: Plan, checkpoint: Checkpoint, progress: Callable[[str], None] = lambda _: None
-) -> None:
+def write_weights(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
     """Reads the checkpoint tensor by tensor, quantizes, and writes the file."""
     file = WeightsFile(path, weight_tensors(plan))
     cos, sin = rotary_tables(checkpoint.config, plan.tokens)
@@ -125,11 +122,9 @@ def write_weights(
     file.write("causal_mask", ops.causal_mask(plan.tokens, plan.query_rows))
     file.write("ones", torch.ones(file.tensors["ones"].shape))
     file.write("norm.weight", checkpoint.rows("model.norm.weight"))
-    progress("embedding")
     for table in _tables(plan):
         _write_table(file, plan, checkpoint, table)
     for layer in range(plan.architecture.layers):
-        progress(f"layer {layer + 1} of {plan.architecture.layers}")
         for norm in NORMS:
             weight = checkpoint.rows(f"model.layers.{layer}.{norm}.weight")
             file.write(f"{norm}.weight", weight, layer * plan.architecture.D)

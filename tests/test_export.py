@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from mesp.export.architecture import PROJECTIONS, read_architecture, rotary_tables
+from mesp.export.beside import beside
 from mesp.export.bundle import ExportSettings, make_plan
 from mesp.export.checkpoint import open_checkpoint
 from mesp.export.programs import tile_groups
 from mesp.export.verify import dequantized_tensors
 from mesp.export.weights import check_checkpoint
 from mesp.runtime.bundle import open_bundle, read_layout
+from mesp.runtime.errors import MespError, UsageError
 
 from .checks import assert_close
 from .models import LLAMA, LLAMA3_ROPE, make_model, save_checkpoint
@@ -167,6 +170,7 @@ def test_weights_are_written_tensor_by_tensor(tmp_path: Path) -> None:
     script = f"""
 import resource
 from pathlib import Path
+from mesp.export.beside import beside
 from mesp.export.bundle import ExportSettings, make_plan
 from mesp.export.checkpoint import open_checkpoint
 from mesp.export.weights import weight_tensors, write_weights
@@ -178,6 +182,21 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000)
 """
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert float(output) < 80
+
+
+def test_work_beside_ends_with_the_body_and_says_what_went_wrong(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise UsageError("no such weights")
+
+    with beside(lambda: (tmp_path / "done").touch()):
+        pass
+    assert (tmp_path / "done").exists()
+    with pytest.raises(UsageError, match="no such weights"), beside(fail):
+        pass
+    with pytest.raises(MespError, match="ended with status 3"), beside(lambda: os._exit(3)):
+        pass
+    with pytest.raises(ZeroDivisionError), beside(lambda: time.sleep(600)):
+        1 / 0  # noqa: B018
 
 
 def test_the_wheel_holds_everything_and_runs_elsewhere(tmp_path: Path) -> None:
