@@ -86,7 +86,7 @@ def summary(report: dict[str, Any]) -> list[tuple[str, str]]:
         )
         rows.append(
             (
-                "Idle, peak",
+                "Footprint, idle and peak",
                 f"{memory['baseline_footprint_bytes'] / _MB:.1f} MB and {memory['peak_footprint_bytes'] / _MB:.1f} MB",
             )
         )
