@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .bundle import AdapterTensor, Lora
-from .errors import UsageError
+from .errors import MespError, UsageError
 from .files import replacing, write_json
 
 CONFIG = "adapter_config.json"
@@ -44,13 +44,17 @@ def named(lora: Lora, adapter: Tensor) -> dict[str, Tensor]:
 
 
 def write_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
-    """Writes the adapter's tensors as one safetensors file."""
-    with replacing(path) as beside:
-        save_file(
-            {key: tensor.contiguous() for key, tensor in named(lora, adapter).items()},
-            beside,
-            metadata={"format": "pt"},
-        )
+    """Writes the adapter's tensors as one safetensors file.
+
+    Raises:
+        MespError: the disk is full, or the folder cannot be written.
+    """
+    tensors = {key: tensor.contiguous() for key, tensor in named(lora, adapter).items()}
+    try:
+        with replacing(path) as beside:
+            save_file(tensors, beside, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise MespError(f"Could not write {path}: {error}.") from error
 
 
 def read_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:

@@ -10,6 +10,7 @@ import torch
 from mesp.export.verify import attach_lora, reference_model
 from mesp.runtime import adapter as peft_format
 from mesp.runtime.bundle import ADAPTER, Bundle, open_bundle
+from mesp.runtime.errors import MespError
 from mesp.runtime.optimizer import Name
 from mesp.runtime.train import TrainSettings, train
 
@@ -148,6 +149,14 @@ def test_training_goes_on_from_a_peft_adapter(qwen2_fp32: Path, tmp_path: Path) 
     before = torch.zeros_like(kept)
     assert peft_format.read_peft(adapter, bundle.manifest.lora, before) == scale == 2.0
     assert_close(kept, before, GRADIENT_FP32, "a step with lr 0 leaves the adapter as it is")
+
+
+def test_an_adapter_that_cannot_be_written_is_a_failure_with_a_message(qwen2_fp32: Path, tmp_path: Path) -> None:
+    lora = open_bundle(qwen2_fp32).manifest.lora
+    with pytest.raises(MespError, match="Could not write"):
+        peft_format.write_adapter(
+            tmp_path / "absent" / "adapter.safetensors", lora, torch.zeros(lora.layers, lora.layer_elements)
+        )
 
 
 def test_memory_over_idle_covers_what_the_run_holds(qwen2_fp32: Path, tmp_path: Path) -> None:
