@@ -8,7 +8,7 @@ from mesp.export.bundle import make_lora, program_specs
 from mesp.export.checkpoint import open_checkpoint
 from mesp.export.programs import Plan
 from mesp.export.schedule import Mesp
-from mesp.export.weights import WeightsFile, weight_tensors, write_weights
+from mesp.export.weights import write_weights
 from mesp.runtime.bundle import Lora, read_layout
 from mesp.runtime.schedule import Call, For, Instructions, Let, Phase, Reference, Store, TensorSpec, check
 from torch import Tensor
@@ -162,18 +162,3 @@ def example(tokens: int, vocabulary: int, seed: int = 0) -> dict[str, Tensor]:
     weight = (torch.rand(tokens, 1, generator=generator) < 0.7).double()
     weight[0] = 1
     return {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": weight / weight.sum()}
-
-
-__all__ = [
-    "LLAMA",
-    "LLAMA3_ROPE",
-    "QWEN2",
-    "EagerSession",
-    "WeightsFile",
-    "example",
-    "in_double",
-    "make_model",
-    "random_adapter",
-    "save_checkpoint",
-    "weight_tensors",
-]
