@@ -135,7 +135,7 @@ def product_seconds(plan: Plan) -> tuple[Callable[[], None], Callable[[], float]
 
 
 def memory_of_training(path: Path, ids: Tensor) -> dict[str, Any]:
-    """Two steps of SGD in a process of their own: what its report says of memory."""
+    """Three steps of SGD in a process of their own: what its report says of memory."""
     with tempfile.TemporaryDirectory() as folder:
         data, run = Path(folder) / "rows.jsonl", Path(folder) / "run"
         data.write_text(json.dumps({"input_ids": ids.tolist(), "labels": ids.tolist()}) + "\n")

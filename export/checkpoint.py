@@ -196,6 +196,7 @@ class GgufCheckpoint:
             self.config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
         self.origin, self._path = str(path), path
         self._interleaved = kind == "llama"
+        self._has_tokenizer = "tokenizer.ggml.model" in reader.fields
         stored = {tensor.name: tensor for tensor in reader.tensors}
         names = _gguf_names(kind, read_architecture(self.config))
         self._tensors = {name: stored[gguf_name] for name, gguf_name in names.items() if gguf_name in stored}
@@ -217,6 +218,8 @@ class GgufCheckpoint:
         return unpack_blocks(self._stored_rows(name), kind)
 
     def save_tokenizer(self, folder: Path) -> bool:
+        if not self._has_tokenizer:
+            return False
         with _quiet_transformers():
             return _save_tokenizer(folder, self._path.parent, gguf_file=self._path.name)
 
