@@ -2,10 +2,7 @@
 
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +12,8 @@ from mesp.runtime import bundle as format_
 from mesp.runtime.adapter import write_adapter
 from mesp.runtime.arena import plan_arena
 from mesp.runtime.bundle import Lora, Manifest, Schedule
-from mesp.runtime.errors import MespError, UsageError
-from mesp.runtime.files import write_json
+from mesp.runtime.errors import UsageError
+from mesp.runtime.files import folder_that_appears_whole, write_json
 from mesp.runtime.schedule import ProgramSpec
 from torch import Tensor
 
@@ -35,14 +32,14 @@ class ExportSettings:
     """What a person chooses.
 
     Args:
-        tokens: sequence length of the programs
+        lengths: sequence lengths that get programs; a row runs in the smallest that holds it
         rank, alpha: of the adapters; they are scaled by alpha / rank
         targets: projections that get an adapter
         weights, group_size: format of the frozen projections: int4, int8 or fp32
         seed: of the adapter's initial A, and of random weights
     """
 
-    tokens: int = 256
+    lengths: tuple[int, ...] = (256,)
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = PROJECTIONS
@@ -70,7 +67,7 @@ def export_bundle(
     plan = make_plan(checkpoint, settings)
     check_checkpoint(plan, checkpoint)
     schedules = Mesp(plan)
-    with _folder_that_appears_whole(output) as folder:
+    with folder_that_appears_whole(output) as folder:
         with beside(lambda: _write_model(folder, plan, checkpoint, settings)):
             progress("weights and programs")
             lowered = lower(schedules.programs.values())
@@ -104,13 +101,16 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
         raise UsageError(f"Rank {settings.rank} is no rank: it must be at least 1.")
     if not (math.isfinite(settings.alpha) and settings.alpha > 0):
         raise UsageError(f"Alpha {settings.alpha} is no scale: it must be a positive number.")
-    if not 2 <= settings.tokens <= architecture.max_tokens:
-        raise UsageError(
-            f"Sequence length {settings.tokens} is not between 2 and {architecture.max_tokens}, the longest that the model takes."
-        )
+    for tokens in settings.lengths:
+        if not 2 <= tokens <= architecture.max_tokens:
+            raise UsageError(
+                f"Sequence length {tokens} is not between 2 and {architecture.max_tokens}, the longest that the model takes."
+            )
+    if not settings.lengths:
+        raise UsageError("No sequence length: at least one is needed, such as 256.")
     targets = tuple(projection for projection in PROJECTIONS if projection in settings.targets)
     fmt = weight_format(settings.weights, settings.group_size)
-    return Plan(architecture, settings.tokens, settings.rank, targets, fmt, settings.tiling)
+    return Plan(architecture, tuple(sorted(set(settings.lengths))), settings.rank, targets, fmt, settings.tiling)
 
 
 def make_lora(plan: Plan, alpha: float) -> Lora:
@@ -157,7 +157,7 @@ def _manifest(
             "format": settings.weights,
             **({"group_size": settings.group_size} if settings.weights == "int4" else {}),
         },
-        tokens=plan.tokens,
+        lengths=plan.lengths,
         tiling=asdict(plan.tiling),
         lora=make_lora(plan, settings.alpha),
         tensors=tensors,
@@ -172,21 +172,6 @@ def _manifest(
             for path in files
         },
     )
-
-
-@contextmanager
-def _folder_that_appears_whole(output: Path) -> Iterator[Path]:
-    """A folder beside the output that is renamed into it at the end, or removed."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        folder.chmod(0o755)
-        yield folder
-        os.rename(folder, output)
-    except OSError as error:
-        raise MespError(f"Could not write {output}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -1,7 +1,6 @@
-"""The ``mesp`` command: build_parser, a run function a command, main."""
+"""The ``mesp`` command: what it takes, and its exit status. What each command does is in ``commands``."""
 
 import argparse
-import json
 import logging
 import sys
 import warnings
@@ -13,11 +12,17 @@ from typing import TYPE_CHECKING
 from mesp.runtime.errors import MespError
 
 from .architecture import PROJECTIONS
+from .commands import run_export, run_generate, run_inspect, run_merge, run_report, run_train, run_verify
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Names the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,18 +37,25 @@ def build_parser() -> argparse.ArgumentParser:
     _verify_parser(commands)
     _inspect_parser(commands)
     _train_parser(commands)
+    _report_parser(commands)
+    _merge_parser(commands)
+    _generate_parser(commands)
     return parser
 
 
 def _export_parser(commands: "Commands") -> None:
-    parser = commands.add_parser(
-        "export", help="make a bundle from a checkpoint", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = commands.add_parser("export", help="make a bundle from a checkpoint", formatter_class=_Help)
     parser.add_argument(
         "checkpoint", help="Hugging Face folder, .gguf file, or Hub id; with --random-init, a folder with a config.json"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="the bundle to make")
-    parser.add_argument("--seq-len", type=int, default=256, help="tokens of a sequence")
+    parser.add_argument(
+        "--seq-len",
+        type=_lengths,
+        default="256",
+        metavar="N[,N…]",
+        help="tokens of a sequence; several lengths share the weights, and a row runs in the smallest that holds it",
+    )
     parser.add_argument("--rank", type=int, default=8, help="rank of the adapters")
     parser.add_argument("--alpha", type=float, default=16.0, help="adapters are scaled by alpha / rank")
     parser.add_argument(
@@ -75,120 +87,135 @@ def _inspect_parser(commands: "Commands") -> None:
 
 
 def _train_parser(commands: "Commands") -> None:
-    parser = commands.add_parser(
-        "train", help="fine-tune a bundle's adapter here", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = commands.add_parser("train", help="fine-tune a bundle's adapter here", formatter_class=_Help)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument(
-        "--data", type=Path, required=True, help='.txt, or JSON lines of {"text"} or {"input_ids", "labels"}'
-    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="the run folder to make")
-    parser.add_argument("--eval-data", type=Path, help="held-out rows, evaluated before and after")
-    parser.add_argument("--adapter", type=Path, metavar="PEFT_DIR", help="start from this PEFT adapter")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, help="how many steps, one sequence each")
-    length.add_argument("--epochs", type=int, default=1, help="passes over the data")
-    parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="adamw")
-    parser.add_argument("--lr", type=float, help="learning rate; 2e-4 for adamw and 0.1 for sgd if not given")
-    parser.add_argument("--weight-decay", type=float, default=0.0)
-    parser.add_argument("--shuffle", action=argparse.BooleanOptionalAction, default=True, help="the order of the rows")
-    parser.add_argument("--seed", type=int, default=0, help="of the order")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the interrupted run in that folder; give the options that it was started with",
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write event files into RUN/tensorboard")
     parser.add_argument("--threads", type=int, help="of the programs; one a core if not given")
+    _data_options(parser.add_argument_group("data"))
+    _step_options(parser.add_argument_group("steps"))
+    _keeping_options(parser.add_argument_group("evaluations and checkpoints"))
     parser.set_defaults(run=run_train)
 
 
-def run_export(args: argparse.Namespace) -> int:
-    """mesp export"""
-    from .bundle import ExportSettings, export_bundle
-
-    targets = (
-        PROJECTIONS
-        if args.targets == "all"
-        else tuple(name.strip() for name in args.targets.split(",") if name.strip())
+def _data_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help='.txt, or JSON lines, .csv or .parquet of {"text"}, {"prompt", "completion"}, {"messages"} or {"input_ids", "labels"}; '
+        "also .gz, .bz2, .xz",
     )
-    settings = ExportSettings(args.seq_len, args.rank, args.alpha, targets, args.weights, args.group_size, args.seed)
-    with _console(stderr=True).status("reading the checkpoint") as status:
-        manifest = export_bundle(
-            args.checkpoint, args.output, settings, args.random_init, lambda what: status.update(f"writing {what}")
-        )
-    size, lora = sum(item["bytes"] for item in manifest.files.values()), manifest.lora
-    weights = " ".join(str(value) for value in manifest.weights.values())
-    print(f"{args.output}: {manifest.model['origin']}")
-    print(f"  {manifest.tokens} tokens, weights {weights}, adapter of rank {lora.rank} on {', '.join(lora.targets)}")
-    print(f"  {len(manifest.programs)} programs, {size / 1e6:.0f} MB on disk, adapter {lora.nbytes / 1e6:.1f} MB")
-    print(f"Train it with: mesp train {args.output} --data FILE -o RUN")
-    return 0
-
-
-def run_verify(args: argparse.Namespace) -> int:
-    """mesp verify"""
-    from rich.table import Table
-
-    from .verify import TOLERANCE, verify
-
-    result = verify(args.bundle, args.seed)
-    table = Table("tensor", "norm", "relative error", "")
-    for check in result.checks:
-        name = check.name.removeprefix("base_model.model.model.").removesuffix(".weight")
-        table.add_row(name, f"{check.norm:.3e}", f"{check.relative_error:.1e}", "ok" if check.passed else "MISS")
-    _console().print(table)
-    worst = max(result.checks, key=lambda check: check.relative_error)
-    missed = sum(not check.passed for check in result.checks)
-    print(f"loss {result.loss:.6f}, by autograd {result.reference_loss:.6f}")
-    print(f"{len(result.checks)} gradients, {missed} missed, tolerance {TOLERANCE:.0e}")
-    print(f"worst relative error {worst.relative_error:.1e}: {worst.name}")
-    return 0 if result.passed else 1
-
-
-def run_inspect(args: argparse.Namespace) -> int:
-    """mesp inspect"""
-    from mesp.runtime.bundle import open_bundle
-    from mesp.runtime.inspect import describe, to_json
-
-    bundle = open_bundle(args.bundle)
-    if args.json:
-        print(json.dumps(to_json(bundle), indent=1))
-        return 0
-    for heading, lines in describe(bundle):
-        print(heading)
-        for line in lines:
-            print(f"  {line}")
-        print()
-    return 0
-
-
-def run_train(args: argparse.Namespace) -> int:
-    """mesp train"""
-    from mesp.runtime.progress import Progress
-    from mesp.runtime.report import summary
-    from mesp.runtime.train import TrainSettings, train
-
-    settings = TrainSettings(
-        data=args.data,
-        eval_data=args.eval_data,
-        adapter=args.adapter,
-        steps=args.steps,
-        epochs=args.epochs,
-        optimizer=args.optimizer,
-        lr=args.lr,
-        weight_decay=args.weight_decay,
-        shuffle=args.shuffle,
-        seed=args.seed,
-        threads=args.threads,
+    group.add_argument("--eval-data", type=Path, metavar="FILE", help="held-out rows")
+    group.add_argument("--eval-split", type=float, metavar="FRACTION", help="hold out this part of --data instead")
+    group.add_argument(
+        "--packing",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="join texts and cut them into windows; else each is a sequence",
     )
-    with Progress(_console()) as progress:
-        report = train(args.bundle, args.output, settings, progress)
-    for name, value in summary(report):
-        print(f"{name:30} {value}")
-    print(f"{'Report':30} {args.output / 'report.html'}")
-    print(f"{'Adapter':30} {args.output / 'adapter'}")
-    return 0
+    group.add_argument("--shuffle", action=argparse.BooleanOptionalAction, default=True, help="the order of the rows")
+    group.add_argument("--seed", type=int, default=0, help="of the order and of the split")
+    group.add_argument("--adapter", type=Path, metavar="PEFT_DIR", help="start from this adapter")
+    group.add_argument("--allow-other-base", action="store_true", help="even if it names another base model")
 
 
-def _console(stderr: bool = False) -> "Console":
-    from rich.console import Console
+def _step_options(group: argparse._ArgumentGroup) -> None:
+    length = group.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help="how many steps")
+    length.add_argument("--epochs", type=int, default=1, help="passes over the data")
+    group.add_argument("--optimizer", choices=("sgd", "adamw"), default="adamw")
+    group.add_argument("--momentum", type=float, default=0.0, help="of sgd")
+    group.add_argument("--lr", type=float, help="learning rate; 2e-4 for adamw and 0.1 for sgd if not given")
+    group.add_argument(
+        "--schedule", choices=("constant", "linear", "cosine"), default="constant", help="of the learning rate"
+    )
+    group.add_argument("--warmup", type=float, default=0, help="steps, or below 1 a fraction of all steps")
+    group.add_argument("--weight-decay", type=float, default=0.0)
+    group.add_argument("--grad-accumulation", type=int, default=1, metavar="N", help="sequences of one step")
+    group.add_argument("--clip-norm", type=float, metavar="NORM", help="the largest norm of a step's gradient")
 
-    return Console(stderr=stderr)
+
+def _keeping_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--eval-every",
+        type=int,
+        metavar="N",
+        help="steps between evaluations, and keep the best adapter; if not given, evaluate before and after",
+    )
+    group.add_argument("--patience", type=int, metavar="N", help="stop after N evaluations without a better one")
+    group.add_argument("--checkpoint-every", type=int, default=50, metavar="N", help="steps; 0 for the last one alone")
+    group.add_argument("--keep-checkpoints", type=int, default=2, metavar="N", help="how many of the latest")
+
+
+def _report_parser(commands: "Commands") -> None:
+    parser = commands.add_parser("report", help="draw report.html anew, or several runs side by side")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the page that compares several runs; report.html if not given",
+    )
+    parser.set_defaults(run=run_report)
+
+
+def _merge_parser(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "merge",
+        help="add an adapter to its model's weights, as a Hugging Face folder",
+        formatter_class=_Help,
+    )
+    _model_arguments(parser)
+    parser.add_argument("adapter", type=Path, metavar="PEFT_DIR")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to make")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the merged weights; auto is the checkpoint's, and float32 for a bundle or .gguf",
+    )
+    parser.set_defaults(run=run_merge)
+
+
+def _generate_parser(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "generate",
+        help="complete a prompt, before and after fine-tuning",
+        formatter_class=_Help,
+    )
+    _model_arguments(parser)
+    parser.add_argument("--adapter", type=Path, metavar="PEFT_DIR", help="the adapter to compare with")
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--chat", action="store_true", help="the prompt is a user's turn, by the chat template")
+    parser.add_argument("--system", help="the system's turn before it")
+    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time")
+    parser.add_argument("--top-p", type=float, default=1.0)
+    parser.add_argument("--repetition-penalty", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.set_defaults(run=run_generate)
+
+
+def _model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a bundle, or a checkpoint: Hugging Face folder, .gguf file, or Hub id")
+    parser.add_argument(
+        "--allow-other-base", action="store_true", help="take the adapter even if it names another base model"
+    )
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    """64,128,256 as numbers."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number or a list of numbers such as 64,128,256") from None
 
 
 def _silence_libraries() -> None:

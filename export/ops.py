@@ -306,6 +306,17 @@ def sgd(parameter: Tensor, gradient: Tensor, lr: Tensor, weight_decay: Tensor) -
     return parameter - lr * (gradient + weight_decay * parameter)
 
 
+def momentum(
+    parameter: Tensor, gradient: Tensor, velocity: Tensor, lr: Tensor, weight_decay: Tensor, momentum: Tensor
+) -> tuple[Tensor, Tensor]:
+    """u <- momentum * u + g + weight_decay * p, p <- p - lr * u, as torch.optim.SGD with its defaults (no dampening, not Nesterov's)
+
+    parameter [N], gradient [N], velocity [N], lr [1], weight_decay [1], momentum [1] -> parameter [N], velocity [N]
+    """
+    velocity = momentum * velocity + (gradient + weight_decay * parameter)
+    return parameter - lr * velocity, velocity
+
+
 def adamw(
     parameter: Tensor,
     gradient: Tensor,

@@ -16,7 +16,7 @@ names values. Results that are adapter gradients say likewise where they go.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from mesp.runtime.schedule import Reference
@@ -125,14 +125,27 @@ class AdapterLayout:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything the programs depend on."""
+    """Everything the programs depend on.
+
+    Args:
+        lengths: the sequence lengths that there are programs for, ascending
+    """
 
     architecture: Architecture
-    tokens: int
+    lengths: tuple[int, ...]
     rank: int
     targets: tuple[str, ...]
     weights: WeightFormat
     tiling: Tiling
+
+    @property
+    def tokens(self) -> int:
+        """The longest sequence."""
+        return self.lengths[-1]
+
+    def at(self, tokens: int) -> "Plan":
+        """The plan of one length."""
+        return replace(self, lengths=(tokens,))
 
     @property
     def adapter(self) -> AdapterLayout:
@@ -386,13 +399,18 @@ def _into_backward(
 _QKV = ("q_proj", "k_proj", "v_proj")
 
 
+def mask_name(tokens: int) -> str:
+    """The causal mask's tensor for sequences of this length: the one constant that is no prefix of a longer sequence's."""
+    return f"causal_mask.{tokens}"
+
+
 def _attention_constants(plan: Plan) -> list[Argument]:
     arch = plan.architecture
     half = (plan.tokens, arch.C // 2)
     return [
         _constant("rope.cos", *half),
         _constant("rope.sin", *half),
-        _constant("causal_mask", plan.query_rows, plan.tokens),
+        Argument("causal_mask", (plan.query_rows, plan.tokens), stored=Reference(mask_name(plan.tokens))),
     ]
 
 
@@ -559,7 +577,7 @@ def head_end(plan: Plan) -> Program:
     return Program("head_end", inputs, (Argument("loss", (1, 1)), Argument("dx", wide)), body)
 
 
-# --- Optimizers, on a layer's vector ----------------------------------------------------------------------------------
+# --- Gradients and optimizers, on a layer's vector --------------------------------------------------------------------
 
 
 def _of_layer(plan: Plan, name: str, tensor: str) -> Argument:
@@ -586,6 +604,20 @@ def square_sum(plan: Plan) -> Program:
     return Program("square_sum", inputs, (total,), body)
 
 
+def accumulate(plan: Plan) -> Program:
+    """Adds a layer's gradient to what other sequences of the same optimizer step gave."""
+    total = _of_layer(plan, "total", "gradients")
+    inputs = (total, _of_layer(plan, "gradient", "gradient"))
+    return Program("accumulate", inputs, (total,), lambda a: (a["total"] + a["gradient"],))
+
+
+def take_gradient(plan: Plan) -> Program:
+    """A layer's accumulated gradient, scaled as clipping asks for."""
+    inputs = (_of_layer(plan, "total", "gradients"), _scalar("gradient_scale"))
+    outputs = (_of_layer(plan, "gradient", "gradient"),)
+    return Program("take_gradient", inputs, outputs, lambda a: (a["total"] * a["gradient_scale"],))
+
+
 def sgd(plan: Plan) -> Program:
     """A step of stochastic gradient descent on a layer's adapter."""
     parameter = _of_layer(plan, "parameter", "adapter")
@@ -593,6 +625,18 @@ def sgd(plan: Plan) -> Program:
     return Program(
         "sgd", inputs, (parameter,), lambda a: (ops.sgd(a["parameter"], a["gradient"], a["lr"], a["weight_decay"]),)
     )
+
+
+def momentum(plan: Plan) -> Program:
+    """A step of stochastic gradient descent with momentum."""
+    state = (_of_layer(plan, "parameter", "adapter"), _of_layer(plan, "velocity", "momentum.velocity"))
+    scalars = ("lr", "weight_decay", "momentum")
+    inputs = (*state, _of_layer(plan, "gradient", "gradient"), *[_scalar(name) for name in scalars])
+
+    def body(a: Arguments) -> tuple[Tensor, ...]:
+        return ops.momentum(a["parameter"], a["gradient"], a["velocity"], *[a[name] for name in scalars])
+
+    return Program("momentum", inputs, state, body)
 
 
 ADAMW_SCALARS = ("lr_weight_decay", "one_minus_beta1", "one_minus_beta2", "step_size", "rsqrt_correction2", "eps")
@@ -612,10 +656,10 @@ def adamw(plan: Plan) -> Program:
 # --- All of them ------------------------------------------------------------------------------------------------------
 
 
-def training_programs(plan: Plan) -> dict[str, Program]:
-    """Every program of a training step, by name."""
+def sequence_programs(plan: Plan) -> list[Program]:
+    """The programs whose shapes depend on the length of the sequence, for ``plan.tokens``."""
     norms = (("attention", "input_layernorm.weight", _QKV), ("ffn", "post_attention_layernorm.weight", FFN[:2]))
-    programs = [embed(plan), head_start(plan), head_end(plan), square_sum(plan), sgd(plan), adamw(plan)]
+    programs = [embed(plan), head_start(plan), head_end(plan)]
     for sublayer, tensor, readers in norms:
         programs.append(norm_forward(plan, f"{sublayer}_norm_forward", tensor, readers))
         programs.append(norm_backward(plan, f"{sublayer}_norm_backward", tensor, readers))
@@ -623,5 +667,24 @@ def training_programs(plan: Plan) -> dict[str, Program]:
         programs += [attention_forward(plan, group), attention_backward(plan, group)]
     for group in plan.ffn():
         programs += [ffn_forward(plan, group), ffn_backward(plan, group)]
-    programs += [head_tile(plan, group) for group in plan.vocabulary()]
-    return {program.name: program for program in programs}
+    return programs + [head_tile(plan, group) for group in plan.vocabulary()]
+
+
+def adapter_programs(plan: Plan) -> list[Program]:
+    """The programs on a layer's gradient, adapter and optimizer state, which are the same for every length."""
+    return [make(plan) for make in (square_sum, accumulate, take_gradient, sgd, momentum, adamw)]
+
+
+def length_name(name: str, tokens: int) -> str:
+    """What a program, or a schedule, for sequences of a length is called in a bundle."""
+    return f"{name}.{tokens}"
+
+
+def training_programs(plan: Plan) -> dict[str, Program]:
+    """Every program of a bundle, by name."""
+    programs = {program.name: program for program in adapter_programs(plan)}
+    for tokens in plan.lengths:
+        for program in sequence_programs(plan.at(tokens)):
+            name = length_name(program.name, tokens)
+            programs[name] = replace(program, name=name)
+    return programs

@@ -7,7 +7,7 @@ from mesp.runtime.bundle import Tensor
 from mesp.runtime.schedule import Call, For, Instruction, Instructions, Let, Phase, Reference, Store, TensorSpec
 
 from .architecture import ATTENTION, FFN
-from .programs import ADAMW_SCALARS, Argument, Plan, Program, TileGroup, training_programs
+from .programs import ADAMW_SCALARS, Argument, Plan, Program, TileGroup, length_name, training_programs
 
 
 def dtype_name(argument: Argument) -> str:
@@ -21,10 +21,14 @@ def spec_of(argument: Argument) -> TensorSpec:
 
 
 class _Writer:
-    """Writes instructions, filling in what a program's arguments say of themselves."""
+    """Writes instructions, filling in what a program's arguments say of themselves.
 
-    def __init__(self, programs: Mapping[str, Program]):
-        self.programs = programs
+    Args:
+        tokens: the length for which the programs are called; None for a schedule without a sequence
+    """
+
+    def __init__(self, programs: Mapping[str, Program], tokens: int | None = None):
+        self.programs, self.tokens = programs, tokens
         self.instructions: list[Instruction] = []
 
     def call(
@@ -33,6 +37,8 @@ class _Writer:
         """Calls a program. A value passes under the argument's own name unless the mappings say otherwise; stored
         arguments are bound to what they are stored in, and results that belong to a tensor are copied there."""
         inputs, outputs = inputs or {}, outputs or {}
+        if program not in self.programs and self.tokens:
+            program = length_name(program, self.tokens)
         spec = self.programs[program]
         arguments = tuple(
             a.stored or (Reference(a.name) if a.name in BUFFERS else inputs.get(a.name, a.name)) for a in spec.inputs
@@ -64,75 +70,125 @@ class _Writer:
 
 
 # The scalars and inputs that the trainer writes before a step.
-SCALARS = ("lora_scale", "lr", "weight_decay", *ADAMW_SCALARS)
+SCALARS = ("lora_scale", "gradient_scale", "lr", "weight_decay", "momentum", *ADAMW_SCALARS)
 BUFFERS = ("input_ids", "targets", "token_weight", *SCALARS)
+OPTIMIZERS = ("sgd", "momentum", "adamw")
 
 
 class Mesp:
-    """The schedules of a plan."""
+    """The schedules of a plan.
+
+    evaluate.T          the loss of a sequence of T tokens
+    train.OPTIMIZER.T   a whole step on one sequence: each layer's update is applied as its gradient arrives, and no other layer's is kept
+    gradients.T         the gradient of every layer, kept in ``gradients``
+    accumulate.T        the same, added to what is there
+    gradient_norm       the squared norm of what is there
+    update.OPTIMIZER    a step with what is there
+    """
 
     def __init__(self, plan: Plan, programs: Mapping[str, Program] | None = None):
         self.plan = plan
         self.programs = programs or training_programs(plan)
-        self.wide = (plan.tokens, plan.architecture.D)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The memory that the schedules use beside the weights."""
+        """The memory that the schedules use beside the weights; schedules of a shorter sequence use a prefix."""
         plan, arch = self.plan, self.plan.architecture
         of_layers = TensorSpec((arch.layers, plan.adapter.size))
+        states = ("adapter", "gradients", "momentum.velocity", "adamw.m", "adamw.v")
         return {
             "input_ids": Tensor("input", TensorSpec((plan.tokens,), "int64")),
             "targets": Tensor("input", TensorSpec((plan.tokens,), "int64")),
             "token_weight": Tensor("input", TensorSpec((plan.tokens, 1))),
             **{name: Tensor("input", TensorSpec((1,))) for name in SCALARS},
-            "block_inputs": Tensor("buffer", TensorSpec((arch.layers, *self.wide))),
+            "block_inputs": Tensor("buffer", TensorSpec((arch.layers, plan.tokens, arch.D))),
             "gradient": Tensor("buffer", TensorSpec((plan.adapter.size,))),
             "loss": Tensor("output", TensorSpec((1, 1))),
             "gradient_square_sum": Tensor("output", TensorSpec((1, 1))),
-            "gradients": Tensor("output", of_layers),
-            **{name: Tensor("state", of_layers) for name in ("adapter", "adamw.m", "adamw.v")},
+            **{name: Tensor("state", of_layers) for name in states},
         }
 
     def schedules(self) -> dict[str, Instructions]:
-        """evaluate: the loss alone; train.sgd and train.adamw: a step; gradients: every layer's gradient, kept."""
-        return {
-            "evaluate": self._evaluate(),
-            "train.sgd": self._train("sgd"),
-            "train.adamw": self._train("adamw"),
-            "gradients": self._train(None),
-        }
+        """Every schedule by name."""
+        schedules = {}
+        for tokens in self.plan.lengths:
+            step = _Sequence(self.plan.at(tokens), self.programs)
+            schedules[length_name("evaluate", tokens)] = step.evaluate()
+            for optimizer in OPTIMIZERS:
+                schedules[length_name(f"train.{optimizer}", tokens)] = step.train(optimizer)
+            schedules[length_name("gradients", tokens)] = step.gradients(accumulate=False)
+            schedules[length_name("accumulate", tokens)] = step.gradients(accumulate=True)
+        schedules["gradient_norm"] = self._gradient_norm()
+        return schedules | {f"update.{optimizer}": self._update(optimizer) for optimizer in OPTIMIZERS}
 
-    def _evaluate(self) -> Instructions:
+    def _gradient_norm(self) -> Instructions:
         w = _Writer(self.programs)
+        size = self.plan.adapter.size
+        w.zero("square_sum", 1, 1)
+        with w.repeat("layer", self.plan.architecture.layers), w.phase("update"):
+            w.let("gradient", Reference("gradients", 0, {"layer": size}), size)
+            w.store("gradient", "gradient")
+            w.call("square_sum")
+        w.store("square_sum", "gradient_square_sum")
+        return tuple(w.instructions)
+
+    def _update(self, optimizer: str) -> Instructions:
+        w = _Writer(self.programs)
+        with w.repeat("layer", self.plan.architecture.layers), w.phase("update"):
+            w.call("take_gradient")
+            w.call(optimizer)
+        return tuple(w.instructions)
+
+
+class _Sequence:
+    """The schedules of one sequence length, ``plan.tokens``."""
+
+    def __init__(self, plan: Plan, programs: Mapping[str, Program]):
+        self.plan, self.programs = plan, programs
+        self.wide = (plan.tokens, plan.architecture.D)
+
+    def evaluate(self) -> Instructions:
+        w = _Writer(self.programs, self.plan.tokens)
         self._embed(w)
         with w.repeat("layer", self.plan.architecture.layers), w.phase("forward"):
             self._forward(w)
         self._head(w)
         return tuple(w.instructions)
 
-    def _train(self, optimizer: str | None) -> Instructions:
-        w = _Writer(self.programs)
-        layers = self.plan.architecture.layers
-        block = self.wide[0] * self.wide[1]
+    def train(self, optimizer: str) -> Instructions:
+        w = _Writer(self.programs, self.plan.tokens)
+        w.zero("square_sum", 1, 1)
+        with self._layers_in_reverse(w):
+            w.call("square_sum")
+            w.call(optimizer)
+        w.store("square_sum", "gradient_square_sum")
+        return tuple(w.instructions)
+
+    def gradients(self, accumulate: bool) -> Instructions:
+        w = _Writer(self.programs, self.plan.tokens)
+        size = self.plan.adapter.size
+        with self._layers_in_reverse(w):
+            if accumulate:
+                w.call("accumulate")
+            else:
+                w.let("gradient", Reference("gradient"), size)
+                w.store("gradient", "gradients", layer=size)
+        return tuple(w.instructions)
+
+    @contextmanager
+    def _layers_in_reverse(self, w: _Writer) -> Iterator[None]:
+        """The pass forward and back; the body is what is done with a layer's ``gradient``."""
+        layers, block = self.plan.architecture.layers, self.wide[0] * self.wide[1]
         self._embed(w)
         with w.repeat("layer", layers), w.phase("forward"):
             w.store("x", "block_inputs", layer=block)
             self._forward(w)
         self._head(w)
-        w.zero("square_sum", 1, 1)
         with w.repeat("layer", layers, reverse=True):
             with w.phase("backward"):
                 w.let("x", Reference("block_inputs", 0, {"layer": block}), *self.wide)
                 self._backward(w)
             with w.phase("update"):
-                w.call("square_sum")
-                if optimizer:
-                    w.call(optimizer)
-                else:
-                    w.let("gradient", Reference("gradient"), self.plan.adapter.size)
-                    w.store("gradient", "gradients", layer=self.plan.adapter.size)
-        w.store("square_sum", "gradient_square_sum")
-        return tuple(w.instructions)
+                yield
 
     def _embed(self, w: _Writer) -> None:
         with w.phase("embed"):

@@ -1,7 +1,7 @@
 """Checks a bundle against autograd: every adapter gradient of the lowered programs against that of transformers' own model,
 with the same dequantized weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ TOLERANCE = 1e-4
 class Check:
     """One tensor of the adapter: its gradient by the programs against autograd's."""
 
+    tokens: int  # length of the sequence
     name: str  # PEFT's
     norm: float  # of autograd's gradient
     relative_error: float  # |ours - autograd's| / |autograd's|
@@ -35,63 +36,59 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """The losses and every tensor's check."""
+    """Both losses by sequence length, and every tensor's check."""
 
-    loss: float
-    reference_loss: float
+    losses: dict[int, tuple[float, float]]  # by the programs, by autograd
     checks: list[Check]
 
     @property
     def passed(self) -> bool:
-        close = abs(self.loss - self.reference_loss) <= TOLERANCE * abs(self.reference_loss)
+        close = all(abs(ours - autograd) <= TOLERANCE * abs(autograd) for ours, autograd in self.losses.values())
         return close and all(check.passed for check in self.checks)
 
 
 def verify(bundle_path: Path, seed: int = 0) -> Verification:
-    """Runs one step of random tokens both ways. The adapter's B is drawn too: with the initial zeros A would have no gradient.
+    """Runs a sequence of random tokens of each length both ways. The adapter's B is drawn too: with the initial zeros A would have no gradient.
 
     Raises:
         UsageError: not a bundle, or one that was changed.
     """
     bundle = open_bundle(bundle_path)
     lora, generator = bundle.manifest.lora, torch.Generator().manual_seed(seed)
-    session = Session(bundle, ["gradients"])
-    adapter = session.state["adapter"]
+    session = Session(bundle, [f"gradients.{tokens}" for tokens in bundle.manifest.lengths])
+    adapter, scale = session.state["adapter"], lora.alpha / lora.rank
     peft.read_adapter(bundle.path / ADAPTER, lora, adapter)
     for name, tensor in peft.named(lora, adapter).items():
         if "lora_B" in name:
             tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.02)
-    example = _random_example(bundle, generator)
-    scale = lora.alpha / lora.rank
-    outputs = session.run("gradients", {**example, "lora_scale": scale})
-    ours = peft.named(lora, outputs["gradients"])
-    reference_loss, reference = _autograd(bundle, adapter, example, scale)
-    checks = []
-    for name, gradient in reference.items():
-        error = (ours[name] - gradient).double().norm() / gradient.double().norm().clamp_min(1e-30)
-        checks.append(Check(name, float(gradient.norm()), float(error)))
-    return Verification(float(outputs["loss"]), reference_loss, checks)
+    model, losses, checks = reference_model(bundle), {}, []
+    leaves = attach_lora(model, lora, adapter, scale)
+    for tokens in bundle.manifest.lengths:
+        example = _random_example(tokens, bundle.manifest.model["config"]["vocab_size"], generator)
+        loss = float(session.run(f"gradients.{tokens}", {**example, "lora_scale": scale})["loss"])
+        ours = peft.named(lora, session.state["gradients"])
+        reference_loss, reference = _autograd(model, leaves, example)
+        losses[tokens] = loss, reference_loss
+        for name, gradient in reference.items():
+            error = (ours[name] - gradient).double().norm() / gradient.double().norm().clamp_min(1e-30)
+            checks.append(Check(tokens, name, float(gradient.norm()), float(error)))
+    return Verification(losses, checks)
 
 
-def _random_example(bundle: Bundle, generator: torch.Generator) -> dict[str, Tensor]:
+def _random_example(tokens: int, vocabulary: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Random tokens, about a fifth of the targets masked."""
-    tokens, vocabulary = bundle.manifest.tokens, bundle.manifest.model["config"]["vocab_size"]
     ids = torch.randint(vocabulary, (tokens + 1,), generator=generator)
     keep = (torch.rand(tokens, 1, generator=generator) < 0.8).float()
     keep[0] = 1
     return {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": keep / keep.sum()}
 
 
-def _autograd(
-    bundle: Bundle, adapter: Tensor, example: dict[str, Tensor], scale: float
-) -> tuple[float, dict[str, Tensor]]:
-    model = reference_model(bundle)
-    leaves = attach_lora(model, bundle.manifest.lora, adapter, scale)
+def _autograd(model: Any, leaves: dict[str, Tensor], example: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
     logits = model(input_ids=example["input_ids"][None]).logits[0]
     losses = nn.functional.cross_entropy(logits, example["targets"], reduction="none")
     loss = (losses * example["token_weight"][:, 0]).sum()
-    torch.autograd.backward(loss)
-    return float(loss.detach()), {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+    gradients = torch.autograd.grad(loss, list(leaves.values()))
+    return float(loss.detach()), dict(zip(leaves, gradients, strict=True))
 
 
 def attach_lora(model: nn.Module, lora: Lora, adapter: Tensor, scale: float) -> dict[str, Tensor]:
@@ -115,14 +112,18 @@ def attach_lora(model: nn.Module, lora: Lora, adapter: Tensor, scale: float) -> 
 
 def reference_model(bundle: Bundle) -> Any:
     """transformers' model of the bundle's configuration with the bundle's weights, dequantized, fp32."""
+    return assemble(_config(bundle), dequantized_tensors(bundle))
+
+
+def assemble(config: Any, tensors: Iterable[tuple[str, Tensor]]) -> Any:
+    """transformers' model of a configuration with these weights, under its names, fp32."""
     from transformers import AutoModelForCausalLM
 
-    config = _config(bundle)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     model.to_empty(device="cpu")
     model.model.rotary_emb = type(model.model.rotary_emb)(config)
-    missing, unexpected = model.load_state_dict(dict(dequantized_tensors(bundle)), strict=False, assign=True)
+    missing, unexpected = model.load_state_dict(dict(tensors), strict=False, assign=True)
     model.tie_weights()
     assert not unexpected and not [name for name in missing if name != "lm_head.weight"]
     return model.requires_grad_(False).eval()
@@ -141,7 +142,7 @@ def bundle_plan(bundle: Bundle) -> Plan:
     fmt = weight_format(manifest.weights["format"], manifest.weights.get("group_size", 32))
     lora = manifest.lora
     return Plan(
-        read_architecture(_config(bundle)), manifest.tokens, lora.rank, lora.targets, fmt, Tiling(**manifest.tiling)
+        read_architecture(_config(bundle)), manifest.lengths, lora.rank, lora.targets, fmt, Tiling(**manifest.tiling)
     )
 
 

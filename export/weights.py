@@ -4,72 +4,22 @@ A tensor holds one part of one projection for all layers and tiles, [layers, til
 The file is laid out before any weight is read, and each weight is written into its place as it comes: the model never exists in memory.
 """
 
-import json
-import os
 from pathlib import Path
 
 import torch
 from mesp.runtime.errors import UsageError
-from mesp.runtime.schedule import ITEM_BYTES, TensorSpec
+from mesp.runtime.schedule import TensorSpec
+from mesp.runtime.tensor_file import TensorFile
 from torch import Tensor
 
 from . import ops
 from .architecture import NORMS, PROJECTIONS, expected_tensors, rotary_tables, weight_name
 from .checkpoint import Checkpoint
-from .programs import Plan, ones_needed, stored_name, tiled_by_inputs, weight_parts, weight_shape
+from .programs import Plan, mask_name, ones_needed, stored_name, tiled_by_inputs, weight_parts, weight_shape
 from .quantize import Int4, Int8, Parts
 
 ALIGNMENT = 64
-_SAFETENSORS_DTYPES = {"float32": "F32", "int8": "I8", "uint8": "U8"}
 _ROWS_AT_A_TIME = 8192  # of the embedding, which is the largest tensor by far
-
-
-class WeightsFile:
-    """A safetensors file of known contents, written in any order. Every tensor starts at a multiple of 64 bytes."""
-
-    def __init__(self, path: Path, tensors: dict[str, TensorSpec]):
-        self.tensors = tensors
-        self._offsets: dict[str, int] = {}
-        header: dict[str, object] = {}
-        end = 0
-        for name, spec in tensors.items():
-            self._offsets[name] = end
-            header[name] = {
-                "dtype": _SAFETENSORS_DTYPES[spec.dtype],
-                "shape": list(spec.shape),
-                "data_offsets": [end, end + spec.nbytes],
-            }
-            end += spec.nbytes
-            # The format knows no holes between tensors: what aligns the next one is a tensor too.
-            if padding := -end % ALIGNMENT:
-                header[f"padding.{name}"] = {"dtype": "U8", "shape": [padding], "data_offsets": [end, end + padding]}
-                end += padding
-        text = json.dumps(header).encode()
-        text += b" " * (-(len(text) + 8) % ALIGNMENT)
-        self._start = 8 + len(text)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        _write_all(self._file, len(text).to_bytes(8, "little") + text, 0)
-        os.ftruncate(self._file, self._start + end)
-
-    def write(self, name: str, values: Tensor, first: int = 0) -> None:
-        """Writes contiguous elements of a tensor from element ``first`` on."""
-        spec = self.tensors[name]
-        if str(values.dtype) != f"torch.{spec.dtype}" or first + values.numel() > spec.elements:
-            raise ValueError(f"{name} is {spec}; cannot take {values.numel()} of {values.dtype} at {first}")
-        data = values.contiguous().flatten().view(torch.uint8).numpy().data
-        _write_all(self._file, data, self._start + self._offsets[name] + first * ITEM_BYTES[spec.dtype])
-
-    def close(self) -> None:
-        """Flushes to the device: a page of the mapping that is still dirty would count as the trainer's memory."""
-        os.fsync(self._file)
-        os.close(self._file)
-
-
-def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
 
 
 # --- What is in it ----------------------------------------------------------------------------------------------------
@@ -81,7 +31,7 @@ def weight_tensors(plan: Plan) -> dict[str, TensorSpec]:
     tensors = {
         "rope.cos": TensorSpec((plan.tokens, arch.C // 2)),
         "rope.sin": TensorSpec((plan.tokens, arch.C // 2)),
-        "causal_mask": TensorSpec((plan.query_rows, plan.tokens)),
+        **{mask_name(n): TensorSpec((plan.at(n).query_rows, n)) for n in plan.lengths},
         "ones": TensorSpec((ones_needed(plan), 1)),
         # Where accumulators start: the largest of them are [T, D] and [D, R].
         "zeros": TensorSpec((max(plan.tokens, plan.rank) * arch.D,)),
@@ -115,11 +65,12 @@ def _tables(plan: Plan) -> tuple[str, ...]:
 
 def write_weights(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
     """Reads the checkpoint tensor by tensor, quantizes, and writes the file."""
-    file = WeightsFile(path, weight_tensors(plan))
+    file = TensorFile(path, weight_tensors(plan), ALIGNMENT)
     cos, sin = rotary_tables(checkpoint.config, plan.tokens)
     file.write("rope.cos", cos)
     file.write("rope.sin", sin)
-    file.write("causal_mask", ops.causal_mask(plan.tokens, plan.query_rows))
+    for tokens in plan.lengths:
+        file.write(mask_name(tokens), ops.causal_mask(tokens, plan.at(tokens).query_rows))
     file.write("ones", torch.ones(file.tensors["ones"].shape))
     file.write("norm.weight", checkpoint.rows("model.norm.weight"))
     for table in _tables(plan):
@@ -133,7 +84,7 @@ def write_weights(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
     file.close()
 
 
-def _write_table(file: WeightsFile, plan: Plan, checkpoint: Checkpoint, table: str) -> None:
+def _write_table(file: TensorFile, plan: Plan, checkpoint: Checkpoint, table: str) -> None:
     name = "model.embed_tokens.weight" if table == "embed_tokens" else "lm_head.weight"
     width = plan.architecture.D
     for start in range(0, plan.architecture.V, _ROWS_AT_A_TIME):
@@ -146,7 +97,7 @@ def _write_table(file: WeightsFile, plan: Plan, checkpoint: Checkpoint, table: s
         file.write(f"{table}.scale", parts["scale"], start)
 
 
-def _write_projection(file: WeightsFile, plan: Plan, checkpoint: Checkpoint, layer: int, projection: str) -> None:
+def _write_projection(file: TensorFile, plan: Plan, checkpoint: Checkpoint, layer: int, projection: str) -> None:
     name = weight_name(layer, projection)
     parts = _quantized(plan, checkpoint, name)
     bias = checkpoint.rows(name.removesuffix("weight") + "bias") if projection in plan.architecture.biases else None

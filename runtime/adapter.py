@@ -6,20 +6,36 @@ has a tensor for each, under transformers' module names, with A transposed: lora
 
 import json
 import math
+import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from .bundle import AdapterTensor, Lora
-from .errors import MespError, UsageError
+from .errors import UsageError
 from .files import replacing, write_json
+from .schedule import TensorSpec
+from .tensor_file import TensorFile
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+# What file names append for a number format: Q4_1, q8_0, IQ3_XXS, f16.
+_QUANTIZATION = re.compile(r"[.\-_](i?q\d(_[0-9a-z]+)*|(bf|fp|f)(16|32))$")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What an adapter is scaled by: alpha / rank, or alpha / sqrt(rank) for rsLoRA (Kalajdzievski, 2023)."""
+
+    alpha: float
+    rslora: bool = False
+
+    def at(self, rank: int) -> float:
+        return self.alpha / (math.sqrt(rank) if self.rslora else rank)
 
 
 def _key(layer: int, tensor: AdapterTensor) -> str:
@@ -44,17 +60,12 @@ def named(lora: Lora, adapter: Tensor) -> dict[str, Tensor]:
 
 
 def write_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
-    """Writes the adapter's tensors as one safetensors file.
-
-    Raises:
-        MespError: the disk is full, or the folder cannot be written.
-    """
-    tensors = {key: tensor.contiguous() for key, tensor in named(lora, adapter).items()}
-    try:
-        with replacing(path) as beside:
-            save_file(tensors, beside, metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise MespError(f"Could not write {path}: {error}.") from error
+    """Writes the adapter's tensors as one safetensors file, without a second adapter in memory."""
+    tensors = named(lora, adapter)
+    specs = {key: TensorSpec(tuple(tensor.shape)) for key, tensor in tensors.items()}
+    with replacing(path) as beside, TensorFile(beside, specs, metadata={"format": "pt"}) as file:
+        for key, tensor in tensors.items():
+            file.write(key, tensor)
 
 
 def read_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
@@ -87,9 +98,12 @@ def _difference(found: set[str], expected: set[str]) -> str:
     return "; ".join(parts + ([f"{len(extra)} that it does not train, such as {extra[0]}"] if extra else [])) + "."
 
 
-def write_peft(folder: Path, lora: Lora, adapter: Tensor, alpha: float, base_model: str) -> None:
-    """Writes a folder that peft.PeftModel.from_pretrained loads; its scale is alpha / rank."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_peft(folder: Path, lora: Lora, adapter: Tensor, scaling: Scaling, base_model: str) -> None:
+    """Writes into a folder what peft.PeftModel.from_pretrained loads.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
     write_adapter(folder / WEIGHTS, lora, adapter)
     write_json(
         folder / CONFIG,
@@ -98,12 +112,12 @@ def write_peft(folder: Path, lora: Lora, adapter: Tensor, alpha: float, base_mod
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": base_model,
             "r": lora.rank,
-            "lora_alpha": alpha,
+            "lora_alpha": scaling.alpha,
             "target_modules": list(lora.targets),
             "lora_dropout": 0.0,
             "bias": "none",
             "fan_in_fan_out": False,
-            "use_rslora": False,
+            "use_rslora": scaling.rslora,
             "use_dora": False,
             "modules_to_save": None,
             "inference_mode": True,
@@ -111,11 +125,14 @@ def write_peft(folder: Path, lora: Lora, adapter: Tensor, alpha: float, base_mod
     )
 
 
-def read_peft(folder: Path, lora: Lora, adapter: Tensor) -> float:
-    """Reads a PEFT adapter folder into the adapter and returns its scale, alpha / rank (alpha / sqrt(rank) for rsLoRA).
+def read_peft(folder: Path, lora: Lora, adapter: Tensor, base_model: str | None = None) -> Scaling:
+    """Reads a PEFT adapter folder into the adapter and returns its scaling.
+
+    Args:
+        base_model: the origin of the model that it must have been made for; None takes any
 
     Raises:
-        UsageError: no adapter, one of another rank or of other targets, or of a kind that these programs do not compute.
+        UsageError: no adapter, one of another rank, of other targets or another model, or of a kind that these programs do not compute.
     """
     file = folder / CONFIG
     try:
@@ -131,6 +148,8 @@ def read_peft(folder: Path, lora: Lora, adapter: Tensor) -> float:
             "alpha_pattern",
             "modules_to_save",
             "layers_to_transform",
+            "target_parameters",
+            "alora_invocation_tokens",
         )
         if config.get(name)
     ]
@@ -140,14 +159,33 @@ def read_peft(folder: Path, lora: Lora, adapter: Tensor) -> float:
         raise UsageError(
             f"{file}: only plain LoRA adapters can be trained on, not {config.get('peft_type')} with {', '.join(refuse) or 'its settings'}."
         )
-    if config["r"] != lora.rank:
+    if config.get("r") != lora.rank:
         raise UsageError(
             f"{file}: rank {config['r']}, but this bundle was exported with rank {lora.rank}. Export with --rank {config['r']}."
         )
+    base = config.get("base_model_name_or_path")
+    if base_model and not same_base(base, base_model):
+        raise UsageError(
+            f"{folder} is an adapter of {base}, but this bundle is of {base_model}. "
+            "If they are the same weights under two names, pass --allow-other-base."
+        )
     read_adapter(folder / WEIGHTS, lora, adapter)
-    return _scale(config)
+    return Scaling(float(config["lora_alpha"]), bool(config.get("use_rslora")))
 
 
-def _scale(config: dict[str, Any]) -> float:
-    rank: int = config["r"]
-    return float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+def same_base(name_of_adapter: str | None, origin: str) -> bool:
+    """Whether an adapter was made for a model, as far as names can say: ``Qwen/Qwen2.5-0.5B`` is ``models/qwen2.5-0.5b-q8_0.gguf``.
+
+    Args:
+        name_of_adapter: base_model_name_or_path of its configuration; one without a name is taken to fit
+        origin: the model's folder, file or Hub id
+    """
+    return not name_of_adapter or _model_name(name_of_adapter) == _model_name(origin)
+
+
+def _model_name(name: str) -> str:
+    """The last part of a path or Hub id, without what does not tell models apart."""
+    path = os.path.abspath(name.removesuffix(" (random weights)"))
+    if cached := re.search(r"/models--[^/]+--([^/]+)/snapshots/[^/]+$", path):  # a Hub id in the Hub's cache
+        return cached[1].lower()
+    return _QUANTIZATION.sub("", os.path.basename(path).lower().removesuffix(".gguf"))

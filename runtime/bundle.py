@@ -20,7 +20,7 @@ from .arena import Arena, check_arena
 from .errors import MespError, UsageError
 from .schedule import Instructions, ProgramSpec, TensorSpec, check, from_json, to_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 PROGRAM = "program.pte"
 WEIGHTS = "weights.safetensors"
@@ -105,7 +105,7 @@ class Manifest:
 
     model: Mapping[str, Any]  # origin, config (transformers' own), parameters
     weights: Mapping[str, Any]  # format, group_size
-    tokens: int
+    lengths: tuple[int, ...]  # of the sequences that there are programs for, ascending
     tiling: Mapping[str, int]
     lora: Lora
     tensors: Mapping[str, Tensor]
@@ -124,7 +124,7 @@ class Manifest:
             "versions": dict(self.versions),
             "model": dict(self.model),
             "weights": dict(self.weights),
-            "tokens": self.tokens,
+            "lengths": list(self.lengths),
             "tiling": dict(self.tiling),
             "lora": self.lora.to_json(),
             "files": dict(self.files),
@@ -138,7 +138,7 @@ class Manifest:
         return Manifest(
             model=json["model"],
             weights=json["weights"],
-            tokens=json["tokens"],
+            lengths=tuple(json["lengths"]),
             tiling=json["tiling"],
             lora=Lora.from_json(json["lora"]),
             tensors={name: Tensor.from_json(item) for name, item in json["tensors"].items()},
@@ -147,6 +147,11 @@ class Manifest:
             versions=json["versions"],
             files=json["files"],
         )
+
+    @property
+    def tokens(self) -> int:
+        """The longest sequence."""
+        return self.lengths[-1]
 
     def arena_kinds(self) -> dict[str, str]:
         """The tensors that live in the arena, and their kinds."""

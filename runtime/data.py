@@ -1,172 +1,201 @@
-"""Training data: rows of a file to sequences of the bundle's length.
+"""Training data: the rows of a file to examples of at most T tokens, the bundle's longest sequence.
 
-    .txt            one document, cut into windows
-    JSON lines      {"text"}: documents, joined by the end-of-text token and cut into windows
-                    {"input_ids", "labels"}: a sequence a row; labels as in Hugging Face: not shifted, -100 is masked
+An example has n inputs and n targets: inputs are the tokens but the last, targets the labels but the first.
 
-A window of T tokens predicts T targets, so it covers T + 1 tokens, and the next window starts at the last one. A short
-sequence is padded and masked; a long row is cut, and the tokens lost are counted.
+    windows      The texts of a file are joined and cut into windows of T targets: T + 1 tokens, and the next begins at the last
+                 one. A text's first token is no target, so no text is predicted from another, though attention sees both.
+                 TRL's packing masks it too (DataCollatorForLanguageModeling, where position_ids are 0), and separates
+                 the texts in attention, which the programs cannot. Without packing each text is a sequence of its own;
+                 a .txt file is cut into windows always.
+    sequences    Any other row is one. What is over T + 1 tokens is cut off and counted.
+    no target    An example without a target is left out and counted.
+
+Held-out data is a file of its own, or a part of the rows, split off before packing: round(fraction * rows) of them, halves up,
+the first in the shuffled order below with the key "{seed} split"; each part keeps the file's order. Of a .txt it is
+the end: round(fraction * tokens).
+
+Shuffled order: position i of the key's order is sorted by the SHA-256, in hex, of the UTF-8 text "{key} {i}". An epoch's
+key is "{seed} {epoch}", from epoch 0.
 """
 
-import json
-import random
-from collections.abc import Iterator, Sequence
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import UsageError
-
-MASKED = -100
+from .labels import MASKED, Labelled, Labeller
+from .rows import EXPECTED, Kind, read_rows
 
 
 @dataclass(frozen=True)
 class Example:
-    """One sequence: the tokens, what each should predict, and the weight of each prediction in the loss, which add up to 1."""
+    """A sequence without padding: its tokens, and what each should predict."""
 
-    input_ids: Tensor  # [T], int64
-    targets: Tensor  # [T], int64
-    token_weight: Tensor  # [T, 1], fp32
-    predictions: int  # how many targets are not masked
-    tokens: int  # how many positions are not padding
+    input_ids: Tensor  # [n], int32
+    targets: Tensor  # [n], int32, -100 where nothing is predicted
+
+    @property
+    def tokens(self) -> int:
+        """Its length n."""
+        return len(self.input_ids)
+
+    @property
+    def predictions(self) -> int:
+        """How many of its targets are not masked."""
+        return int((self.targets != MASKED).sum())
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples of a file."""
+    """The examples of a file, at least one, in the file's order."""
 
     examples: Sequence[Example]
-    cut_rows: int  # rows that were longer than the sequence length
-    cut_tokens: int
+    cut_rows: int  # rows longer than T + 1 tokens
+    cut_tokens: int  # what they lost
+    masked_rows: int  # rows, or windows, that were left out for want of a target
 
-    def order(self, epochs: int, shuffle: bool, seed: int) -> Iterator[Example]:
-        """The examples, ``epochs`` times, in an order that depends on the seed and the epoch alone."""
-        for epoch in range(epochs):
-            indices = list(range(len(self.examples)))
-            if shuffle:
-                random.Random(f"{seed} {epoch}").shuffle(indices)
-            for index in indices:
+    def order(self, start: int, shuffle: bool, seed: int) -> Iterator[Example]:
+        """The examples from position ``start`` on, without end.
+
+        Position p is in epoch p // len(examples). Shuffled, each epoch has an order of its own, which the module describes.
+        """
+        count = len(self.examples)
+        skip = start % count
+        for epoch in itertools.count(start // count):
+            indices = _shuffled(count, f"{seed} {epoch}") if shuffle else range(count)
+            for index in indices[skip:]:
                 yield self.examples[index]
+            skip = 0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of each example's n, input_ids and targets, as little-endian int32."""
+        digest = hashlib.sha256()
+        for example in self.examples:
+            for values in (torch.tensor([example.tokens]), example.input_ids, example.targets):
+                digest.update(values.numpy().astype("<i4").tobytes())
+        return digest.hexdigest()
 
 
-def load_dataset(path: Path, tokens: int, vocabulary: int, tokenizer_folder: Path) -> Dataset:
-    """Reads a data file.
+def inputs(example: Example, length: int, predictions: int) -> dict[str, Tensor]:
+    """An example as a program takes it, padded to ``length``.
 
     Args:
-        path: a .txt file or JSON lines
-        tokens: sequence length of the bundle
-        vocabulary: ids must be below
-        tokenizer_folder: the bundle's tokenizer, needed for text
+        length: at least the example's ``tokens``
+        predictions: of all the examples of an optimizer step, whose mean loss is the step's
+
+    Returns:
+        input_ids: [length], int64, padded with 0
+        targets: [length], int64, 0 where nothing is predicted
+        token_weight: [length, 1], fp32, 1 / predictions on targets, 0 elsewhere
+    """
+    input_ids, targets = torch.zeros(2, length, dtype=torch.int64)
+    weight = torch.zeros(length, 1)
+    keep = example.targets != MASKED
+    input_ids[: example.tokens] = example.input_ids
+    targets[: example.tokens] = example.targets * keep
+    weight[: example.tokens, 0] = keep / predictions
+    return {"input_ids": input_ids, "targets": targets, "token_weight": weight}
+
+
+def bucket(example: Example, lengths: Iterable[int]) -> int:
+    """The smallest of the lengths that holds the example."""
+    return min(length for length in lengths if length >= example.tokens)
+
+
+def load_data(
+    path: Path,
+    tokens: int,
+    vocabulary: int,
+    tokenizer_folder: Path,
+    packing: bool = True,
+    eval_path: Path | None = None,
+    eval_split: float | None = None,
+    seed: int = 0,
+) -> tuple[Dataset, Dataset | None]:
+    """Reads the training data, and held-out data if there is any.
+
+    Args:
+        tokens: T, the longest sequence of the bundle
+        vocabulary: of the model; ids must be below
+        tokenizer_folder: the bundle's tokenizer; rows of token ids do without
+        packing: join rows of text
+        eval_path: held-out data of its own
+        eval_split: or this fraction of the data
+        seed: of the choice of held-out rows
 
     Raises:
-        UsageError: no file, no usable row, or a row that is neither kind, by its line.
+        UsageError: a file or row that cannot be used, by its line, or a part in which nothing is left to predict.
     """
-    if not path.is_file():
-        raise UsageError(f"There is no data file at {path}.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text: {error}.") from error
-    if path.suffix == ".txt":
-        ids = _tokenize(tokenizer_folder, [text], path) if text.strip() else []
-        dataset = Dataset(_windows(ids, tokens), 0, 0)
-    else:
-        dataset = _from_rows(list(_rows(path, text, vocabulary)), tokens, tokenizer_folder, path)
-    if not dataset.examples:
-        raise UsageError(f"{path} has no row with a token to predict.")
-    return dataset
+    if eval_split is not None and eval_path is not None:
+        raise UsageError("Held-out data is a file or a part of the data: give --eval-data or --eval-split, not both.")
+    if eval_split is not None and not 0 < eval_split < 1:
+        raise UsageError(f"--eval-split {eval_split} must be a fraction above 0 and below 1.")
+    label = Labeller(tokenizer_folder, vocabulary)
+    kind, rows = _read(path, label)
+    if eval_split is None:
+        held_out = _dataset(*_read(eval_path, label), tokens, packing, str(eval_path)) if eval_path else None
+        return _dataset(kind, rows, tokens, packing, str(path)), held_out
+    rest, part = _split(kind, rows, eval_split, seed, path)
+    return (
+        _dataset(kind, rest, tokens, packing, f"What --eval-split {eval_split} leaves of {path}"),
+        _dataset(kind, part, tokens, packing, f"What --eval-split {eval_split} holds out of {path}"),
+    )
 
 
-def _rows(path: Path, text: str, vocabulary: int) -> Iterator[dict[str, Any]]:
-    kinds = set()
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UsageError(
-                f"{where}: not JSON ({error}). A data file is .txt, or has one JSON object a line."
-            ) from error
-        kind = _kind(row, vocabulary, where)
-        kinds.add(kind)
-        if len(kinds) > 1:
-            raise UsageError(f'{where}: rows of "text" and of "input_ids" cannot be mixed in one file.')
-        yield row
+def _read(path: Path, label: Labeller) -> tuple[Kind, list[Labelled]]:
+    pairs = [(row.kind, label(row)) for row in read_rows(path)]
+    if not pairs:
+        raise UsageError(f"{path} has no rows. {EXPECTED}.")
+    return pairs[0][0], [labelled for _, labelled in pairs]
 
 
-def _kind(row: Any, vocabulary: int, where: str) -> str:
-    """What kind of row it is; refuses what is none."""
-    if not isinstance(row, dict) or not ({"text"} <= row.keys() or {"input_ids", "labels"} <= row.keys()):
-        raise UsageError(f'{where}: a row is {{"text": "…"}} or {{"input_ids": […], "labels": […]}}, not this.')
-    if "text" in row:
-        if not isinstance(row["text"], str):
-            raise UsageError(f'{where}: "text" must be a string.')
-        return "text"
-    ids, labels = row["input_ids"], row["labels"]
-    for name, values in (("input_ids", ids), ("labels", labels)):
-        if not isinstance(values, list) or not all(type(value) is int for value in values):
-            raise UsageError(f'{where}: "{name}" must be a list of whole numbers.')
-    if len(ids) != len(labels):
+def _split(
+    kind: Kind, rows: list[Labelled], fraction: float, seed: int, path: Path
+) -> tuple[list[Labelled], list[Labelled]]:
+    """What is trained on, and what is held out."""
+    unit, total = ("tokens", len(rows[0].ids)) if kind == "file" else ("rows", len(rows))
+    held = int(total * fraction + 0.5)
+    if held in (0, total):
         raise UsageError(
-            f"{where}: {len(ids)} input_ids but {len(labels)} labels; each token has its label, not shifted."
+            f"--eval-split {fraction} holds out {held} of the {total} {unit} of {path}, but both parts need one. "
+            "Choose another fraction, or give --eval-data FILE."
         )
-    if bad := [value for value in ids if not 0 <= value < vocabulary]:
-        raise UsageError(f"{where}: token id {bad[0]} is not in the model's vocabulary of {vocabulary}.")
-    if bad := [value for value in labels if value != MASKED and not 0 <= value < vocabulary]:
-        raise UsageError(f"{where}: label {bad[0]} is neither {MASKED} nor in the model's vocabulary of {vocabulary}.")
-    return "ids"
+    if kind == "file":
+        ids, labels, cut = rows[0].ids, rows[0].labels, total - held
+        return [Labelled(ids[:cut], labels[:cut])], [Labelled(ids[cut:], labels[cut:])]
+    chosen = set(_shuffled(total, f"{seed} split")[:held])
+    return (
+        [row for index, row in enumerate(rows) if index not in chosen],
+        [row for index, row in enumerate(rows) if index in chosen],
+    )
 
 
-def _from_rows(rows: list[dict[str, Any]], tokens: int, tokenizer_folder: Path, path: Path) -> Dataset:
-    if rows and "text" in rows[0]:
-        ids = _tokenize(tokenizer_folder, [row["text"] for row in rows], path)
-        return Dataset(_windows(ids, tokens), 0, 0)
-    examples, cut_rows, cut_tokens = [], 0, 0
-    for row in rows:
-        ids, labels = row["input_ids"], row["labels"]
-        over = max(0, len(ids) - (tokens + 1))
-        cut_rows, cut_tokens = cut_rows + bool(over), cut_tokens + over
-        example = _example(ids, labels, tokens)
-        if example.predictions:
-            examples.append(example)
-    return Dataset(examples, cut_rows, cut_tokens)
-
-
-def _tokenize(folder: Path, documents: list[str], path: Path) -> list[int]:
-    """The documents' tokens in a row, an end-of-text token after each but a last one."""
-    if not folder.is_dir():
+def _dataset(kind: Kind, rows: list[Labelled], tokens: int, packing: bool, name: str) -> Dataset:
+    if kind == "file" or (kind == "text" and packing):
+        rows = _windows(rows, tokens)
+    over = [max(0, len(row.ids) - (tokens + 1)) for row in rows]
+    cut = [Example(row.ids[:-1][:tokens], row.labels[1 : tokens + 1]) for row in rows]
+    examples = [example for example in cut if example.predictions]
+    if not examples:
         raise UsageError(
-            f"{path} is text, but this bundle has no tokenizer. "
-            'Train on {"input_ids", "labels"} rows, or export a checkpoint with its tokenizer.'
+            f"{name} has no token to predict: every row is shorter than 2 tokens, masked throughout, or cut at {tokens + 1} "
+            "tokens before its first target. Correct the rows, or export for longer sequences."
         )
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    ids: list[int] = []
-    for number, document in enumerate(documents):
-        if number and tokenizer.eos_token_id is not None:
-            ids.append(tokenizer.eos_token_id)
-        ids += tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
+    return Dataset(examples, sum(map(bool, over)), sum(over), len(cut) - len(examples))
 
 
-def _windows(ids: list[int], tokens: int) -> list[Example]:
-    cuts = (ids[start : start + tokens + 1] for start in range(0, len(ids) - 1, tokens))
-    return [_example(cut, cut, tokens) for cut in cuts]
+def _windows(rows: list[Labelled], tokens: int) -> list[Labelled]:
+    ids, labels = torch.cat([row.ids for row in rows]), torch.cat([row.labels for row in rows])
+    cuts = (slice(start, start + tokens + 1) for start in range(0, len(ids) - 1, tokens))
+    return [Labelled(ids[cut], labels[cut]) for cut in cuts]
 
 
-def _example(ids: list[int], labels: list[int], tokens: int) -> Example:
-    """Shifts the labels, cuts to T targets, pads."""
-    inputs = ids[: min(tokens, len(ids))]
-    shifted = (labels[1 : tokens + 1] + [MASKED] * tokens)[:tokens]
-    targets = torch.tensor(shifted)
-    keep = targets != MASKED
-    predictions = int(keep.sum())
-    weight = keep.float()[:, None] / max(predictions, 1)
-    padded = torch.tensor(inputs + [0] * (tokens - len(inputs)))
-    return Example(padded, targets.clamp_min(0), weight, predictions, len(inputs))
+def _shuffled(count: int, key: str) -> list[int]:
+    return sorted(range(count), key=lambda index: hashlib.sha256(f"{key} {index}".encode()).hexdigest())

@@ -2,10 +2,14 @@
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from .errors import MespError
 
 
 @contextmanager
@@ -30,3 +34,44 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes a whole JSON file."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+@contextmanager
+def folder_that_appears_whole(output: Path, replace: bool = False) -> Iterator[Path]:
+    """A folder beside the output that is renamed into it at the end, or removed.
+
+    Args:
+        replace: an output that exists is removed at the end; otherwise that is an error
+
+    Raises:
+        MespError: it could not be written.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        folder.chmod(0o755)
+        yield folder
+        _flush(folder)
+        if replace and output.exists():
+            os.rename(output, folder.with_name(folder.name + ".old"))
+        os.rename(folder, output)
+        _flush_entry(output.parent)
+    except OSError as error:
+        raise MespError(f"Could not write {output}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder.with_name(folder.name + ".old"), ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Has everything in the folder on the device, so that its new name cannot outlive its contents."""
+    for path in (*folder.rglob("*"), folder):
+        _flush_entry(path)
+
+
+def _flush_entry(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -28,7 +28,7 @@ def _contents(bundle: Bundle) -> Iterator[str]:
     )
     yield f"          {config['model_type']}, {config['num_hidden_layers']} layers, {sizes}"
     yield f"          {config['num_attention_heads']} query heads, {config['num_key_value_heads']} key-value heads"
-    yield f"sequence  {manifest.tokens} tokens"
+    yield f"sequence  {' or '.join(map(str, manifest.lengths))} tokens"
     yield f"weights   {' '.join(str(value) for value in manifest.weights.values())}"
     yield f"adapter   rank {lora.rank}, alpha {lora.alpha:g}, {lora.nbytes / _MB:.2f} MB, on {', '.join(lora.targets)}"
     yield f"tiles     {', '.join(f'{name} {size}' for name, size in manifest.tiling.items())}"

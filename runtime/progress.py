@@ -1,5 +1,6 @@
 """Progress of a run: a bar on a terminal, plain lines elsewhere."""
 
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -7,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from .data import Dataset
-from .train import Listener, Step
+from .listener import Evaluation, Listener, Step
 
 
 class Progress(Listener):
@@ -33,15 +34,23 @@ class Progress(Listener):
     ) -> None:
         self._bar.stop()
 
-    def begin(self, steps: int, dataset: Dataset) -> None:
+    def begin(self, first: int, steps: int, dataset: Dataset) -> None:
         self._steps = steps
-        self._task = self._bar.add_task("starting", total=steps)
-        self._say(f"{len(dataset.examples)} sequences, {steps} steps")
+        self._task = self._bar.add_task("starting", total=steps, completed=first)
+        self._say(
+            f"{len(dataset.examples)} sequences, {steps} steps" + (f", going on after step {first}" if first else "")
+        )
         if dataset.cut_rows:
             self._say(f"{dataset.cut_rows} rows were longer than the sequence: {dataset.cut_tokens} tokens cut")
+        if dataset.masked_rows:
+            self._say(f"{dataset.masked_rows} rows had no target left, and were skipped")
 
-    def evaluated(self, when: str, loss: float) -> None:
-        self._say(f"held-out loss {when}: {loss:.4f}")
+    def evaluated(self, evaluation: Evaluation) -> None:
+        when = f"after step {evaluation.step}" if evaluation.step else "before training"
+        self._say(f"held-out loss {when}: {evaluation.loss:.4f}")
+
+    def checkpointed(self, folder: Path) -> None:
+        self._say(f"checkpoint: {folder}")
 
     def stepped(self, step: Step) -> None:
         text = f"loss {step.loss:.4f}"

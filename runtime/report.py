@@ -1,223 +1,178 @@
-"""report.html: what a run came to, to look at. One self-contained file, drawn from the files of the run folder."""
+"""Reports to look at, each one self-contained file: report.html of a run, and several runs beside each other."""
 
-import io
-import json
-from collections.abc import Iterable
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .charts import COLOURS
+from .errors import UsageError
+from .figures import MB, Figure, comparison_figures, figures_of
 from .files import write_text
+from .run_folder import read_run
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-PHASE_COLOURS = {
-    "load": "#9aa0a6",
-    "embed": "#8e63ce",
-    "forward": "#2b7de9",
-    "head": "#e8710a",
-    "backward": "#188038",
-    "update": "#d01884",
-    "between steps": "#9aa0a6",
-}
-_MB = 1e6
+Rows = list[tuple[str, str | None]]
+_PEAK = "Peak footprint over idle"
 
 
 def write_report(run: Path) -> None:
-    """Draws report.html from report.json, steps.jsonl and memory.jsonl of a run folder."""
+    """Draws report.html from the files of a run folder, of a run that was not finished too.
+
+    Raises:
+        UsageError: not a run folder, or a file in it that is damaged.
+    """
+    folder = read_run(run)
+    name = run.resolve().name
+    tables = {
+        "Result": {label: [value] for label, value in summary(folder.report)},
+        "Settings": {label: [value] for label, value in _settings(folder.settings)},
+    }
+    _write(run / "report.html", f"Fine-tuning run: {name}", [name], tables, figures_of(folder))
+
+
+def write_comparison(runs: Sequence[Path], output: Path) -> None:
+    """Draws several runs into one page: a column a run in the tables, a line a run in the figures.
+
+    Raises:
+        UsageError: no run, too many, one twice, or one that is not a run folder; an output that is not an .html file.
+    """
+    if output.suffix != ".html":
+        raise UsageError(f"{output} must be a file that ends in .html: the comparison is a page.")
+    if not 1 <= len(runs) <= len(COLOURS):
+        raise UsageError(f"{len(runs)} runs cannot be compared: expected 1 to {len(COLOURS)}, one for each colour.")
+    folders = {name: read_run(run) for name, run in zip(unique_names(runs), runs, strict=True)}
+    tables = {
+        "Result": _columns([_rows(folder.report) for folder in folders.values()]),
+        "Settings": _columns([_settings(folder.settings) for folder in folders.values()]),
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    _write(output, f"{len(runs)} fine-tuning runs", list(folders), tables, comparison_figures(folders))
+
+
+def unique_names(runs: Sequence[Path]) -> list[str]:
+    """The runs' folder names, with as many of the folders around them as it takes to tell them apart.
+
+    Raises:
+        UsageError: a run that is named twice.
+    """
+    paths = [run.resolve() for run in runs]
+    if twice := next((run for run, path in zip(runs, paths, strict=True) if paths.count(path) > 1), None):
+        raise UsageError(f"{twice} is named twice. Name each run once.")
+    names = [path.name for path in paths]
+    depth = 1
+    while len(set(names)) < len(names):
+        depth += 1
+        names = [
+            "/".join(path.parts[-depth:]) if names.count(name) > 1 else name
+            for path, name in zip(paths, names, strict=True)
+        ]
+    return names
+
+
+def _columns(parts: Sequence[Sequence[tuple[str, str | None]]]) -> dict[str, list[str]]:
+    """The rows of several runs side by side, without the rows that none has; a value that all share is there once."""
+    labels = dict.fromkeys(label for part in sorted(parts, key=len, reverse=True) for label, _ in part)
+    table = {label: [dict(part).get(label) for part in parts] for label in labels}
+    return {
+        label: ["–" if value is None else value for value in (values[:1] if len(set(values)) == 1 else values)]
+        for label, values in table.items()
+        if any(value is not None for value in values)
+    }
+
+
+def _write(
+    path: Path, title: str, names: list[str], tables: Mapping[str, Mapping[str, list[str]]], figures: list[Figure]
+) -> None:
     from jinja2 import Environment, PackageLoader, select_autoescape
 
-    report = json.loads((run / "report.json").read_text())
-    steps, samples = _lines(run / "steps.jsonl"), _lines(run / "memory.jsonl")
-    figures = []
-    if steps:
-        figures.append(("Loss", _svg(_draw_loss(steps, report)), "Each step is one sequence of the training text."))
-    if samples and "refused" not in report["memory"]:
-        figures.append(("Memory over the run", _svg(_draw_memory(samples, report["memory"])), _MEMORY_NOTE))
-        figures.append(("Memory of the first step", _svg(_draw_step(samples, report["memory"])), _STEP_NOTE))
     page = Environment(loader=PackageLoader("mesp.runtime", ""), autoescape=select_autoescape(default=True))
-    write_text(
-        run / "report.html",
-        page.get_template("report.html.jinja").render(report=report, rows=summary(report), figures=figures),
-    )
+    runs = list(zip(names, COLOURS, strict=False))
+    text = page.get_template("report.html.jinja").render(title=title, runs=runs, tables=tables, figures=figures)
+    write_text(path, text)
 
 
-_MEMORY_NOTE = (
-    "Footprint over the idle process: anonymous and swapped memory and dirty file pages. The mapped weights are clean pages and do not count. "
-    "A point is the largest sample of a phase."
-)
-_STEP_NOTE = (
-    "By phase; each forward and backward point is one layer. What a phase takes stays with the process, "
-    "so only the first step shows what needs it."
-)
+# --- What a report says, in words -------------------------------------------------------------------------------------
 
 
-def summary(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """The figures of a report as a person reads them."""
-    memory, bundle = report["memory"], report["bundle"]
-    rows = [
+def summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The figures of a report as a person reads them, without those that it does not have."""
+    return [(label, value) for label, value in _rows(report) if value is not None]
+
+
+def _rows(report: Mapping[str, Any]) -> Rows:
+    """All of a report, always in this order; None for what it does not have."""
+    rows = [*_model(report["bundle"]), *_outcome(report), *_memory(report["memory"])]
+    return [*rows, *_machine(report["environment"])]
+
+
+def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name.replace("_", " "), str(value)) for name, value in settings.items() if value is not None]
+
+
+def _model(bundle: Mapping[str, Any]) -> Rows:
+    lora, lengths = bundle["lora"], bundle.get("lengths") or [bundle["tokens"]]
+    return [
         ("Model", bundle["model"]),
-        ("Sequence", f"{bundle['tokens']} tokens, batch 1"),
-        ("Weights", " ".join(str(v) for v in bundle["weights"].values())),
+        ("Sequence", f"{', '.join(map(str, lengths))} tokens, batch 1"),
+        ("Weights", " ".join(str(value) for value in bundle["weights"].values())),
+        ("Adapter", f"rank {lora['rank']}, alpha {lora['alpha']:g}, {', '.join(lora['targets'])}"),
     ]
-    rows.append(
+
+
+def _outcome(report: Mapping[str, Any]) -> Rows:
+    steps, planned = report["steps"], report.get("steps_planned")
+    best, step = report.get("best_eval_loss"), report.get("best_step")
+    return [
+        ("Status", report["status"].replace("_", " ")),
+        ("Steps", f"{steps} of {planned}" if planned not in (None, steps) else str(steps)),
+        ("Loss, first to last step", _from_to(report["loss_first"], report["loss_last"])),
+        ("Held-out loss, before to after", _from_to(report["eval_loss_before"], report["eval_loss_after"])),
+        ("Best held-out loss", _format("{:.4f}", best) and _format(f"{best:.4f} at step {{}}", step)),
+        ("Time a step, median", _format("{:.3f} s", report["step_seconds_median"])),
+        ("Tokens a second", _format("{:.1f}", report["tokens_per_second"])),
         (
-            "Adapter",
-            f"rank {bundle['lora']['rank']}, alpha {bundle['lora']['alpha']:g}, {', '.join(bundle['lora']['targets'])}",
-        )
-    )
-    rows.append(("Steps", str(report["steps"])))
-    if report["steps"]:
-        rows.append(("Loss, first to last step", f"{report['loss_first']:.4f} to {report['loss_last']:.4f}"))
-    if report["eval_loss_before"] is not None:
-        rows.append(
-            ("Held-out loss, before to after", f"{report['eval_loss_before']:.4f} to {report['eval_loss_after']:.4f}")
-        )
-    if report["steps"]:
-        rows.append(("Time a step, median", f"{report['step_seconds_median']:.3f} s"))
-        rows.append(("Tokens a second", f"{report['tokens_per_second']:.1f}"))
+            "Rows cut to the sequence",
+            _format(f"{{}}, {report.get('cut_tokens')} tokens of them lost", report.get("cut_rows") or None),
+        ),
+        ("Rows with nothing to predict", _format("{}, left out", report.get("masked_rows") or None)),
+    ]
+
+
+def _memory(memory: Mapping[str, Any]) -> Rows:
     if "refused" in memory:
-        rows.append(("Memory", memory["refused"]))
-    else:
-        rows.append(
-            ("Peak footprint over idle", f"{memory['delta_footprint_bytes'] / _MB:.1f} MB, in {memory['peak_phase']}")
-        )
-        rows.append(
-            (
-                "Footprint, idle and peak",
-                f"{memory['baseline_footprint_bytes'] / _MB:.1f} MB and {memory['peak_footprint_bytes'] / _MB:.1f} MB",
-            )
-        )
-        if memory["dirty_file_and_swap_bytes"] > _MB:
-            rows.append(
-                (
-                    "Of it dirty file pages and swap",
-                    f"{memory['dirty_file_and_swap_bytes'] / _MB:.1f} MB: was the bundle just written?",
-                )
-            )
-        rows.append(("VmHWM, clean pages too", f"{memory['vm_hwm_bytes'] / _MB:.1f} MB"))
-        rows.append(("Samples", f"{memory['samples']}, longest gap {memory['longest_gap_seconds'] * 1000:.0f} ms"))
-    environment = report["environment"]
-    rows.append(
+        return [(_PEAK, memory["refused"])]
+    if "delta_footprint_bytes" not in memory:
+        return [(_PEAK, "not known: the run was not finished")]
+    dirty = memory["dirty_file_and_swap_bytes"]
+    return [
+        (_PEAK, f"{memory['delta_footprint_bytes'] / MB:.1f} MB, in {memory['peak_phase']}"),
         (
-            "Machine",
-            f"{environment['processor']}, {environment['cores']} cores, {environment['memory_bytes'] / 1e9:.0f} GB",
-        )
-    )
-    rows.append(
+            "Footprint, idle and peak",
+            f"{memory['baseline_footprint_bytes'] / MB:.1f} MB and {memory['peak_footprint_bytes'] / MB:.1f} MB",
+        ),
         (
-            "Versions",
-            ", ".join(f"{name} {environment[name]}" for name in ("executorch", "torch", "transformers", "python")),
-        )
-    )
-    return rows
+            "Of it dirty file pages and swap",
+            f"{dirty / MB:.1f} MB: was the bundle just written?" if dirty > MB else None,
+        ),
+        ("VmHWM, clean pages too", f"{memory['vm_hwm_bytes'] / MB:.1f} MB"),
+        ("Samples", f"{memory['samples']}, longest gap {memory['longest_gap_seconds'] * 1000:.0f} ms"),
+    ]
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def _machine(environment: Mapping[str, Any]) -> Rows:
+    """The machine, if it is known: run.json has the versions alone."""
+    machine = None
+    if "processor" in environment:
+        size = environment["memory_bytes"] / 1e9
+        machine = f"{environment['processor']}, {environment['cores']} cores, {size:.0f} GB"
+    names = [name for name in ("executorch", "torch", "transformers", "python") if name in environment]
+    return [("Machine", machine), ("Versions", ", ".join(f"{name} {environment[name]}" for name in names) or None)]
 
 
-def _figure(y_label: str, x_label: str) -> "tuple[Figure, Axes]":
-    """A small figure with large type, so that it is legible at the width of a phone."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    pyplot.rcParams.update(
-        {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "mesp"}
-    )
-    figure, axes = pyplot.subplots(figsize=(5.4, 3.3), layout="constrained")
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+def _format(template: str, value: float | None) -> str | None:
+    return None if value is None else template.format(value)
 
 
-def _svg(figure: "Figure") -> str:
-    from matplotlib import pyplot
-
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
-    return text.getvalue()[text.getvalue().index("<svg") :]
-
-
-def _draw_loss(steps: list[dict[str, Any]], report: dict[str, Any]) -> "Figure":
-    figure, axes = _figure("loss (nats a token)", "step")
-    numbers, losses = [step["step"] for step in steps], [step["loss"] for step in steps]
-    axes.plot(numbers, losses, color="#2b7de9", alpha=0.35, label="step")
-    window = max(1, len(losses) // 10)
-    smooth = [sum(losses[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(losses))]
-    axes.plot(numbers, smooth, color="#2b7de9", label=f"mean of {window}")
-    if report["eval_loss_before"] is not None:
-        ends = [numbers[0], numbers[-1]]
-        axes.plot(
-            ends, [report["eval_loss_before"], report["eval_loss_after"]], "o--", color="#e8710a", label="held out"
-        )
-    axes.legend(frameon=False)
-    return figure
-
-
-def _draw_memory(samples: list[dict[str, Any]], memory: dict[str, Any]) -> "Figure":
-    figure, axes = _figure("MB over idle", "seconds")
-    base = memory["baseline_footprint_bytes"]
-    axes.plot(
-        [s["seconds"] for s in samples],
-        [(s["footprint_bytes"] - base) / _MB for s in samples],
-        color="#188038",
-        linewidth=0.8,
-    )
-    _mark_peak(axes, memory)
-    return figure
-
-
-def _draw_step(samples: list[dict[str, Any]], memory: dict[str, Any]) -> "Figure":
-    figure, axes = _figure("MB over idle", "seconds of the step")
-    base, step = memory["baseline_footprint_bytes"], _first_step(samples)
-    start = step[0]["seconds"]
-    for kind, part in _by_kind(step):
-        seconds = [s["seconds"] - start for s in part]
-        axes.plot(
-            seconds,
-            [(s["footprint_bytes"] - base) / _MB for s in part],
-            ".-",
-            color=PHASE_COLOURS[kind],
-            linewidth=0.8,
-            markersize=4,
-            label=kind,
-        )
-    _mark_peak(axes, memory)
-    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    axes.legend(handles.values(), handles.keys(), frameon=False, ncols=3, loc="lower right")
-    return figure
-
-
-def _mark_peak(axes: "Axes", memory: dict[str, Any]) -> None:
-    peak = memory["delta_footprint_bytes"] / _MB
-    axes.axhline(peak, color="#c5221f", linewidth=0.8, linestyle=":")
-    axes.set_ylim(0, peak * 1.18)
-    axes.annotate(f"peak {peak:.1f} MB", (0.02, peak * 1.03), xycoords=("axes fraction", "data"), color="#c5221f")
-
-
-def _kind(sample: dict[str, Any]) -> str:
-    """The phase without its layer."""
-    return str(sample["phase"]).rstrip("0123456789 ")
-
-
-def _by_kind(samples: list[dict[str, Any]]) -> Iterable[tuple[str, list[dict[str, Any]]]]:
-    for kind in PHASE_COLOURS:
-        part = [sample for sample in samples if _kind(sample) == kind]
-        if part:
-            yield kind, part
-
-
-def _first_step(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The samples of the first run that has a backward pass."""
-    runs = (
-        list(part) for between, part in groupby(samples, key=lambda s: s["phase"] == "between steps") if not between
-    )
-    return next((run for run in runs if any(_kind(sample) == "backward" for sample in run)), [])
+def _from_to(first: float | None, last: float | None) -> str | None:
+    """Both losses, or the one that is known."""
+    known = [f"{value:.4f}" for value in (first, last) if value is not None]
+    return " to ".join(known) or None

@@ -11,7 +11,7 @@ import torch
 from executorch.extension.pybindings import portable_lib
 
 from .bundle import PROGRAM, Bundle
-from .schedule import Call, For, Instructions, Let, Phase, Reference, Store, TensorSpec, references
+from .schedule import Call, For, Instructions, Let, Phase, Reference, Store, TensorSpec, references, walk
 
 _DTYPES = {"float32": torch.float32, "int8": torch.int8, "int64": torch.int64}
 
@@ -51,14 +51,36 @@ class Session:
             for name, tensor in bundle.manifest.tensors.items()
             if tensor.kind == "state" and name in used
         }
+        self._inputs = {name: self._input_elements(name) for name in names}
         self._runners = {name: _Runner(self, name) for name in names}
 
+    def _input_elements(self, schedule: str) -> dict[str, int]:
+        """How much a schedule reads of each input: of those that hold a sequence, a prefix of its own length."""
+        elements: dict[str, int] = {}
+        for instruction in walk(self._schedules[schedule].instructions):
+            if isinstance(instruction, Call):
+                specs = self._programs[instruction.program].inputs.values()
+                for source, spec in zip(instruction.inputs, specs, strict=True):
+                    if isinstance(source, Reference) and self._is_input(source.tensor):
+                        elements[source.tensor] = spec.elements
+        return elements
+
+    def _is_input(self, name: str) -> bool:
+        return name in self._tensors and self._tensors[name].kind == "input"
+
     def run(self, schedule: str, inputs: Mapping[str, torch.Tensor | float]) -> dict[str, torch.Tensor]:
-        """Writes the inputs, runs the schedule, and returns its outputs: views of the arena, valid until the next run."""
+        """Writes the inputs, runs the schedule, and returns its outputs: views of the arena, valid until the next run.
+
+        Raises:
+            KeyError: an input is missing.
+            ValueError: an input has not as many elements as the schedule reads.
+        """
         places = self._schedules[schedule].arena.buffers
-        for name in places:
-            if self._tensors[name].kind == "input":
-                self.tensor(schedule, name).copy_(torch.as_tensor(inputs[name]))
+        for name, elements in self._inputs[schedule].items():
+            value = torch.as_tensor(inputs[name]).reshape(-1)
+            if value.numel() != elements:
+                raise ValueError(f"{schedule} reads {elements} elements of {name}, not {value.numel()}")
+            self.tensor(schedule, name).view(-1)[:elements].copy_(value)
         self._runners[schedule].run()
         return {name: self.tensor(schedule, name) for name in places if self._tensors[name].kind == "output"}
 

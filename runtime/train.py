@@ -1,285 +1,297 @@
-"""Fine-tuning on the host: policies around a session. One step is one sequence and one run of the bundle's schedule."""
+"""Fine-tuning on the host: the loop of a run, its evaluations and checkpoints.
 
-import json
+The loop is a state machine whose whole state is the session's tensors and a ``Position``: evaluate if it is time, stop if there is
+reason to, take a step, write a checkpoint if it is time. A run that is resumed enters it where the checkpoint left it, so it does
+the same as one that was never interrupted.
+"""
+
 import math
-import platform
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from statistics import median
-from typing import Any, TextIO
+from typing import Any
 
-import psutil
+from torch import Tensor
 
-from .adapter import read_adapter, read_peft, write_peft
-from .bundle import ADAPTER, TOKENIZER, Bundle, open_bundle
-from .data import Dataset, Example, load_dataset
+from .adapter import WEIGHTS, Scaling, read_adapter, read_peft, write_peft
+from .bundle import ADAPTER, TOKENIZER, Bundle, open_bundle, sha256
+from .checkpoint import Position, checkpoints, prune, read_checkpoint, write_checkpoint
+from .data import Dataset, Example, bucket, load_data
+from .environment import versions
 from .errors import MespError, UsageError
-from .files import write_json
-from .memory import Sample, Sampler
-from .optimizer import Name, Optimizer
+from .files import folder_that_appears_whole, write_json
+from .listener import Evaluation, Listener, Step
+from .memory import Sampler
+from .outcome import bundle_json, outcome, surroundings
 from .report import write_report
-from .session import Session
+from .run_writer import RunWriter
+from .settings import TrainSettings, differences
+from .stepper import Stepper, Stopped
 
-DEFAULT_LR: dict[Name, float] = {"sgd": 0.1, "adamw": 2e-4}
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What a person chooses for a run.
-
-    Args:
-        data: training rows; eval_data: held-out rows, evaluated before and after
-        adapter: a PEFT adapter folder to start from, instead of the bundle's initial one
-        steps: how many; None for ``epochs`` passes over the data
-        lr: None for the optimizer's default, ``DEFAULT_LR``
-        seed: of the order of the rows
-        threads: of the programs; None for one a core
-    """
-
-    data: Path
-    eval_data: Path | None = None
-    adapter: Path | None = None
-    steps: int | None = None
-    epochs: int = 1
-    optimizer: Name = "adamw"
-    lr: float | None = None
-    weight_decay: float = 0.0
-    shuffle: bool = True
-    seed: int = 0
-    threads: int | None = None
+FINISHED = ("done", "stopped_early")
 
 
-@dataclass(frozen=True)
-class Step:
-    """What a step came to: a line of steps.jsonl."""
-
-    step: int
-    loss: float
-    lr: float
-    grad_norm: float
-    tokens: int
-    seconds: float
-    peak_footprint_bytes: int
-
-
-class Listener:
-    """Hears of a run's progress; this one does nothing."""
-
-    def begin(self, steps: int, dataset: Dataset) -> None:
-        """The data is read, and the run is about to start."""
-
-    def evaluated(self, when: str, loss: float) -> None:
-        """A held-out loss is known, ``before`` or ``after``."""
-
-    def stepped(self, step: Step) -> None:
-        """A step is done."""
-
-
-def train(bundle_path: Path, output: Path, settings: TrainSettings, listener: Listener | None = None) -> dict[str, Any]:
+def train(
+    bundle_path: Path,
+    output: Path,
+    settings: TrainSettings,
+    listener: Listener | None = None,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
     """Fine-tunes a bundle's adapter, writes the run folder, and returns what its report.json holds.
 
+    Args:
+        bundle_path: what ``mesp export`` made
+        output: the run folder
+        listener: hears of steps, evaluations and checkpoints
+        resume: go on with the run in that folder, from its last checkpoint
+        stop: asked before every sequence; once it says yes, a checkpoint and a report are written, and the status is "interrupted"
+
     Raises:
-        UsageError: a setting, bundle, adapter or data file that cannot be used; no folder is made.
-        MespError: the loss is no longer finite; what was logged until then is kept.
+        UsageError: a setting, bundle, adapter or data file that cannot be used, or a resumed run with other ones; nothing is changed.
+        MespError: the loss is no longer finite, or the disk is full; logs and checkpoints until then are kept.
     """
-    if output.exists():
-        raise UsageError(f"{output} exists already. Choose another output, or remove it first.")
-    optimizer = _optimizer(settings)
+    if not resume:
+        RunWriter.check_free(output)
     bundle = open_bundle(bundle_path)
     manifest = bundle.manifest
-    vocabulary = manifest.model["config"]["vocab_size"]
-
-    def load(path: Path) -> Dataset:
-        return load_dataset(path, manifest.tokens, vocabulary, bundle_path / TOKENIZER)
-
-    data, held_out = load(settings.data), load(settings.eval_data) if settings.eval_data else None
-    steps = settings.steps if settings.steps is not None else settings.epochs * len(data.examples)
-    order = data.order(math.ceil(steps / len(data.examples)), settings.shuffle, settings.seed)
-    listener = listener or Listener()
+    data, held_out = load_data(
+        settings.data,
+        manifest.tokens,
+        manifest.model["config"]["vocab_size"],
+        bundle_path / TOKENIZER,
+        packing=settings.packing,
+        eval_path=settings.eval_data,
+        eval_split=settings.eval_split,
+        seed=settings.seed,
+    )
+    identity = _run_json(bundle, settings, data, held_out)
+    if resume:
+        folder = RunWriter.reopen(output)
+        _check_same(folder.read_json("run.json") or {}, identity)
+        if (report := folder.read_json("report.json")) and report["status"] in FINISHED:
+            return report
     with Sampler() as sampler:
-        run = _Run(bundle, settings, optimizer, sampler, listener)
-        output.mkdir(parents=True)
-        write_json(output / "run.json", _run_json(bundle, settings, optimizer, steps))
-        listener.begin(steps, data)
-        with open(output / "steps.jsonl", "w") as log, open(output / "memory.jsonl", "w") as memory:
-            report = run.everything(islice(order, steps), held_out, log, memory)
-        write_peft(
-            output / "adapter",
-            manifest.lora,
-            run.session.state["adapter"],
-            run.scale * manifest.lora.rank,
-            manifest.model["origin"],
-        )
-        report["memory"] = _memory_json(sampler, manifest.lora.nbytes)
-    report |= {
-        "cut_rows": data.cut_rows,
-        "cut_tokens": data.cut_tokens,
-        "environment": environment(),
-        "bundle": _bundle_json(bundle),
-    }
-    write_json(output / "report.json", report)
-    write_report(output)
-    return report
+        run = _Run(bundle, settings, data, held_out, sampler, listener or Listener(), stop)
+        if not resume:
+            folder = RunWriter.create(output, identity)
+        with folder:
+            return run.everything(folder)
 
 
 class _Run:
-    """The session of a run, and the loops over examples."""
+    """A run: what it reads, its session, and where it is."""
 
     def __init__(
-        self, bundle: Bundle, settings: TrainSettings, optimizer: Optimizer, sampler: Sampler, listener: Listener
+        self,
+        bundle: Bundle,
+        settings: TrainSettings,
+        data: Dataset,
+        held_out: Dataset | None,
+        sampler: Sampler,
+        listener: Listener,
+        stop: Callable[[], bool],
     ):
-        schedules = [optimizer.schedule, *(["evaluate"] if settings.eval_data else [])]
-        self.session = Session(bundle, schedules, settings.threads, sampler)
-        self.scale = load_adapter(bundle, self.session, settings.adapter)
-        self._optimizer, self._sampler, self._listener = optimizer, sampler, listener
+        self.bundle, self.settings, self.data, self.held_out = bundle, settings, data, held_out
+        self.sampler, self.listener = sampler, listener
+        self.steps = settings.steps_of(len(data.examples))
+        optimizer = settings.make_optimizer(self.steps)
+        examples = [*data.examples, *(held_out.examples if held_out else [])]
+        lengths = sorted({bucket(example, bundle.manifest.lengths) for example in examples})
+        self.stepper = Stepper(bundle, settings, optimizer, lengths, held_out is not None, sampler, stop)
+        self.state = self.stepper.session.state
+        self.scaling = load_adapter(bundle, self.state["adapter"], settings)
+        self.position = Position()
+        self._seconds_before = 0.0  # of memory.jsonl, when the run is resumed
 
-    def everything(
-        self, order: Iterable[Example], held_out: Dataset | None, log: TextIO, memory: TextIO
-    ) -> dict[str, Any]:
-        before = self._evaluate(held_out, "before", memory)
-        began = time.perf_counter()
-        steps = [self._step(number, example, log, memory) for number, example in enumerate(order, 1)]
-        seconds = time.perf_counter() - began
-        after = self._evaluate(held_out, "after", memory)
-        return {
-            "status": "done",
-            "steps": len(steps),
-            "loss_first": steps[0].loss if steps else None,
-            "loss_last": steps[-1].loss if steps else None,
-            "eval_loss_before": before,
-            "eval_loss_after": after,
-            "step_seconds_median": median(step.seconds for step in steps) if steps else None,
-            "tokens_per_second": sum(step.tokens for step in steps) / seconds if steps else None,
-        }
+    def everything(self, folder: RunWriter) -> dict[str, Any]:
+        """From where the folder's last checkpoint is to the report."""
+        self.folder = folder
+        self._restore()
+        self.stepper.scale = self.scaling.at(self.bundle.manifest.lora.rank)
+        self.listener.begin(self.position.step, self.steps, self.data)
+        try:
+            status, failure = self._loop(), None
+        except _Diverged as error:
+            status, failure = "failed", error
+        if not failure:
+            self._checkpoint()
+        if status in FINISHED:
+            self._write_adapter()
+        report = self._report(status)
+        write_json(folder.path / "report.json", report)
+        write_report(folder.path)
+        if failure:
+            raise failure
+        return report
 
-    def _inputs(self, example: Example) -> dict[str, Any]:
-        return {
-            "input_ids": example.input_ids,
-            "targets": example.targets,
-            "token_weight": example.token_weight,
-            "lora_scale": self.scale,
-        }
+    def _report(self, status: str) -> dict[str, Any]:
+        best = self.position.best_step if self.settings.eval_every else None
+        lines = self.folder.lines
+        return outcome(status, lines("steps.jsonl"), lines("eval.jsonl"), best) | surroundings(
+            self.bundle, self.data, self.sampler
+        )
 
-    def _step(self, number: int, example: Example, log: TextIO, memory: TextIO) -> Step:
-        began = time.perf_counter()
-        outputs = self.session.run(self._optimizer.schedule, self._inputs(example) | self._optimizer.scalars(number))
-        seconds = time.perf_counter() - began
+    def _restore(self) -> None:
+        """Takes over the last checkpoint, if there is one, and cuts the logs to it."""
+        last = list(checkpoints(self.folder.checkpoints).values())[-1:]
+        for path in last:
+            self.scaling, self.position = read_checkpoint(path, self.bundle.manifest.lora, self.state)
+        self.folder.open_logs(self.position.log_bytes)
+        samples = self.folder.lines("memory.jsonl")
+        self._seconds_before = samples[-1]["seconds"] if samples else 0.0
+
+    def _loop(self) -> str:
+        """Until the run is over; returns its status."""
+        settings, batches = self.settings, self._batches()
+        try:
+            while True:
+                if self._evaluation_is_due():
+                    self._evaluate()
+                if self.position.step == self.steps:
+                    return "done"
+                if settings.patience and self.position.worse >= settings.patience:
+                    return "stopped_early"
+                self._step(next(batches))
+                if settings.checkpoint_every and self.position.step % settings.checkpoint_every == 0:
+                    self._checkpoint()
+        except Stopped:
+            return "interrupted"
+
+    def _batches(self) -> Iterator[list[Example]]:
+        """The examples of each step from the run's position on. An epoch's end is not a step's: only the last step may be a short one."""
+        size = self.settings.grad_accumulation
+        done, total = self.position.step * size, self.steps * size
+        if self.settings.steps is None:
+            total = self.settings.epochs * len(self.data.examples)
+        order = islice(self.data.order(done, self.settings.shuffle, self.settings.seed), total - done)
+        while batch := list(islice(order, size)):
+            yield batch
+
+    def _step(self, examples: list[Example]) -> None:
+        number, began = self.position.step + 1, time.perf_counter()
+        loss, norm = self.stepper.step(number, examples)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise self._diverged(number, loss, norm)
         step = Step(
             step=number,
-            loss=float(outputs["loss"]),
-            lr=self._optimizer.lr,
-            grad_norm=math.sqrt(float(outputs["gradient_square_sum"])),
-            tokens=example.tokens,
-            seconds=round(seconds, 6),
-            peak_footprint_bytes=self._sampler.end_of_step(),
+            loss=loss,
+            lr=self.stepper.optimizer.lr.at(number),
+            grad_norm=norm,
+            tokens=sum(example.tokens for example in examples),
+            seconds=round(time.perf_counter() - began, 6),
+            peak_footprint_bytes=self._log_memory(),
         )
-        log.write(json.dumps(asdict(step)) + "\n")
-        log.flush()
-        _write_samples(memory, self._sampler.phases())
-        if not math.isfinite(step.loss) or not math.isfinite(step.grad_norm):
-            raise MespError(
-                f"Step {number}: the loss is {step.loss} and the gradient's norm {step.grad_norm}. Lower --lr; the log until here is kept."
-            )
-        self._listener.stepped(step)
-        return step
+        self.folder.log("steps.jsonl", step)
+        self.position = replace(self.position, step=number)
+        self.listener.stepped(step)
 
-    def _evaluate(self, dataset: Dataset | None, when: str, memory: TextIO) -> float | None:
-        """The mean loss over the data's unmasked targets."""
-        if dataset is None:
-            return None
-        total = 0.0
-        for example in dataset.examples:
-            total += example.predictions * float(self.session.run("evaluate", self._inputs(example))["loss"])
-            self._sampler.end_of_step()
-            _write_samples(memory, self._sampler.phases())
-        loss = total / sum(example.predictions for example in dataset.examples)
-        self._listener.evaluated(when, loss)
-        return loss
+    def _diverged(self, number: int, loss: float, norm: float) -> "_Diverged":
+        kept = list(checkpoints(self.folder.checkpoints).values())[-1:]
+        return _Diverged(
+            f"Step {number}: the loss is {loss}, and the norm of its gradient {norm}. "
+            f"{f'The last good checkpoint is {kept[0]}' if kept else 'No checkpoint was written before it'}; the log until here is kept. "
+            f"Start a new run with a lower --lr, with --clip-norm or with --warmup{f', from there with --adapter {kept[0]}' if kept else ''}."
+        )
+
+    def _log_memory(self) -> int:
+        """Logs each phase's largest sample since the last call, and returns the largest of all, in bytes."""
+        peak = self.sampler.end_of_step()
+        for sample in self.sampler.phases():
+            self.folder.log("memory.jsonl", replace(sample, seconds=round(self._seconds_before + sample.seconds, 4)))
+        return peak
+
+    def _evaluation_is_due(self) -> bool:
+        step, every = self.position.step, self.settings.eval_every
+        due = step in (0, self.steps) or (every is not None and step % every == 0)
+        return self.held_out is not None and due and self.position.evaluated_step != step
+
+    def _evaluate(self) -> None:
+        assert self.held_out
+        step, began = self.position.step, time.perf_counter()
+        loss = self.stepper.evaluate(self.held_out.examples, self._log_memory)
+        evaluation = Evaluation(step, loss, round(time.perf_counter() - began, 6))
+        self.folder.log("eval.jsonl", evaluation)
+        self.position = replace(self.position, evaluated_step=step)
+        if step and (self.position.best_loss is None or loss < self.position.best_loss):
+            self.position = replace(self.position, best_step=step, best_loss=loss, worse=0)
+            if self.settings.eval_every:
+                self._write_peft("best")
+        elif step:
+            self.position = replace(self.position, worse=self.position.worse + 1)
+        self.listener.evaluated(evaluation)
+
+    def _checkpoint(self) -> None:
+        if self.position.step in checkpoints(self.folder.checkpoints):
+            return
+        self.position = replace(self.position, log_bytes=self.folder.log_bytes())
+        lora, origin = self.bundle.manifest.lora, self.bundle.manifest.model["origin"]
+        path = write_checkpoint(self.folder.checkpoints, lora, self.state, self.scaling, origin, self.position)
+        prune(self.folder.checkpoints, self.settings.keep_checkpoints)
+        self.listener.checkpointed(path)
+
+    def _write_adapter(self) -> None:
+        """RUN/adapter: the best evaluation's where there were evaluations in between, else the last."""
+        if self.settings.eval_every:
+            read_peft(self.folder.path / "best", self.bundle.manifest.lora, self.state["adapter"])
+        self._write_peft("adapter")
+
+    def _write_peft(self, name: str) -> None:
+        manifest = self.bundle.manifest
+        with folder_that_appears_whole(self.folder.path / name, replace=True) as new:
+            write_peft(new, manifest.lora, self.state["adapter"], self.scaling, manifest.model["origin"])
 
 
-def load_adapter(bundle: Bundle, session: Session, peft_folder: Path | None) -> float:
-    """Fills the session's adapter, from a PEFT folder or with the bundle's initial one, and returns its scale."""
-    lora, adapter = bundle.manifest.lora, session.state["adapter"]
-    if peft_folder:
-        return read_peft(peft_folder, lora, adapter)
+class _Diverged(MespError):
+    """The loss or the gradient is no longer finite."""
+
+
+def load_adapter(bundle: Bundle, adapter: Tensor, settings: TrainSettings | None = None) -> Scaling:
+    """Fills an adapter from the settings' PEFT folder, or with the bundle's initial one, and returns its scaling."""
+    lora = bundle.manifest.lora
+    if settings and settings.adapter:
+        origin = None if settings.allow_other_base else bundle.manifest.model["origin"]
+        return read_peft(settings.adapter, lora, adapter, origin)
     read_adapter(bundle.path / ADAPTER, lora, adapter)
-    return lora.alpha / lora.rank
+    return Scaling(lora.alpha)
 
 
-def _optimizer(settings: TrainSettings) -> Optimizer:
-    lr = DEFAULT_LR[settings.optimizer] if settings.lr is None else settings.lr
-    for name, value, least in (("--lr", lr, 0.0), ("--weight-decay", settings.weight_decay, 0.0)):
-        if not (math.isfinite(value) and value >= least):
-            raise UsageError(f"{name} {value} must be a number of at least {least}.")
-    for name, count in (("--steps", settings.steps), ("--epochs", settings.epochs), ("--threads", settings.threads)):
-        if count is not None and count < 1:
-            raise UsageError(f"{name} {count} must be at least 1.")
-    return Optimizer(settings.optimizer, lr, settings.weight_decay)
+# --- What a run is: two runs that agree in this do the same ------------------------------------------------------------
 
 
-def _memory_json(sampler: Sampler, least_bytes: int) -> dict[str, Any]:
-    """The memory report, or why there is none: training is not lost because its measurement is."""
-    try:
-        return asdict(sampler.report(least_bytes))
-    except MespError as error:
-        return {"refused": str(error)}
-
-
-def _write_samples(file: TextIO, samples: Iterable[Sample]) -> None:
-    for sample in samples:
-        file.write(json.dumps({**asdict(sample), "seconds": round(sample.seconds, 4)}) + "\n")
-    file.flush()
-
-
-def _run_json(bundle: Bundle, settings: TrainSettings, optimizer: Optimizer, steps: int) -> dict[str, Any]:
-    chosen = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
+def _run_json(bundle: Bundle, settings: TrainSettings, data: Dataset, held_out: Dataset | None) -> dict[str, Any]:
+    steps = settings.steps_of(len(data.examples))
+    start = settings.adapter / WEIGHTS if settings.adapter else None
     return {
-        "settings": {**chosen, "steps": steps, "lr": optimizer.lr},
-        "optimizer": asdict(optimizer),
-        "bundle": _bundle_json(bundle),
-        "versions": _versions(),
+        "settings": settings.to_json() | {"steps": steps},
+        "optimizer": asdict(settings.make_optimizer(steps)),
+        "bundle": bundle_json(bundle),
+        "data": _data_json(data),
+        "eval_data": _data_json(held_out) if held_out else None,
+        "adapter_sha256": sha256(start) if start and start.is_file() else None,
+        "versions": versions(),
     }
 
 
-def _bundle_json(bundle: Bundle) -> dict[str, Any]:
-    manifest = bundle.manifest
-    lora = {"rank": manifest.lora.rank, "alpha": manifest.lora.alpha, "targets": list(manifest.lora.targets)}
-    hashes = {name: item["sha256"] for name, item in manifest.files.items()}
-    return {
-        "path": str(bundle.path),
-        "model": manifest.model["origin"],
-        "tokens": manifest.tokens,
-        "weights": dict(manifest.weights),
-        "lora": lora,
-        "sha256": hashes,
-    }
+def _data_json(data: Dataset) -> dict[str, Any]:
+    return {"examples": len(data.examples), "sha256": data.fingerprint}
 
 
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "executorch", "transformers", "numpy")},
-    }
-
-
-def environment() -> dict[str, Any]:
-    """The machine and the versions, for the report."""
-    return {
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cores": psutil.cpu_count(logical=True),
-        "memory_bytes": psutil.virtual_memory().total,
-        "system": f"{platform.system()} {platform.release()}",
-        **_versions(),
-    }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith(("model name", "Hardware")):
-            return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
+def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuses to go on with a run with other settings, bundle or data than it began with."""
+    found = differences(now["settings"], before["settings"])
+    found += [
+        f"{name} of the bundle has changed"
+        for name, digest in now["bundle"]["sha256"].items()
+        if digest != before["bundle"]["sha256"].get(name)
+    ]
+    for key, what in (("data", "--data"), ("eval_data", "the held-out data"), ("adapter_sha256", "--adapter")):
+        if now[key] != before[key]:
+            found.append(f"{what} has other contents")
+    if found:
+        raise UsageError(
+            f"This is not the run that was interrupted: {'; '.join(found)}. Resume with what it was started with, or start another run."
+        )

@@ -21,7 +21,7 @@ def qwen2_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("qwen2")
     save_checkpoint(folder / "checkpoint", **QWEN2)
     settings = ExportSettings(
-        tokens=13, rank=4, alpha=8.0, weights="fp32", tiling=Tiling(query_rows=8, ffn=64, vocabulary=50)
+        lengths=(5, 13), rank=4, alpha=8.0, weights="fp32", tiling=Tiling(query_rows=8, ffn=64, vocabulary=50)
     )
     export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
     return folder / "bundle"
@@ -39,7 +39,9 @@ def llama_int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "tie_word_embeddings": False,
     }
     save_checkpoint(folder / "checkpoint", **config)
-    settings = ExportSettings(tokens=16, rank=3, weights="int4", tiling=Tiling(query_rows=16, ffn=96, vocabulary=97))
+    settings = ExportSettings(
+        lengths=(16,), rank=3, weights="int4", tiling=Tiling(query_rows=16, ffn=96, vocabulary=97)
+    )
     export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
     return folder / "bundle"
 
@@ -50,7 +52,7 @@ def llama_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("llama8")
     save_checkpoint(folder / "checkpoint", **LLAMA)
     settings = ExportSettings(
-        tokens=9, rank=2, weights="int8", targets=("q_proj", "v_proj", "down_proj"), tiling=Tiling(9, 48, 97)
+        lengths=(9,), rank=2, weights="int8", targets=("q_proj", "v_proj", "down_proj"), tiling=Tiling(9, 48, 97)
     )
     export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
     return folder / "bundle"

@@ -104,7 +104,7 @@ class EagerSession:
         self.lora = make_lora(plan, alpha=2.0 * plan.rank)
         self.set("adapter", random_adapter(self.lora))
         self.set("lora_scale", 2.0)
-        for name in ("adamw.m", "adamw.v"):
+        for name in ("adamw.m", "adamw.v", "momentum.velocity"):
             self.set(name, 0.0)
         specs = {
             name: TensorSpec(tuple(t.shape), "float32" if t.is_floating_point() else str(t.dtype)[6:])
@@ -124,7 +124,9 @@ class EagerSession:
 
     def run(self, schedule: str, **inputs: Tensor | float) -> None:
         for name, value in inputs.items():
-            self.set(name, value)
+            place = self.tensors[name]
+            value = torch.as_tensor(value).reshape(-1)
+            place[: len(value)] = value
         self._run(self.schedules.schedules()[schedule], {}, {})
 
     def _part(self, reference: Reference, shape: tuple[int, ...], loops: dict[str, int]) -> Tensor:

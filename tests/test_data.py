@@ -1,129 +1,409 @@
-"""Rows to sequences: shifting, masks, windows, padding, cutting, order, and rows that are refused by their line."""
+"""Rows to sequences: files, bad rows by their line, packing, cutting, the held-out part, order and padding."""
 
+import bz2
+import csv
+import gzip
+import hashlib
 import json
+import lzma
+import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
-from mesp.runtime.data import Dataset, load_dataset
+import torch
+from mesp.runtime.data import MASKED, Dataset, Example, bucket, inputs, load_data
 from mesp.runtime.errors import UsageError
+from pyarrow import parquet
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+TEXT = """Who's there? Nay, answer me. Stand and unfold yourself. Long live the king! Bernardo? He.
+to be, or not to be, that is the question\n\n\n\nnaïve 你好 already closed no prompt\n\n\n\n"""
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+END = 2
+VOCABULARY = 400
 
 
-class Characters:
-    """A tokenizer for the tests: a character is a token."""
+def save_tokenizer(folder: Path, template: str | None = None, bos: bool = False, trim_offsets: bool = False) -> None:
+    """A byte-level BPE tokenizer with merges of its own, ChatML's special tokens, and <|im_end|> as EOS."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([TEXT] * 3, trainer)
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+        )
+    if trim_offsets:
+        tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=template,
+    ).save_pretrained(folder)
 
-    eos_token_id = 3
 
-    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
-        return {"input_ids": [ord(character) % 90 + 4 for character in text]}
-
-
-@pytest.fixture(autouse=True)
-def tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    import transformers
-
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda _: Characters())
+def ids_row(*ids: int, masked: int = 0) -> dict[str, list[int]]:
+    return {"input_ids": list(ids), "labels": [MASKED] * masked + list(ids[masked:])}
 
 
-def load(path: Path, tokens: int = 4) -> Dataset:
-    return load_dataset(path, tokens, 97, path.parent)
-
-
-def rows(folder: Path, *items: Any) -> Path:
+def write(folder: Path, *rows: Any) -> Path:
     path = folder / "rows.jsonl"
-    path.write_text("".join((item if isinstance(item, str) else json.dumps(item)) + "\n" for item in items))
+    path.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
+    )
     return path
 
 
-def test_labels_are_shifted_and_masked(tmp_path: Path) -> None:
-    data = load(rows(tmp_path, {"input_ids": [5, 6, 7, 8], "labels": [-100, 6, -100, 8]}))
-    (example,) = data.examples
-    assert example.input_ids.tolist() == [5, 6, 7, 8]
-    assert example.targets[0] == 6
-    assert example.targets[2] == 8
-    assert example.token_weight[:, 0].tolist() == [0.5, 0, 0.5, 0]
-    assert (example.predictions, example.tokens) == (2, 4)
+def load(path: Path, tokens: int = 100, **options: Any) -> Dataset:
+    return load_data(path, tokens, VOCABULARY, path.parent, **options)[0]
 
 
-def test_a_long_row_is_cut_and_counted_and_a_short_one_padded(tmp_path: Path) -> None:
-    long, short = list(range(1, 9)), [5, 6]
-    data = load(rows(tmp_path, *[{"input_ids": ids, "labels": ids} for ids in (long, short)]))
-    assert data.examples[0].targets.tolist() == [2, 3, 4, 5]
-    assert (data.cut_rows, data.cut_tokens) == (1, 3)
-    assert data.examples[1].token_weight[:, 0].tolist() == [1, 0, 0, 0]
-    assert data.examples[1].input_ids.tolist() == [5, 6, 0, 0]
+def encode(folder: Path, text: str) -> list[int]:
+    ids: list[int] = AutoTokenizer.from_pretrained(folder)(text)["input_ids"]
+    return ids
 
 
-def test_text_is_cut_into_windows_that_predict_every_token_once(tmp_path: Path) -> None:
-    path = tmp_path / "text.txt"
-    path.write_text("abcdefghij")
-    ids = Characters()("abcdefghij")["input_ids"]
-    examples = load(path).examples
-    predicted = [
-        t for e in examples for t, w in zip(e.targets.tolist(), e.token_weight[:, 0].tolist(), strict=True) if w
-    ]
-    assert predicted == ids[1:]
-    assert [e.predictions for e in examples] == [4, 4, 1]
+def listed(dataset: Dataset | None) -> list[tuple[list[int], list[int]]]:
+    assert dataset is not None
+    return [(example.input_ids.tolist(), example.targets.tolist()) for example in dataset.examples]
 
 
-def test_documents_are_joined_by_the_end_of_text_token(tmp_path: Path) -> None:
-    (example, *_) = load(rows(tmp_path, {"text": "ab"}, {"text": "cd"})).examples
-    ids = Characters()("abcd")["input_ids"]
-    assert example.input_ids.tolist() == [*ids[:2], 3, ids[2]]
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
 
-def test_the_order_depends_on_seed_and_epoch_alone(tmp_path: Path) -> None:
-    data = load(rows(tmp_path, *[{"input_ids": [i, i + 1], "labels": [i, i + 1]} for i in range(20)]))
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
 
-    def order(**options: Any) -> list[int]:
-        return [int(example.input_ids[0]) for example in data.order(**options)]
 
-    assert order(epochs=1, shuffle=False, seed=0) == list(range(20))
-    assert order(epochs=2, shuffle=True, seed=1) == order(epochs=2, shuffle=True, seed=1)
-    assert order(epochs=1, shuffle=True, seed=1) != order(epochs=1, shuffle=True, seed=2)
-    twice = order(epochs=2, shuffle=True, seed=1)
-    assert sorted(twice[:20]) == sorted(twice[20:]) == list(range(20))
-    assert twice[:20] != twice[20:]
+def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("\n".join(["", *(json.dumps(row, ensure_ascii=False) for row in rows)]))
+
+
+# U+2028 and a lone CR end a line for str.splitlines, but not in JSON, CSV or here.
+PAIRS = [
+    {"prompt": 'Who\'s "there",\n\n', "completion": "Nay,\u2028answer me"},
+    {"prompt": "to be\r", "completion": "你好"},
+]
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("name", "writer"),
     [
-        ("{", "line 2: not JSON"),
-        ({"prompt": "a"}, "line 2: a row is"),
-        ([1, 2], "line 2: a row is"),
-        ({"text": 5}, 'line 2: "text" must be a string'),
-        ({"text": "mixed"}, "line 2: rows of"),
-        ({"input_ids": [1, 2], "labels": [1]}, "line 2: 2 input_ids but 1 labels"),
-        ({"input_ids": [1, "2"], "labels": [1, 2]}, 'line 2: "input_ids" must be a list of whole numbers'),
-        ({"input_ids": [1, 97], "labels": [1, 2]}, "line 2: token id 97"),
-        ({"input_ids": [1, 2], "labels": [1, -1]}, "line 2: label -1"),
+        ("rows.jsonl", write_json_lines),
+        ("rows.json", write_json_lines),
+        ("rows", write_json_lines),
+        ("rows.csv", write_csv),
+        ("rows.CSV", write_csv),
+        ("rows.parquet", write_parquet),
     ],
 )
-def test_a_row_that_is_neither_kind_is_refused_by_its_line(tmp_path: Path, row: Any, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        load(rows(tmp_path, {"input_ids": [1, 2], "labels": [1, 2]}, row))
+def test_every_format_holds_the_same_rows(tmp_path: Path, name: str, writer: Any) -> None:
+    save_tokenizer(tmp_path)
+    writer(tmp_path / name, PAIRS)
+    assert listed(load(tmp_path / name)) == listed(load(write(tmp_path, *PAIRS)))
+    assert load(tmp_path / name).examples[1].tokens == len(encode(tmp_path, "to be\r你好"))
+
+
+def test_parquet_holds_messages_and_token_ids(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, template=CHATML)
+    question, answer = {"role": "user", "content": "Who?", "name": None}, {"role": "assistant", "content": "Nay."}
+    for rows in ([{"messages": [question, answer], "source": "play"}], [ids_row(5, 6, 7, masked=1)] * 2):
+        write_parquet(tmp_path / "rows.parquet", rows)
+        assert listed(load(tmp_path / "rows.parquet")) == listed(load(write(tmp_path, *rows)))
+
+
+@pytest.mark.parametrize(("suffix", "module"), [(".gz", gzip), (".bz2", bz2), (".xz", lzma)])
+@pytest.mark.parametrize("name", ["text.txt", "rows.csv", "rows.jsonl"])
+def test_files_may_be_compressed_and_begin_with_a_byte_order_mark(
+    tmp_path: Path, name: str, suffix: str, module: Any
+) -> None:
+    save_tokenizer(tmp_path)
+    content = {"text.txt": "to be\n", "rows.csv": "text\nto be\n", "rows.jsonl": '{"text": "to be"}\n'}[name]
+    (tmp_path / name).write_text(content)
+    with module.open(tmp_path / (name + suffix), "wb") as file:
+        file.write(b"\xef\xbb\xbf" + content.encode())
+    assert listed(load(tmp_path / (name + suffix))) == listed(load(tmp_path / name))
+
+
+def test_a_large_csv_field_is_read(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    write_csv(tmp_path / "rows.csv", [{"text": "to be, " * 30_000}])
+    assert len(load(tmp_path / "rows.csv").examples) > 100
+
+
+def damaged(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+LINES = b"".join(b'{"text": "%d"}\n' % number for number in range(200))
+LINES_GZ = gzip.compress(LINES)
 
 
 @pytest.mark.parametrize(
-    "content", ["", "\n\n", '{"input_ids": [1, 2], "labels": [-100, -100]}\n', '{"input_ids": [1], "labels": [1]}\n']
+    ("name", "content", "message"),
+    [
+        (
+            "a.jsonl.gz",
+            LINES_GZ[:-20],
+            r"a.jsonl.gz, after line \d+: cannot be read \(Compressed file ended",
+        ),
+        ("a.txt.gz", LINES_GZ[:100] + b"\xff" * 100, r"a.txt.gz, after line \d+: cannot be read \(Error -3"),
+        ("a.txt.gz", b"not compressed", "a.txt.gz, after line 0: cannot be read .Not a gzipped file"),
+        (
+            "a.jsonl.bz2",
+            bz2.compress(LINES)[:-9],
+            r"a.jsonl.bz2, after line \d+: cannot be read \(Compressed file ended",
+        ),
+        ("a.jsonl.xz", b"not compressed", "a.jsonl.xz, after line 0: cannot be read .Input format not supported"),
+        ("a.txt", b"one\ntw\xff", "a.txt, line 2: not UTF-8 text"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "a.jsonl, line 2: not UTF-8 text"),
+        ("a.parquet", b"PAR1", "a.parquet, after row 0: not sound Parquet"),
+        ("a.parquet.gz", b"", "a.parquet.gz: Parquet is compressed inside"),
+        ("a.csv", b'text,more\na,b\n"c\nd",e\nf\n', "a.csv, line 5: 1 fields, but the header has 2"),
+        ("a.csv", b'text\n"a"b\n', "a.csv, line 2: not CSV"),
+        ("a.csv", b'text\na\n"b\n', "a.csv, line 3: not CSV"),
+        ("a.csv", b"prompt,answer\na,b\n", 'a.csv, line 2: A row has .* this one has "prompt", "answer"'),
+        ("a.csv", b"text\n", "a.csv has no rows"),
+        ("a.txt", b" \n", "a.txt has no rows"),
+        ("a.jsonl", b"\n\n", "a.jsonl has no rows"),
+    ],
 )
-def test_data_with_nothing_to_predict_is_refused(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(content)
-    with pytest.raises(UsageError, match="no row with a token to predict"):
-        load(path)
+def test_a_damaged_or_empty_file_is_refused_by_its_line(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    save_tokenizer(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        load(damaged(tmp_path, name, content))
 
 
-def test_no_file_and_no_text_are_refused(tmp_path: Path) -> None:
+def test_parquet_text_that_is_not_utf_8_is_refused_by_its_row(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    column = pyarrow.array([b"a", b"b", b"\xff"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": column}), tmp_path / "rows.parquet")
+    with pytest.raises(UsageError, match=r"rows.parquet, after row \d: not sound Parquet .*utf-8"):
+        load(tmp_path / "rows.parquet")
+
+
+def test_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no data file"):
         load(tmp_path / "absent.txt")
-    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="not UTF-8"):
-        load(tmp_path / "binary.txt")
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(tmp_path / "rows.parquet", [{"text": "a"}])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"pip install 'mesp\[parquet\]'"):
+        load(tmp_path / "rows.parquet")
+
+
+USER, ASSISTANT = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "message"),
+    [
+        (ids_row(1, 2), "{", "not JSON"),
+        (ids_row(1, 2), "[" * 100_000, "not JSON"),
+        (ids_row(1, 2), [1, 2], r"\[1, 2\] is not an object"),
+        (ids_row(1, 2), {"prompt": "a"}, 'A row has .* this one has "prompt"'),
+        (ids_row(1, 2), {}, "this one has nothing"),
+        (ids_row(1, 2), {"text": "a", "messages": []}, 'the row is one of "text" and of "messages"'),
+        (ids_row(1, 2), {"text": "a"}, '"text" after rows of "input_ids", "labels"'),
+        (ids_row(1, 2), {"input_ids": [1, 2], "labels": [1]}, "2 input_ids but 1 labels"),
+        (ids_row(1, 2), {"input_ids": [1, "2"], "labels": [1, 2]}, '"input_ids" must be a list of whole numbers'),
+        (ids_row(1, 2), {"input_ids": [1, 2], "labels": [1, True]}, '"labels" must be a list of whole numbers'),
+        (ids_row(1, 2), ids_row(1, VOCABULARY), f"token id {VOCABULARY} is not in the model's vocabulary"),
+        (ids_row(1, 2), {"input_ids": [1, 2], "labels": [1, -1]}, "label -1 is not in the model's vocabulary"),
+        ({"text": "a"}, {"text": 5}, '"text" must be a string, not 5'),
+        ({"text": "a"}, r'{"text": "\ud800"}', '"text" is not Unicode text'),
+        ({"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": None}, '"completion" must be a string'),
+        ({"prompt": "a", "completion": "b"}, {"prompt": [USER], "completion": "b"}, '"prompt" must be a string'),
+        ({"messages": [USER, ASSISTANT]}, {"messages": []}, '"messages" must be a list of'),
+        ({"messages": [USER, ASSISTANT]}, {"messages": "a"}, '"messages" must be a list of'),
+        ({"messages": [USER, ASSISTANT]}, {"messages": [USER, "b"]}, r"messages\[1\] must be"),
+        ({"messages": [USER, ASSISTANT]}, {"messages": [USER, {**ASSISTANT, "role": "bot"}]}, "has the role 'bot'. Roles are"),
+        ({"messages": [USER, ASSISTANT]}, {"messages": [USER, {**ASSISTANT, "content": ["b"]}]}, "must be a string, not .'b'."),
+        ({"messages": [USER, ASSISTANT]}, {"messages": [USER, {"role": "assistant"}]}, "must be a string, not None"),
+        ({"messages": [USER, ASSISTANT]}, {"messages": [USER, {**ASSISTANT, "tool_calls": [1]}]}, r'messages\[1\] has "tool_calls"'),
+        ({"messages": [USER, ASSISTANT]}, {"messages": [USER, ASSISTANT], "tools": [1]}, '"tools" are not supported'),
+        ({"messages": [USER, ASSISTANT]}, {"messages": [USER]}, "no message is the assistant's"),
+        ({"messages": [USER, ASSISTANT]}, {"messages": [ASSISTANT, USER]}, "the first message is the assistant's"),
+    ],
+)  # fmt: skip
+def test_a_malformed_row_is_refused_by_its_line(tmp_path: Path, good: Any, bad: Any, message: str) -> None:
+    save_tokenizer(tmp_path, template=CHATML)
+    with pytest.raises(UsageError, match="rows.jsonl, line 3: .*" + message):
+        load(write(tmp_path, good, "", bad))
+
+
+def test_a_token_that_the_model_does_not_have_is_refused(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    with pytest.raises(UsageError, match="line 1: token id .* is not in the model's vocabulary of 50"):
+        load_data(write(tmp_path, {"text": "to be"}), 100, 50, tmp_path)
 
 
 def test_text_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("abc")
-    with pytest.raises(UsageError, match="no tokenizer"):
-        load_dataset(tmp_path / "text.txt", 4, 97, tmp_path / "absent")
+    with pytest.raises(UsageError, match="line 1: the row is text, but this bundle has no tokenizer"):
+        load_data(write(tmp_path, {"text": "to be"}), 100, VOCABULARY, tmp_path / "absent")
+
+
+def test_a_text_file_is_cut_into_windows_that_predict_every_token_once(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    path = damaged(tmp_path, "text.txt", TEXT.encode())
+    ids = encode(tmp_path, TEXT)
+    for packing in (True, False):
+        examples = load(path, tokens=7, packing=packing).examples
+        assert [token for example in examples for token in example.targets.tolist()] == ids[1:]
+        assert [token for example in examples for token in example.input_ids.tolist()] == ids[:-1]
+        assert [example.tokens for example in examples[:-1]] == [7] * (len(examples) - 1)
+    whole = load(path, tokens=len(ids) - 1)
+    assert (len(whole.examples), whole.cut_rows, whole.masked_rows) == (1, 0, 0)
+
+
+def test_texts_are_closed_and_joined_and_none_predicts_the_next(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    path = write(tmp_path, {"text": "ab"}, {"text": "cd"})
+    (a, b), (c, d) = encode(tmp_path, "ab"), encode(tmp_path, "cd")
+    joined = [([a, b, END, c, d], [b, END, MASKED, d, END])]
+    assert listed(load(path)) == joined
+    assert listed(load(path, tokens=3)) == [([a, b, END], [b, END, MASKED]), ([c, d], [d, END])]
+    assert listed(load(path, packing=False)) == [([a, b], [b, END]), ([c, d], [d, END])]
+
+
+def test_a_long_row_is_cut_and_counted_and_one_without_targets_left_out(tmp_path: Path) -> None:
+    rows = [
+        ids_row(*range(1, 9)),
+        ids_row(5),
+        ids_row(5, 6, 7, masked=3),
+        ids_row(*range(1, 9), masked=5),
+        ids_row(5, 6),
+    ]
+    data = load(write(tmp_path, *rows), tokens=4)
+    assert listed(data) == [([1, 2, 3, 4], [2, 3, 4, 5]), ([5], [6])]
+    assert (data.cut_rows, data.cut_tokens, data.masked_rows) == (2, 6, 3)
+
+
+def test_data_with_nothing_to_predict_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="rows.jsonl has no token to predict.* cut at 5 tokens"):
+        load(write(tmp_path, ids_row(*range(9), masked=5), ids_row(1)), tokens=4)
+
+
+def split(path: Path, fraction: float, seed: int = 0, **options: Any) -> tuple[Dataset, Dataset | None]:
+    return load_data(path, 4, VOCABULARY, path.parent, eval_split=fraction, seed=seed, **options)
+
+
+def test_held_out_rows_are_chosen_by_the_seed_and_keep_their_order(tmp_path: Path) -> None:
+    path = write(tmp_path, *[ids_row(i, i + 1) for i in range(10)])
+    first = sorted(range(10), key=lambda i: hashlib.sha256(f"7 split {i}".encode()).hexdigest())[:3]
+    rest, held_out = split(path, 0.25, seed=7)
+    assert [ids for ids, _ in listed(held_out)] == [[i] for i in sorted(first)]
+    assert [ids for ids, _ in listed(rest)] == [[i] for i in range(10) if i not in first]
+    assert listed(split(path, 0.25, seed=8)[1]) != listed(held_out)
+
+
+def test_texts_are_split_before_they_are_joined(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    texts = [{"text": letter} for letter in "abcd"]
+    rest, held_out = split(write(tmp_path, *texts), 0.5)
+    held = sorted(sorted(range(4), key=lambda i: hashlib.sha256(f"0 split {i}".encode()).hexdigest())[:2])
+    assert listed(held_out) == listed(load(write(tmp_path, *[texts[i] for i in held])))
+    assert listed(rest) == listed(load(write(tmp_path, *[texts[i] for i in range(4) if i not in held])))
+
+
+def test_a_text_file_is_split_at_its_end(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    ids = encode(tmp_path, TEXT)
+    rest, held_out = split(damaged(tmp_path, "text.txt", TEXT.encode()), 0.2)
+    held = int(len(ids) * 0.2 + 0.5)
+    assert [token for _, targets in listed(rest) for token in targets] == ids[1:-held]
+    assert [token for _, targets in listed(held_out) for token in targets] == ids[-held:][1:]
+
+
+def test_held_out_data_may_be_a_file_of_another_kind(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    held = damaged(tmp_path, "held.txt", b"to be")
+    data, held_out = load_data(write(tmp_path, ids_row(5, 6)), 100, VOCABULARY, tmp_path, eval_path=held)
+    assert listed(data) == [([5], [6])]
+    assert listed(held_out) == listed(load(held))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eval_split": 0.0}, "--eval-split 0.0 must be a fraction above 0 and below 1"),
+        ({"eval_split": 1.0}, "--eval-split 1.0 must be a fraction above 0 and below 1"),
+        ({"eval_split": float("nan")}, "--eval-split nan must be a fraction"),
+        ({"eval_split": 0.1}, "holds out 0 of the 4 rows .* both parts need one"),
+        ({"eval_split": 0.9}, "holds out 4 of the 4 rows .* both parts need one"),
+        ({"eval_split": 0.5, "eval_path": Path("held.jsonl")}, "--eval-data or --eval-split, not both"),
+        ({"eval_split": 0.75}, "What --eval-split 0.75 (leaves|holds out) of .*rows.jsonl has no token to predict"),
+        ({"eval_path": Path("absent.jsonl")}, "no data file at absent.jsonl"),
+    ],
+)
+def test_a_held_out_part_that_cannot_be_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    rows = [ids_row(5, 6), *[ids_row(5, 6, masked=2)] * 3]
+    with pytest.raises(UsageError, match=message):
+        load_data(write(tmp_path, *rows), 4, VOCABULARY, tmp_path, **options)
+
+
+def test_the_shuffled_order_is_that_of_the_hashes(tmp_path: Path) -> None:
+    data = load(write(tmp_path, *[ids_row(i, 0) for i in range(5)]))
+
+    def order(start: int, count: int, shuffle: bool = True, seed: int = 3) -> list[int]:
+        return [int(example.input_ids[0]) for example in islice(data.order(start, shuffle, seed), count)]
+
+    assert order(0, 12, shuffle=False) == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
+    # In a shell: for i in 0 1 2 3 4; do echo "$(printf "3 0 $i" | sha256sum) $i"; done | sort, and with "3 1 $i"
+    assert order(0, 10) == [4, 2, 0, 1, 3, 4, 0, 3, 1, 2]
+    assert [order(start, 10) for start in range(12)] == [order(0, 22)[start : start + 10] for start in range(12)]
+    assert order(0, 5, seed=4) != order(0, 5)
+
+
+def test_the_fingerprint_changes_with_any_value_and_any_border(tmp_path: Path) -> None:
+    rows = [
+        [ids_row(1, 2, 3), ids_row(4, 5)],
+        [ids_row(1, 2, 3), ids_row(4, 6)],
+        [ids_row(1, 2, 3, masked=2), ids_row(4, 5)],
+        [ids_row(4, 5), ids_row(1, 2, 3)],
+    ]
+    prints = [load(write(tmp_path, *some)).fingerprint for some in rows]
+    assert len(set(prints)) == len(rows)
+    numbers = [2, 1, 2, 2, 3, 1, 4, 5]  # n, input_ids and targets of both examples
+    assert prints[0] == hashlib.sha256(b"".join(n.to_bytes(4, "little") for n in numbers)).hexdigest()
+
+
+def test_inputs_are_padded_and_weighted_for_the_whole_step(tmp_path: Path) -> None:
+    (example,) = load(write(tmp_path, ids_row(5, 6, 7, 8, masked=2))).examples
+    assert (example.tokens, example.predictions) == (3, 2)
+    made = inputs(example, 5, predictions=8)
+    assert made["input_ids"].tolist() == [5, 6, 7, 0, 0]
+    assert made["targets"].tolist() == [0, 7, 8, 0, 0]
+    assert made["token_weight"].tolist() == [[0], [0.125], [0.125], [0], [0]]
+    assert [str(value.dtype) for value in made.values()] == ["torch.int64", "torch.int64", "torch.float32"]
+
+
+def test_the_bucket_is_the_smallest_length_that_holds_the_example() -> None:
+    def of(tokens: int) -> int:
+        return bucket(Example(torch.zeros(tokens), torch.zeros(tokens)), (128, 32, 64))
+
+    assert [of(tokens) for tokens in (1, 32, 33, 64, 65, 128)] == [32, 32, 64, 64, 128, 128]

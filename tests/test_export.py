@@ -58,7 +58,7 @@ def test_shards_are_read_as_one_checkpoint(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "shards", max_shard_size="60KB")
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
     whole, shards = open_checkpoint(str(tmp_path / "whole")), open_checkpoint(str(tmp_path / "shards"))
-    check_checkpoint(make_plan(shards, ExportSettings(tokens=8)), shards)
+    check_checkpoint(make_plan(shards, ExportSettings(lengths=(8,))), shards)
     name = "model.layers.1.mlp.up_proj.weight"
     assert torch.equal(whole.rows(name), shards.rows(name))
     assert torch.equal(whole.rows(name)[3:7], shards.rows(name, 3, 7))
@@ -122,7 +122,7 @@ def test_a_ggufs_blocks_are_taken_over_without_a_second_rounding(tmp_path: Path,
     config = {key: value for key, value in LLAMA.items() if key != "head_dim"}  # the format has none
     write_gguf(tmp_path / "model.gguf", make_model(**config), kind)
     checkpoint = open_checkpoint(str(tmp_path / "model.gguf"))
-    plan = make_plan(checkpoint, ExportSettings(tokens=8))
+    plan = make_plan(checkpoint, ExportSettings(lengths=(8,)))
     check_checkpoint(plan, checkpoint)
     assert not checkpoint.save_tokenizer(tmp_path / "tokenizer")  # this file has none
     reference = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf", dtype=torch.float32).state_dict()
@@ -176,7 +176,7 @@ from mesp.export.bundle import ExportSettings, make_plan
 from mesp.export.checkpoint import open_checkpoint
 from mesp.export.weights import weight_tensors, write_weights
 checkpoint = open_checkpoint({str(tmp_path)!r}, random_init=True)
-plan = make_plan(checkpoint, ExportSettings(tokens=8))
+plan = make_plan(checkpoint, ExportSettings(lengths=(8,)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 write_weights(Path({str(tmp_path)!r}) / "weights.safetensors", plan, checkpoint)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000)

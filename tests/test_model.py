@@ -8,6 +8,7 @@ import torch
 from mesp.export.architecture import PROJECTIONS, read_architecture
 from mesp.export.programs import Plan, Tiling
 from mesp.export.quantize import Fp32
+from mesp.export.schedule import OPTIMIZERS, SCALARS
 from mesp.runtime.adapter import named
 from torch import Tensor
 from torch.nn import functional as F
@@ -40,14 +41,15 @@ def check_model(
     folder: Path, config: dict[str, Any], tokens: int, rank: int, targets: tuple[str, ...], tiling: Tiling
 ) -> None:
     model = save_checkpoint(folder / "checkpoint", **config)
-    plan = Plan(read_architecture(model.config), tokens, rank, targets, Fp32(), tiling)
+    plan = Plan(read_architecture(model.config), (3, tokens), rank, targets, Fp32(), tiling)
     session = EagerSession(plan, folder / "checkpoint", folder)
     data = example(tokens, config["vocab_size"])
-    session.run("gradients", **data)
+    session.run(f"gradients.{tokens}", **data)
     loss, gradients = peft_gradients(model, session, data)
     assert_close(session.get("loss"), loss.view(1, 1), SCHEDULE_FP64, "loss")
     for name, ours in named(session.lora, session.get("gradients")).items():
         assert_close(ours, gradients[name], SCHEDULE_FP64, name)
+    session.run("gradient_norm")
     norm = sum(float(gradient.square().sum()) for gradient in gradients.values())
     assert_close(
         session.get("gradient_square_sum"),
@@ -55,7 +57,7 @@ def check_model(
         SCHEDULE_FP64,
         "squared norm of the gradient",
     )
-    session.run("evaluate", **data)
+    session.run(f"evaluate.{tokens}", **data)
     assert_close(session.get("loss"), loss.view(1, 1), SCHEDULE_FP64, "loss of evaluate")
 
 
@@ -89,3 +91,35 @@ CASES: dict[str, tuple[dict[str, Any], int, int, tuple[str, ...], Tiling]] = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_gradients_are_those_of_transformers_and_peft(tmp_path: Path, case: tuple[Any, ...]) -> None:
     check_model(tmp_path, *case)
+
+
+def test_gradients_add_up_over_sequences_of_different_lengths(tmp_path: Path) -> None:
+    model = save_checkpoint(tmp_path / "checkpoint", **LLAMA)
+    plan = Plan(read_architecture(model.config), (5, 16), 3, PROJECTIONS, Fp32(), ODD)
+    session = EagerSession(plan, tmp_path / "checkpoint", tmp_path)
+    short, long = (example(tokens, LLAMA["vocab_size"], seed=tokens) for tokens in plan.lengths)
+    total = {}
+    for data in (short, long):
+        _, gradients = peft_gradients(save_checkpoint(tmp_path / "again", **LLAMA), session, data)
+        total = {name: total.get(name, 0) + gradient for name, gradient in gradients.items()}
+    session.run("gradients.5", **short)
+    session.run("accumulate.16", **long)
+    for name, ours in named(session.lora, session.get("gradients")).items():
+        assert_close(ours, total[name], SCHEDULE_FP64, name)
+
+
+def test_a_kept_gradient_gives_the_step_that_is_taken_as_it_arrives(tmp_path: Path) -> None:
+    model = save_checkpoint(tmp_path / "checkpoint", **LLAMA)
+    plan = Plan(read_architecture(model.config), (9,), 3, PROJECTIONS, Fp32(), EVEN)
+    scalars = {name: 0.1 * (1 + place) for place, name in enumerate(SCALARS) if name != "gradient_scale"}
+    for optimizer in OPTIMIZERS:
+        folders = [tmp_path / f"{optimizer}-{name}" for name in ("lean", "kept")]
+        for folder in folders:
+            folder.mkdir()
+        lean, kept = (EagerSession(plan, tmp_path / "checkpoint", folder) for folder in folders)
+        for _ in range(2):
+            data = example(9, LLAMA["vocab_size"])
+            lean.run(f"train.{optimizer}.9", **data, **scalars)
+            kept.run("gradients.9", **data, **scalars)
+            kept.run(f"update.{optimizer}", gradient_scale=1.0, **scalars)
+            assert_close(kept.get("adapter"), lean.get("adapter"), SCHEDULE_FP64, optimizer)

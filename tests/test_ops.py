@@ -137,6 +137,19 @@ def check_sgd(size: int) -> None:
     assert_close(ops.sgd(start, gradient, lr, decay), parameter.detach(), OP_FP64, "sgd")
 
 
+def check_momentum(size: int) -> None:
+    draw = Draw()
+    ours = draw(size)
+    parameter, velocity = torch.nn.Parameter(ours.clone()), torch.zeros_like(ours)
+    optimizer = torch.optim.SGD([parameter], lr=0.3, weight_decay=0.1, momentum=0.8)
+    scalars = [torch.tensor([value], dtype=torch.float64) for value in (0.3, 0.1, 0.8)]
+    for step in range(1, 4):
+        parameter.grad = draw(size)
+        ours, velocity = ops.momentum(ours, parameter.grad, velocity, *scalars)
+        optimizer.step()
+        assert_close(ours, parameter.detach(), OP_FP64, f"momentum, step {step}")
+
+
 def check_adamw(size: int) -> None:
     from mesp.runtime.optimizer import Optimizer
 
@@ -178,6 +191,7 @@ CASES: list[Case] = [
     (check_cross_entropy, (6, 5, 13, 4, True)),
     (check_cross_entropy, (3, 4, 8, 8, True)),
     (check_sgd, (13,)),
+    (check_momentum, (13,)),
     (check_adamw, (13,)),
     (check_square_sum, (24, 4)),
     (check_square_sum, (13, 1)),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mesp.export.architecture import PROJECTIONS, read_architecture
 from mesp.export.ops import causal_mask
-from mesp.export.programs import Argument, Plan, Program, Tiling, training_programs
+from mesp.export.programs import Argument, Plan, Program, Tiling, sequence_programs
 from mesp.export.quantize import Fp32
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,9 +24,12 @@ def make_plan(config: dict[str, Any], tokens: int, tiling: Tiling, targets: tupl
     from transformers import AutoConfig
 
     values = dict(config)
-    return Plan(
-        read_architecture(AutoConfig.for_model(values.pop("model_type"), **values)), tokens, 3, targets, Fp32(), tiling
-    )
+    architecture = read_architecture(AutoConfig.for_model(values.pop("model_type"), **values))
+    return Plan(architecture, (tokens,), 3, targets, Fp32(), tiling)
+
+
+def programs_of(plan: Plan) -> dict[str, Program]:
+    return {program.name: program for program in sequence_programs(plan)}
 
 
 def draw_inputs(plan: Plan, program: Program, draw: Draw, known: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -53,7 +56,7 @@ def _of(gradient: str) -> str:
 
 def check_tile_backward(plan: Plan, sublayer: str, suffix: str = "") -> None:
     """Forward adds the tile to y; backward adds to dn, dh and the shared B's gradient, and gives the tile's own gradients."""
-    programs, draw = training_programs(plan), Draw()
+    programs, draw = programs_of(plan), Draw()
     forward, backward = programs[f"{sublayer}_forward{suffix}"], programs[f"{sublayer}_backward{suffix}"]
     inputs = draw_inputs(plan, forward, draw, {})
     wanted = {_of(output.name): output for output in backward.outputs}
@@ -71,7 +74,7 @@ def check_tile_backward(plan: Plan, sublayer: str, suffix: str = "") -> None:
 
 def check_norm_backward(plan: Plan, sublayer: str) -> None:
     """x reaches the loss through n, through every h, and along the residual stream."""
-    programs, draw = training_programs(plan), Draw()
+    programs, draw = programs_of(plan), Draw()
     forward, backward = programs[f"{sublayer}_norm_forward"], programs[f"{sublayer}_norm_backward"]
     inputs = draw_inputs(plan, forward, draw, {})
     leaves = [inputs[_of(output.name)].requires_grad_() for output in backward.outputs]
@@ -89,7 +92,7 @@ def check_norm_backward(plan: Plan, sublayer: str) -> None:
 
 def check_head(plan: Plan) -> None:
     """Final norm, head and loss over all tiles, against F.cross_entropy of whole logits."""
-    programs, draw, arch = training_programs(plan), Draw(), plan.architecture
+    programs, draw, arch = programs_of(plan), Draw(), plan.architecture
     table, norm = draw(arch.V, arch.D), draw(arch.D)
     x, targets, weight = (
         draw(plan.tokens, arch.D).requires_grad_(),

@@ -17,5 +17,11 @@ GRADIENT_FP32 = 1e-4
 # Losses of training steps against PyTorch's own optimizers, absolute, in nats.
 TRAINING_LOSS = 1e-4
 
+# The same after fifty steps with schedule, accumulation and clipping; also of the gradients' norms, relative.
+LONG_TRAINING_LOSS = 1e-3
+
+# Logits of a model with an adapter, in fp32, by two ways to apply it; absolute.
+LOGITS_FP32 = 1e-4
+
 # A dequantized weight against the same levels, scale and offset worked out in double precision.
 DEQUANTIZE_FP32 = 1e-6

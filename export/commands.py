@@ -1,0 +1,156 @@
+"""What each command of ``mesp`` does: a function of the parsed arguments that returns the exit status.
+
+Libraries are imported inside, so that ``mesp --help`` and a wrong option answer at once.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .architecture import PROJECTIONS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """mesp export"""
+    from .bundle import ExportSettings, export_bundle
+
+    targets = (
+        PROJECTIONS
+        if args.targets == "all"
+        else tuple(name.strip() for name in args.targets.split(",") if name.strip())
+    )
+    settings = ExportSettings(args.seq_len, args.rank, args.alpha, targets, args.weights, args.group_size, args.seed)
+    with console_of(sys.stderr).status("reading the checkpoint") as status:
+        manifest = export_bundle(
+            args.checkpoint, args.output, settings, args.random_init, lambda what: status.update(f"writing {what}")
+        )
+    size, lora = sum(item["bytes"] for item in manifest.files.values()), manifest.lora
+    weights = " ".join(str(value) for value in manifest.weights.values())
+    print(f"{args.output}: {manifest.model['origin']}")
+    print(
+        f"  {' or '.join(map(str, manifest.lengths))} tokens, weights {weights}, adapter of rank {lora.rank} on {', '.join(lora.targets)}"
+    )
+    print(f"  {len(manifest.programs)} programs, {size / 1e6:.0f} MB on disk, adapter {lora.nbytes / 1e6:.1f} MB")
+    print(f"Train it with: mesp train {args.output} --data FILE -o RUN")
+    return 0
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    """mesp verify"""
+    from rich.table import Table
+
+    from .verify import TOLERANCE, verify
+
+    result = verify(args.bundle, args.seed)
+    table = Table("tokens", "tensor", "norm", "relative error", "")
+    for check in result.checks:
+        name = check.name.removeprefix("base_model.model.model.").removesuffix(".weight")
+        verdict = "ok" if check.passed else "MISS"
+        table.add_row(str(check.tokens), name, f"{check.norm:.3e}", f"{check.relative_error:.1e}", verdict)
+    console_of(sys.stdout).print(table)
+    worst = max(result.checks, key=lambda check: check.relative_error)
+    missed = sum(not check.passed for check in result.checks)
+    for tokens, (loss, reference) in result.losses.items():
+        print(f"{tokens} tokens: loss {loss:.6f}, by autograd {reference:.6f}")
+    print(f"{len(result.checks)} gradients, {missed} missed, tolerance {TOLERANCE:.0e}")
+    print(f"worst relative error {worst.relative_error:.1e}: {worst.name}")
+    return 0 if result.passed else 1
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    """mesp inspect"""
+    from mesp.runtime.bundle import open_bundle
+    from mesp.runtime.inspect import describe, to_json
+
+    bundle = open_bundle(args.bundle)
+    if args.json:
+        print(json.dumps(to_json(bundle), indent=1))
+        return 0
+    for heading, lines in describe(bundle):
+        print(heading)
+        for line in lines:
+            print(f"  {line}")
+        print()
+    return 0
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """mesp train"""
+    from contextlib import ExitStack
+
+    from mesp.runtime.interrupt import Interrupt
+    from mesp.runtime.listener import Listeners
+    from mesp.runtime.progress import Progress
+    from mesp.runtime.report import summary
+    from mesp.runtime.settings import TrainSettings
+    from mesp.runtime.train import train
+
+    settings = TrainSettings(**{field.name: getattr(args, field.name) for field in fields(TrainSettings)})
+    console = console_of(sys.stdout)
+    with ExitStack() as stack:
+        listeners: list[Any] = []
+        if args.tensorboard:
+            from mesp.runtime.tensorboard import TensorBoard
+
+            listeners.append(stack.enter_context(TensorBoard(args.output)))
+        listeners.append(stack.enter_context(Progress(console)))
+        stop = stack.enter_context(
+            Interrupt(lambda: console.print("Stopping after this step; once more to stop at once", highlight=False))
+        )
+        report = train(args.bundle, args.output, settings, Listeners(*listeners), args.resume, stop)
+    for name, value in summary(report):
+        print(f"{name:30} {value}")
+    print(f"{'Report':30} {args.output / 'report.html'}")
+    if report["status"] == "interrupted":
+        print(f"Interrupted after step {report['steps']}. Go on with the same command and --resume.")
+        return 130
+    print(f"{'Adapter':30} {args.output / 'adapter'}")
+    return 0
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """mesp report"""
+    from mesp.runtime.report import write_comparison, write_report
+
+    if len(args.runs) == 1 and args.output is None:
+        write_report(args.runs[0])
+        print(args.runs[0] / "report.html")
+        return 0
+    output = args.output or Path("report.html")
+    write_comparison(args.runs, output)
+    print(output)
+    return 0
+
+
+def run_merge(args: argparse.Namespace) -> int:
+    """mesp merge"""
+    from .merge import merge
+
+    with console_of(sys.stderr).status("merging"):
+        merge(args.model, args.adapter, args.output, args.dtype, args.allow_other_base)
+    print(f"{args.output}: the merged model, as transformers loads it")
+    return 0
+
+
+def run_generate(args: argparse.Namespace) -> int:
+    """mesp generate"""
+    from .generate import GenerateOptions, generate, show
+
+    options = GenerateOptions(**{field.name: getattr(args, field.name) for field in fields(GenerateOptions)})
+    with console_of(sys.stderr).status("generating"):
+        completions = generate(args.model, args.adapter, args.prompt, options, args.allow_other_base)
+    show(console_of(sys.stdout), completions)
+    return 0
+
+
+def console_of(file: TextIO) -> "Console":
+    """rich's console on a stream."""
+    from rich.console import Console
+
+    return Console(file=file)

@@ -1,0 +1,83 @@
+"""Writes safetensors piece by piece: the file is laid out before any tensor exists, so what it holds never has to be in memory at once."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from .schedule import ITEM_BYTES, TensorSpec
+
+_DTYPES = {"float32": "F32", "int8": "I8", "uint8": "U8"}
+
+
+class TensorFile:
+    """A safetensors file of known contents, written in any order.
+
+    Args:
+        path: must not exist yet
+        tensors: what will be in it, in order
+        alignment: every tensor starts at a multiple of so many bytes
+        metadata: the format's own free text
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tensors: Mapping[str, TensorSpec],
+        alignment: int = 1,
+        metadata: Mapping[str, str] | None = None,
+    ):
+        self.tensors = tensors
+        self._offsets: dict[str, int] = {}
+        header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+        end = 0
+        for name, spec in tensors.items():
+            self._offsets[name] = end
+            header[name] = {
+                "dtype": _DTYPES[spec.dtype],
+                "shape": list(spec.shape),
+                "data_offsets": [end, end + spec.nbytes],
+            }
+            end += spec.nbytes
+            # The format knows no holes between tensors: what aligns the next one is a tensor too.
+            if padding := -end % alignment:
+                header[f"padding.{name}"] = {"dtype": "U8", "shape": [padding], "data_offsets": [end, end + padding]}
+                end += padding
+        text = json.dumps(header).encode()
+        text += b" " * (-(len(text) + 8) % max(alignment, 8))
+        self._start = 8 + len(text)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        _write_all(self._file, len(text).to_bytes(8, "little") + text, 0)
+        os.ftruncate(self._file, self._start + end)
+
+    def __enter__(self) -> "TensorFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, name: str, values: Tensor, first: int = 0) -> None:
+        """Writes elements of a tensor from element ``first`` on."""
+        spec = self.tensors[name]
+        if str(values.dtype) != f"torch.{spec.dtype}" or first + values.numel() > spec.elements:
+            raise ValueError(f"{name} is {spec}; cannot take {values.numel()} of {values.dtype} at {first}")
+        data = values.contiguous().flatten().view(torch.uint8).numpy().data
+        _write_all(self._file, data, self._start + self._offsets[name] + first * ITEM_BYTES[spec.dtype])
+
+    def close(self) -> None:
+        """Flushes to the device: a page of a mapping that is still dirty would count as the trainer's memory."""
+        os.fsync(self._file)
+        os.close(self._file)
+
+
+def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
