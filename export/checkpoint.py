@@ -68,7 +68,7 @@ def open_checkpoint(source: str, random_init: bool = False, seed: int = 0) -> Ch
         raise UsageError(
             f"{source} has no config.json. Expected a Hugging Face model folder: config.json, model.safetensors and the tokenizer's files."
         )
-    return RandomCheckpoint(path, seed) if random_init else SafetensorsCheckpoint(path)
+    return RandomCheckpoint(path, seed) if random_init else SafetensorsCheckpoint(path, source)
 
 
 def _download(repo: str) -> Path:
@@ -109,8 +109,8 @@ def _save_tokenizer(folder: Path, source: Path, **options: str) -> bool:
 class SafetensorsCheckpoint:
     """A Hugging Face folder with one model.safetensors, or shards and their index."""
 
-    def __init__(self, folder: Path):
-        self.config, self.origin, self._folder = _read_config(folder), str(folder), folder
+    def __init__(self, folder: Path, origin: str):
+        self.config, self.origin, self._folder = _read_config(folder), origin, folder
         index = folder / "model.safetensors.index.json"
         if index.is_file():
             shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))

@@ -11,11 +11,11 @@ An example has n inputs and n targets: inputs are the tokens but the last, targe
     no target    An example without a target is left out and counted.
 
 Held-out data is a file of its own, or a part of the rows, split off before packing: round(fraction * rows) of them, halves up,
-the first in the shuffled order below with the key "{seed} split"; each part keeps the file's order. Of a .txt it is
+the first in the shuffled order, below, of the key "{seed} split"; each part keeps the file's order. Of a .txt it is
 the end: round(fraction * tokens).
 
-Shuffled order: position i of the key's order is sorted by the SHA-256, in hex, of the UTF-8 text "{key} {i}". An epoch's
-key is "{seed} {epoch}", from epoch 0.
+Shuffled order: the positions 0 to n - 1 are sorted by the SHA-256, in hex, of the UTF-8 text "{key} {position}". An epoch's key
+is "{seed} {epoch}", from epoch 0.
 """
 
 import hashlib

@@ -16,14 +16,14 @@ Text that spells a special token becomes that token, and a text without an EOS t
 An assistant's turn is found in one of two ways:
 
 - A template with {% generation %} marks says itself what the assistant writes, and transformers' mask is taken as it is.
-- Otherwise the turn i is the text from the end of the rendering of messages[:i] with a generation prompt to the end of the
+- Otherwise turn i is the text from the end of the rendering of messages[:i] with a generation prompt to the end of the
   rendering of messages[:i + 1], without the blanks at its end (space, tab, CR, LF). A token is a target if it has a character
   of a turn. Each of these renderings must be a prefix of the rendering of all messages. A template that rewrites
   earlier turns (Qwen3 drops their reasoning) is refused.
 
 TRL trains on the same tokens for texts, completions and marked templates. For some templates without marks it has marked
-copies, which count the line feed after the header or after the end of the turn too (Qwen2.5: both; Llama 3: neither). They are
-not targets here: the first is part of every prompt, and generation stops before the second.
+copies, of which some count more: the end of the generation prompt (Qwen2.5: the header's line feed) or the line feed after the
+turn (Qwen2.5, Gemma 3; Llama 3 neither). They are not targets here: the model is given the first, and stops before the second.
 """
 
 import re

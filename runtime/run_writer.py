@@ -16,13 +16,15 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from .errors import UsageError
+from .errors import MespError, UsageError
 from .files import write_json
 
+GO_ON = "The checkpoints before are complete: free some space, and go on with --resume."
 LOGS = ("steps.jsonl", "eval.jsonl", "memory.jsonl")
 
 
@@ -33,6 +35,7 @@ class RunWriter:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self._logs: dict[str, TextIO] = {}
+        self._open = ExitStack()
 
     @staticmethod
     def check_free(path: Path) -> None:
@@ -87,7 +90,7 @@ class RunWriter:
             for leftover in place.glob(".*"):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         for name in LOGS:
-            file = self._logs[name] = open(self.path / name, "a")
+            file = self._logs[name] = self._open.enter_context(open(self.path / name, "a"))
             length = nbytes.get(name, 0)
             if os.fstat(file.fileno()).st_size < length:
                 raise UsageError(f"{self.path / name} is shorter than it was at the checkpoint. Start another run.")
@@ -97,13 +100,20 @@ class RunWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in self._logs.values():
-            file.close()
+        with suppress(OSError):  # what a full disk did not take was reported when it was written
+            self._open.close()
 
     def log(self, name: str, item: Any) -> None:
-        """Appends a dataclass as a line."""
-        self._logs[name].write(json.dumps(asdict(item)) + "\n")
-        self._logs[name].flush()
+        """Appends a dataclass as a line.
+
+        Raises:
+            MespError: the disk is full or cannot be written.
+        """
+        try:
+            self._logs[name].write(json.dumps(asdict(item)) + "\n")
+            self._logs[name].flush()
+        except OSError as error:
+            raise MespError(f"Could not write {self.path / name}: {error.strerror}. {GO_ON}") from error
 
     def log_bytes(self) -> dict[str, int]:
         """The length of each log, after it is safe on the device."""

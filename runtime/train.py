@@ -26,7 +26,7 @@ from .listener import Evaluation, Listener, Step
 from .memory import Sampler
 from .outcome import bundle_json, outcome, surroundings
 from .report import write_report
-from .run_writer import RunWriter
+from .run_writer import GO_ON, RunWriter
 from .settings import TrainSettings, differences
 from .stepper import Stepper, Stopped
 
@@ -229,7 +229,10 @@ class _Run:
             return
         self.position = replace(self.position, log_bytes=self.folder.log_bytes())
         lora, origin = self.bundle.manifest.lora, self.bundle.manifest.model["origin"]
-        path = write_checkpoint(self.folder.checkpoints, lora, self.state, self.scaling, origin, self.position)
+        try:
+            path = write_checkpoint(self.folder.checkpoints, lora, self.state, self.scaling, origin, self.position)
+        except MespError as error:
+            raise MespError(f"{error} {GO_ON}") from error
         prune(self.folder.checkpoints, self.settings.keep_checkpoints)
         self.listener.checkpointed(path)
 
