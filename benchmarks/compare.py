@@ -31,10 +31,11 @@ from mesp.export.lower import lower
 from mesp.export.programs import Argument, Arguments, Plan, Program
 from mesp.export.verify import bundle_plan, reference_model
 from mesp.runtime.bundle import Bundle, open_bundle
+from mesp.runtime.environment import environment
 from mesp.runtime.files import write_json
-from mesp.runtime.optimizer import Optimizer
+from mesp.runtime.optimizer import LearningRate, Optimizer
 from mesp.runtime.session import Session
-from mesp.runtime.train import environment, load_adapter
+from mesp.runtime.training import load_adapter
 from torch import Tensor
 
 ROUNDS = 9
@@ -162,11 +163,13 @@ def memory_of_training(path: Path, ids: Tensor) -> dict[str, Any]:
 
 def our_step(bundle: Bundle, ids: Tensor) -> Callable[[], Any]:
     """A step of SGD by the bundle's own schedule."""
-    optimizer, tokens = Optimizer("sgd", lr=1e-3), bundle.manifest.tokens
-    session = Session(bundle, [optimizer.schedule])
+    optimizer, tokens = Optimizer("sgd", LearningRate(1e-3)), bundle.manifest.tokens
+    schedule = f"train.{optimizer.program}.{tokens}"
+    session = Session(bundle, [schedule])
     inputs = {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": torch.full((tokens, 1), 1 / tokens)}
-    inputs |= {"lora_scale": load_adapter(bundle, session, None), **optimizer.scalars(1)}
-    return partial(session.run, optimizer.schedule, inputs)
+    scale = load_adapter(bundle, session.state["adapter"]).at(bundle.manifest.lora.rank)
+    inputs |= {"lora_scale": scale, **optimizer.scalars(1)}
+    return partial(session.run, schedule, inputs)
 
 
 def random_ids(plan: Plan) -> Tensor:

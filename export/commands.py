@@ -89,7 +89,7 @@ def run_train(args: argparse.Namespace) -> int:
     from mesp.runtime.progress import Progress
     from mesp.runtime.report import summary
     from mesp.runtime.settings import TrainSettings
-    from mesp.runtime.train import train
+    from mesp.runtime.training import train
 
     settings = TrainSettings(**{field.name: getattr(args, field.name) for field in fields(TrainSettings)})
     console = console_of(sys.stdout)

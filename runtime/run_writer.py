@@ -90,7 +90,7 @@ class RunWriter:
             for leftover in place.glob(".*"):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         for name in LOGS:
-            file = self._logs[name] = self._open.enter_context(open(self.path / name, "a"))
+            file = self._logs[name] = self._open.enter_context(open(self.path / name, "a"))  # noqa: SIM115
             length = nbytes.get(name, 0)
             if os.fstat(file.fileno()).st_size < length:
                 raise UsageError(f"{self.path / name} is shorter than it was at the checkpoint. Start another run.")

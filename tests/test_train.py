@@ -11,7 +11,7 @@ from mesp.export.verify import attach_lora, reference_model
 from mesp.runtime import adapter as peft_format
 from mesp.runtime.bundle import ADAPTER, Bundle, open_bundle
 from mesp.runtime.settings import TrainSettings
-from mesp.runtime.train import train
+from mesp.runtime.training import train
 from torch import Tensor
 
 from .checks import assert_close

@@ -8,6 +8,7 @@ the same as one that was never interrupted.
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -229,10 +230,8 @@ class _Run:
             return
         self.position = replace(self.position, log_bytes=self.folder.log_bytes())
         lora, origin = self.bundle.manifest.lora, self.bundle.manifest.model["origin"]
-        try:
+        with _going_on_later():
             path = write_checkpoint(self.folder.checkpoints, lora, self.state, self.scaling, origin, self.position)
-        except MespError as error:
-            raise MespError(f"{error} {GO_ON}") from error
         prune(self.folder.checkpoints, self.settings.keep_checkpoints)
         self.listener.checkpointed(path)
 
@@ -244,8 +243,17 @@ class _Run:
 
     def _write_peft(self, name: str) -> None:
         manifest = self.bundle.manifest
-        with folder_that_appears_whole(self.folder.path / name, replace=True) as new:
+        with _going_on_later(), folder_that_appears_whole(self.folder.path / name, replace=True) as new:
             write_peft(new, manifest.lora, self.state["adapter"], self.scaling, manifest.model["origin"])
+
+
+@contextmanager
+def _going_on_later() -> Iterator[None]:
+    """Adds to what the disk did not take how to go on."""
+    try:
+        yield
+    except MespError as error:
+        raise MespError(f"{error} {GO_ON}") from error
 
 
 class _Diverged(MespError):

@@ -1,0 +1,91 @@
+"""Adapters in PEFT's format: out, with the same logits in PEFT, and in, with PEFT's scaling or a refusal by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mesp.runtime.adapter import Scaling, read_peft, write_peft
+from mesp.runtime.bundle import open_bundle
+from mesp.runtime.errors import UsageError
+from mesp.runtime.session import Session
+from torch import Tensor
+
+from .models import random_adapter
+from .tolerances import LOGITS_FP32
+
+IDS = [5, 17, 80, 3, 41, 6, 96, 0, 22, 54, 71, 13, 9]
+POSITIONS = (0, 4, 12)
+
+
+def log_probabilities(bundle_path: Path, adapter: Tensor, scale: float) -> Tensor:
+    """[positions, vocabulary] by the lowered programs: a loss whose only target is one token at one position is its own."""
+    bundle = open_bundle(bundle_path)
+    session = Session(bundle, ["evaluate.13"])
+    session.state["adapter"].copy_(adapter)
+    found = torch.zeros(len(POSITIONS), 97)
+    for row, position in enumerate(POSITIONS):
+        weight = torch.zeros(13, 1)
+        weight[position] = 1
+        for token in range(97):
+            inputs = {"input_ids": torch.tensor(IDS), "targets": torch.full((13,), token), "token_weight": weight}
+            found[row, token] = -session.run("evaluate.13", {**inputs, "lora_scale": scale})["loss"]
+    return found
+
+
+def peft_log_probabilities(checkpoint: Path, adapter: Path) -> Tensor:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, adapter).eval()
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([IDS])).logits[0, list(POSITIONS)].log_softmax(-1)
+
+
+@pytest.mark.parametrize("scaling", [Scaling(8.0), Scaling(6.0, rslora=True)], ids=["alpha / r", "rsLoRA"])
+def test_logits_are_those_of_peft(qwen2_fp32: Path, tmp_path: Path, scaling: Scaling) -> None:
+    lora = open_bundle(qwen2_fp32).manifest.lora
+    adapter = random_adapter(lora).float()
+    write_peft(tmp_path, lora, adapter, scaling, "model")
+    read = torch.zeros_like(adapter)
+    assert read_peft(tmp_path, lora, read) == scaling and torch.equal(read, adapter)
+    ours = log_probabilities(qwen2_fp32, adapter, scaling.at(lora.rank))
+    reference = peft_log_probabilities(qwen2_fp32.parent / "checkpoint", tmp_path)
+    assert (ours - reference).abs().max() <= LOGITS_FP32
+    plain = log_probabilities(qwen2_fp32, torch.zeros_like(adapter), scaling.at(lora.rank))
+    assert (ours - plain).abs().max() > 100 * LOGITS_FP32  # the adapter matters
+
+
+def test_an_adapter_that_peft_trained_is_read(qwen2_fp32: Path, tmp_path: Path) -> None:
+    """PEFT's own file, with its own configuration: rank, alpha and targets as it writes them."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    checkpoint = qwen2_fp32.parent / "checkpoint"
+    lora = open_bundle(qwen2_fp32).manifest.lora
+    base = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    config = LoraConfig(r=4, lora_alpha=12, target_modules=list(lora.targets), use_rslora=True)
+    model = get_peft_model(base, config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(tmp_path)
+    adapter = torch.zeros(lora.layers, lora.layer_elements)
+    scaling = read_peft(tmp_path, lora, adapter, str(checkpoint))
+    assert scaling == Scaling(12.0, rslora=True)
+    ours = log_probabilities(qwen2_fp32, adapter, scaling.at(4))
+    assert (ours - peft_log_probabilities(checkpoint, tmp_path)).abs().max() <= LOGITS_FP32
+
+
+def test_an_adapter_of_other_targets_changes_nothing(qwen2_fp32: Path, llama_int8: Path, tmp_path: Path) -> None:
+    other, lora = open_bundle(llama_int8).manifest.lora, open_bundle(qwen2_fp32).manifest.lora
+    write_peft(tmp_path, other, random_adapter(other).float(), Scaling(4.0), "model")
+    config: dict[str, Any] = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"r": 4}))
+    adapter = torch.ones(lora.layers, lora.layer_elements)
+    with pytest.raises(UsageError, match="other projections or layers: 16 missing, such as .*gate_proj"):
+        read_peft(tmp_path, lora, adapter)
+    assert bool((adapter == 1).all())
