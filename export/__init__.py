@@ -13,7 +13,12 @@ Data flows one way, a stage a file:
     beside         the weights are written in a second process while the programs are lowered
     bundle         all of it, into a folder that appears when it is whole
     verify         a bundle's gradients against autograd
-    cli            the command
+
+    transformers_model    a checkpoint or a bundle as transformers' model, and PEFT's adapter on it
+    merge          the adapter added to the model's weights
+    generate       text before and after fine-tuning
+
+    cli, commands  the command: what it takes, and what it does
 
 ``mesp.runtime`` holds what a phone needs as well: the schedule's language, the bundle's format, the interpreter. It never imports this
 package. DESIGN.md in this folder says why things are as they are, with the measurements.

@@ -12,11 +12,19 @@ _MB = 1e6
 def describe(bundle: Bundle) -> Iterator[tuple[str, list[str]]]:
     """(heading, lines) for each part."""
     yield "Bundle", list(_contents(bundle))
-    for name, schedule in bundle.manifest.schedules.items():
-        yield f"Schedule {name}", list(_Printer(bundle.manifest).lines(schedule.instructions))
+    shown = list(_of_longest(bundle.manifest))
+    for name in shown:
+        instructions = bundle.manifest.schedules[name].instructions
+        yield f"Schedule {name}", list(_Printer(bundle.manifest).lines(instructions))
     yield "Programs", list(_programs(bundle.manifest))
-    for name in bundle.manifest.schedules:
+    for name in shown:
         yield f"Memory of {name}", list(_memory_lines(bundle, name))
+
+
+def _of_longest(manifest: Manifest) -> Iterator[str]:
+    """The schedules that have no sequence, and those of the longest: those of other lengths differ from these in shapes alone."""
+    shorter = {str(tokens) for tokens in manifest.lengths[:-1]}
+    return (name for name in manifest.schedules if name.rsplit(".", 1)[-1] not in shorter)
 
 
 def _contents(bundle: Bundle) -> Iterator[str]:

@@ -191,11 +191,13 @@ class _Run:
         self.listener.stepped(step)
 
     def _diverged(self, number: int, loss: float, norm: float) -> "_Diverged":
-        kept = list(checkpoints(self.folder.checkpoints).values())[-1:]
+        # The adapter that the step began with is what failed, so a checkpoint of the step before it is not a good one.
+        good = [path for step, path in checkpoints(self.folder.checkpoints).items() if step < number - 1][-1:]
+        where = f"The last good checkpoint is {good[0]}" if good else "No checkpoint from before that is kept"
+        how = f", or from there: --adapter {good[0]}" if good else ""
         return _Diverged(
-            f"Step {number}: the loss is {loss}, and the norm of its gradient {norm}. "
-            f"{f'The last good checkpoint is {kept[0]}' if kept else 'No checkpoint was written before it'}; the log until here is kept. "
-            f"Start a new run with a lower --lr, with --clip-norm or with --warmup{f', from there with --adapter {kept[0]}' if kept else ''}."
+            f"Step {number}: the loss is {loss}, and the norm of its gradient {norm}. {where}, and the log until here. "
+            f"Start a new run with a lower --lr, with --clip-norm or with --warmup{how}."
         )
 
     def _log_memory(self) -> int:
