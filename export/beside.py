@@ -25,6 +25,7 @@ def beside(work: Callable[[], None]) -> Iterator[None]:
         yield
         error = ours.recv()
     except EOFError:
+        process.join()
         raise MespError(
             f"A process of the export ended with status {process.exitcode} before its work was done."
         ) from None

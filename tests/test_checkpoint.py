@@ -275,7 +275,7 @@ def test_a_full_disk_fails_the_run_and_leaves_the_last_checkpoint(
     train(qwen2_fp32, run, settings, stop=stop_after(20))
     kept = list(checkpoints(run / "checkpoints"))
     if place == "checkpoint":
-        space = iter(range(40))  # pieces of the next checkpoint that still find room
+        space = iter(range(20))  # pieces of the next checkpoint that still find room
 
         def pwrite(*arguments: Any, original: Callable[..., int] = os.pwrite) -> int:
             if next(space, None) is None:

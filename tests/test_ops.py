@@ -151,12 +151,12 @@ def check_momentum(size: int) -> None:
 
 
 def check_adamw(size: int) -> None:
-    from mesp.runtime.optimizer import Optimizer
+    from mesp.runtime.optimizer import LearningRate, Optimizer
 
     draw = Draw()
     ours = draw(size)
     parameter = torch.nn.Parameter(ours.clone())
-    settings = Optimizer("adamw", lr=0.01, weight_decay=0.1)
+    settings = Optimizer("adamw", LearningRate(0.01), weight_decay=0.1)
     optimizer = torch.optim.AdamW([parameter], lr=0.01, weight_decay=0.1)
     m, v = torch.zeros_like(ours), torch.zeros_like(ours)
     for step in range(1, 5):

@@ -148,8 +148,13 @@ def test_the_arena_shares_places_in_time_and_overlaps_nothing() -> None:
 def test_every_bundle_is_checked_and_can_be_read_by_a_person(qwen2_fp32: Path) -> None:
     bundle = open_bundle(qwen2_fp32)
     parts = dict(describe(bundle))
-    assert set(bundle.manifest.schedules) == {"evaluate", "train.sgd", "train.adamw", "gradients"}
-    algorithm = "\n".join(parts["Schedule train.sgd"])
+    of_a_length = ("evaluate", "train.sgd", "train.momentum", "train.adamw", "gradients", "accumulate")
+    without = {"gradient_norm", "update.sgd", "update.momentum", "update.adamw"}
+    assert set(bundle.manifest.schedules) == {f"{name}.{n}" for name in of_a_length for n in (5, 13)} | without
+    assert {name for name in parts if name.startswith("Schedule")} == {
+        f"Schedule {name}" for name in without | {f"{name}.13" for name in of_a_length}
+    }
+    algorithm = "\n".join(parts["Schedule train.sgd.13"])
     for line in (
         "for layer in 0 … 1:",
         "for layer in 1 … 0:",
@@ -157,4 +162,4 @@ def test_every_bundle_is_checked_and_can_be_read_by_a_person(qwen2_fp32: Path) -
         "adapter[layer] <- parameter",
     ):
         assert line in algorithm
-    assert any("block_inputs" in line for line in parts["Memory of train.sgd"])
+    assert any("block_inputs" in line for line in parts["Memory of train.sgd.13"])
