@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from mesp.runtime.errors import UsageError
-from torch import Tensor
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FFN = ("gate_proj", "up_proj", "down_proj")
@@ -131,13 +129,3 @@ def expected_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
             if projection in arch.biases:
                 tensors[name.removesuffix("weight") + "bias"] = (outputs,)
     return tensors
-
-
-def rotary_tables(config: Any, tokens: int) -> tuple[Tensor, Tensor]:
-    """cos and sin, each [tokens, C/2], from transformers' own module, so that its rope scaling is the model's."""
-    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-
-    module = LlamaRotaryEmbedding(config)
-    cos, sin = module(torch.zeros(1), torch.arange(tokens)[None])
-    half = cos.shape[-1] // 2
-    return cos[0, :, :half].float().contiguous(), sin[0, :, :half].float().contiguous()

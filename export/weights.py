@@ -5,6 +5,7 @@ The file is laid out before any weight is read, and each weight is written into 
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from mesp.runtime.errors import UsageError
@@ -13,7 +14,7 @@ from mesp.runtime.tensor_file import TensorFile
 from torch import Tensor
 
 from . import ops
-from .architecture import NORMS, PROJECTIONS, expected_tensors, rotary_tables, weight_name
+from .architecture import NORMS, PROJECTIONS, expected_tensors, weight_name
 from .checkpoint import Checkpoint
 from .programs import Plan, mask_name, ones_needed, stored_name, tiled_by_inputs, weight_parts, weight_shape
 from .quantize import Int4, Int8, Parts
@@ -82,6 +83,16 @@ def write_weights(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
         for projection in PROJECTIONS:
             _write_projection(file, plan, checkpoint, layer, projection)
     file.close()
+
+
+def rotary_tables(config: Any, tokens: int) -> tuple[Tensor, Tensor]:
+    """cos and sin, each [tokens, C/2], from transformers' own module, so that its rope scaling is the model's."""
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    module = LlamaRotaryEmbedding(config)
+    cos, sin = module(torch.zeros(1), torch.arange(tokens)[None])
+    half = cos.shape[-1] // 2
+    return cos[0, :, :half].float().contiguous(), sin[0, :, :half].float().contiguous()
 
 
 def _write_table(file: TensorFile, plan: Plan, checkpoint: Checkpoint, table: str) -> None:

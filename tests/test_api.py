@@ -3,6 +3,9 @@
 import inspect
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import mesp.export.bundle
 import mesp.runtime
 import pytest
 from mesp.export.cli import main
-from mesp.runtime.report import write_comparison
+from mesp.runtime.interrupt import Interrupt
 
 from .test_merge import save_tokenizer
 from .test_train import write_rows
@@ -81,4 +84,21 @@ def test_two_runs_are_compared_from_the_command_line(
     capsys.readouterr()
     assert main(["report", str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
-    assert callable(write_comparison)
+
+
+def test_the_first_ctrl_c_asks_and_the_second_one_stops_at_once() -> None:
+    told: list[str] = []
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupt(lambda: told.append("stopping")) as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGINT)
+        assert stop() and told == ["stopping"]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_commands_answer_without_torch_until_they_need_it() -> None:
+    """``mesp --help`` and wrong options take no seconds of imports."""
+    script = "import sys, mesp.export.cli as c; c.build_parser(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
