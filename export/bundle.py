@@ -35,6 +35,7 @@ class ExportSettings:
         lengths: sequence lengths that get programs; a row runs in the smallest that holds it
         rank, alpha: of the adapters; they are scaled by alpha / rank
         targets: projections that get an adapter
+        layers: how many of the topmost blocks get adapters; None for all
         weights, group_size: format of the frozen projections: int4, int8 or fp32
         seed: of the adapter's initial A, and of random weights
     """
@@ -43,6 +44,7 @@ class ExportSettings:
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = PROJECTIONS
+    layers: int | None = None
     weights: str = "int4"
     group_size: int = 32
     seed: int = 0
@@ -108,15 +110,23 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
             )
     if not settings.lengths:
         raise UsageError("No sequence length: at least one is needed, such as 256.")
+    layers = architecture.layers if settings.layers is None else settings.layers
+    if not 1 <= layers <= architecture.layers:
+        raise UsageError(
+            f"{layers} layers with adapters are not between 1 and {architecture.layers}, all of the model's."
+        )
     targets = tuple(projection for projection in PROJECTIONS if projection in settings.targets)
     fmt = weight_format(settings.weights, settings.group_size)
-    return Plan(architecture, tuple(sorted(set(settings.lengths))), settings.rank, targets, fmt, settings.tiling)
+    return Plan(
+        architecture, tuple(sorted(set(settings.lengths))), settings.rank, targets, fmt, settings.tiling, layers
+    )
 
 
 def make_lora(plan: Plan, alpha: float) -> Lora:
     """The adapter as the manifest describes it."""
     tensors = tuple(format_.AdapterTensor(*tensor) for tensor in plan.adapter.tensors())
-    return Lora(plan.rank, alpha, plan.targets, plan.architecture.layers, plan.adapter.size, tensors)
+    first, layers = plan.adapter.first_layer, plan.layers
+    return Lora(plan.rank, alpha, plan.targets, first, layers, plan.adapter.size, tensors)
 
 
 def initial_adapter(lora: Lora, seed: int) -> Tensor:

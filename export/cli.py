@@ -62,6 +62,9 @@ def _export_parser(commands: "Commands") -> None:
         "--targets", default="all", help=f"projections that get an adapter: all, or some of {','.join(PROJECTIONS)}"
     )
     parser.add_argument(
+        "--layers", type=int, metavar="N", help="adapters in the N topmost blocks alone; backward stops there"
+    )
+    parser.add_argument(
         "--weights", choices=("int4", "int8", "fp32"), default="int4", help="format of the frozen projections"
     )
     parser.add_argument("--group-size", type=int, choices=(32, 64), default=32, help="inputs that share an int4 scale")

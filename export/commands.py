@@ -25,7 +25,16 @@ def run_export(args: argparse.Namespace) -> int:
         if args.targets == "all"
         else tuple(name.strip() for name in args.targets.split(",") if name.strip())
     )
-    settings = ExportSettings(args.seq_len, args.rank, args.alpha, targets, args.weights, args.group_size, args.seed)
+    settings = ExportSettings(
+        lengths=args.seq_len,
+        rank=args.rank,
+        alpha=args.alpha,
+        targets=targets,
+        layers=args.layers,
+        weights=args.weights,
+        group_size=args.group_size,
+        seed=args.seed,
+    )
     with console_of(sys.stderr).status("reading the checkpoint") as status:
         manifest = export_bundle(
             args.checkpoint, args.output, settings, args.random_init, lambda what: status.update(f"writing {what}")

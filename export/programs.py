@@ -98,6 +98,16 @@ class AdapterLayout:
     architecture: Architecture
     targets: tuple[str, ...]
     rank: int
+    layers: int  # the topmost, which have adapters
+
+    @property
+    def first_layer(self) -> int:
+        """The lowest layer with an adapter."""
+        return self.architecture.layers - self.layers
+
+    def of_layer(self, tensor: str, offset: int = 0) -> Reference:
+        """A place in the vector of the layer that a loop is at, in a tensor that has one for each layer with an adapter."""
+        return Reference(tensor, offset - self.first_layer * self.size, {"layer": self.size})
 
     def tensors(self) -> Iterator[tuple[str, str, int, tuple[int, int]]]:
         """(projection, lora_a or lora_b, offset in elements, shape) in order."""
@@ -115,12 +125,15 @@ class AdapterLayout:
     def slice_of(self, tensor: str, projection: str, factor: str, group: TileGroup | None = None) -> Argument:
         """The whole factor, or the rows of it that belong to a tile, in ``adapter`` (all layers) or ``gradient`` (one layer)."""
         offset, (rows, rank) = next((o, s) for p, f, o, s in self.tensors() if (p, f) == (projection, factor))
-        strides = {"layer": self.size} if tensor == "adapter" else {}
+        strides = {}
         if group:
             rows, offset = group.width, offset + group.first * rank
             strides["tile"] = rows * rank
-        prefix = "" if tensor == "adapter" else "grad."
-        return Argument(f"{prefix}{projection}.{factor}", (rows, rank), stored=Reference(tensor, offset, strides))
+        prefix, stored = "grad.", Reference(tensor, offset, strides)
+        if tensor == "adapter":
+            prefix, stored = "", self.of_layer(tensor, offset)
+            stored = replace(stored, strides={**stored.strides, **strides})
+        return Argument(f"{prefix}{projection}.{factor}", (rows, rank), stored=stored)
 
 
 @dataclass(frozen=True)
@@ -137,6 +150,7 @@ class Plan:
     targets: tuple[str, ...]
     weights: WeightFormat
     tiling: Tiling
+    layers: int  # with an adapter, the topmost
 
     @property
     def tokens(self) -> int:
@@ -149,7 +163,7 @@ class Plan:
 
     @property
     def adapter(self) -> AdapterLayout:
-        return AdapterLayout(self.architecture, self.targets, self.rank)
+        return AdapterLayout(self.architecture, self.targets, self.rank, self.layers)
 
     @property
     def quantized_tables(self) -> bool:
@@ -581,8 +595,8 @@ def head_end(plan: Plan) -> Program:
 
 
 def _of_layer(plan: Plan, name: str, tensor: str) -> Argument:
-    size = plan.adapter.size
-    return Argument(name, (size,), stored=Reference(tensor, 0, {"layer": size} if tensor != "gradient" else {}))
+    stored = Reference(tensor) if tensor == "gradient" else plan.adapter.of_layer(tensor)
+    return Argument(name, (plan.adapter.size,), stored=stored)
 
 
 def _square_columns(elements: int) -> int:
@@ -670,6 +684,20 @@ def sequence_programs(plan: Plan) -> list[Program]:
     return programs + [head_tile(plan, group) for group in plan.vocabulary()]
 
 
+def frozen_programs(plan: Plan) -> list[Program]:
+    """The forward programs of the blocks below the first with an adapter, if there are any."""
+    if not plan.adapter.first_layer:
+        return []
+    frozen = replace(plan, targets=())
+    programs = [
+        norm_forward(frozen, "attention_norm_forward", "input_layernorm.weight", _QKV),
+        norm_forward(frozen, "ffn_norm_forward", "post_attention_layernorm.weight", FFN[:2]),
+        *[attention_forward(frozen, group) for group in plan.heads()],
+        *[ffn_forward(frozen, group) for group in plan.ffn()],
+    ]
+    return [replace(program, name=f"frozen_{program.name}") for program in programs]
+
+
 def adapter_programs(plan: Plan) -> list[Program]:
     """The programs on a layer's gradient, adapter and optimizer state, which are the same for every length."""
     return [make(plan) for make in (square_sum, accumulate, take_gradient, sgd, momentum, adamw)]
@@ -684,7 +712,7 @@ def training_programs(plan: Plan) -> dict[str, Program]:
     """Every program of a bundle, by name."""
     programs = {program.name: program for program in adapter_programs(plan)}
     for tokens in plan.lengths:
-        for program in sequence_programs(plan.at(tokens)):
+        for program in sequence_programs(plan.at(tokens)) + frozen_programs(plan.at(tokens)):
             name = length_name(program.name, tokens)
             programs[name] = replace(program, name=name)
     return programs

@@ -1,7 +1,7 @@
 """MeSP as a schedule of programs: one forward pass that keeps each block's input, one backward pass that rebuilds a block at a time."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from mesp.runtime.bundle import Tensor
 from mesp.runtime.schedule import Call, For, Instruction, Instructions, Let, Phase, Reference, Store, TensorSpec
@@ -53,14 +53,14 @@ class _Writer:
     def zero(self, value: str, *shape: int) -> None:
         self.let(value, Reference("zeros"), *shape)
 
-    def store(self, value: str, tensor: str, **strides: int) -> None:
-        self.instructions.append(Store(value, Reference(tensor, 0, strides)))
+    def store(self, value: str, place: str | Reference) -> None:
+        self.instructions.append(Store(value, Reference(place) if isinstance(place, str) else place))
 
     @contextmanager
-    def repeat(self, variable: str, count: int, reverse: bool = False) -> Iterator[None]:
+    def repeat(self, variable: str, count: int, reverse: bool = False, first: int = 0) -> Iterator[None]:
         outer, self.instructions = self.instructions, []
         yield
-        self.instructions = [*outer, For(variable, count, reverse, tuple(self.instructions))]
+        self.instructions = [*outer, For(variable, first, count, reverse, tuple(self.instructions))]
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -93,14 +93,14 @@ class Mesp:
     def tensors(self) -> dict[str, Tensor]:
         """The memory that the schedules use beside the weights; schedules of a shorter sequence use a prefix."""
         plan, arch = self.plan, self.plan.architecture
-        of_layers = TensorSpec((arch.layers, plan.adapter.size))
+        of_layers = TensorSpec((plan.layers, plan.adapter.size))
         states = ("adapter", "gradients", "momentum.velocity", "adamw.m", "adamw.v")
         return {
             "input_ids": Tensor("input", TensorSpec((plan.tokens,), "int64")),
             "targets": Tensor("input", TensorSpec((plan.tokens,), "int64")),
             "token_weight": Tensor("input", TensorSpec((plan.tokens, 1))),
             **{name: Tensor("input", TensorSpec((1,))) for name in SCALARS},
-            "block_inputs": Tensor("buffer", TensorSpec((arch.layers, plan.tokens, arch.D))),
+            "block_inputs": Tensor("buffer", TensorSpec((plan.layers, plan.tokens, arch.D))),
             "gradient": Tensor("buffer", TensorSpec((plan.adapter.size,))),
             "loss": Tensor("output", TensorSpec((1, 1))),
             "gradient_square_sum": Tensor("output", TensorSpec((1, 1))),
@@ -124,8 +124,8 @@ class Mesp:
         w = _Writer(self.programs)
         size = self.plan.adapter.size
         w.zero("square_sum", 1, 1)
-        with w.repeat("layer", self.plan.architecture.layers), w.phase("update"):
-            w.let("gradient", Reference("gradients", 0, {"layer": size}), size)
+        with self._layers(w), w.phase("update"):
+            w.let("gradient", self.plan.adapter.of_layer("gradients"), size)
             w.store("gradient", "gradient")
             w.call("square_sum")
         w.store("square_sum", "gradient_square_sum")
@@ -133,10 +133,14 @@ class Mesp:
 
     def _update(self, optimizer: str) -> Instructions:
         w = _Writer(self.programs)
-        with w.repeat("layer", self.plan.architecture.layers), w.phase("update"):
+        with self._layers(w), w.phase("update"):
             w.call("take_gradient")
             w.call(optimizer)
         return tuple(w.instructions)
+
+    def _layers(self, w: _Writer) -> AbstractContextManager[None]:
+        """A loop over the layers with adapters."""
+        return w.repeat("layer", self.plan.layers, first=self.plan.adapter.first_layer)
 
 
 class _Sequence:
@@ -145,11 +149,12 @@ class _Sequence:
     def __init__(self, plan: Plan, programs: Mapping[str, Program]):
         self.plan, self.programs = plan, programs
         self.wide = (plan.tokens, plan.architecture.D)
+        self.first_layer = plan.adapter.first_layer
 
     def evaluate(self) -> Instructions:
         w = _Writer(self.programs, self.plan.tokens)
         self._embed(w)
-        with w.repeat("layer", self.plan.architecture.layers), w.phase("forward"):
+        with w.repeat("layer", self.plan.layers, first=self.first_layer), w.phase("forward"):
             self._forward(w)
         self._head(w)
         return tuple(w.instructions)
@@ -171,39 +176,45 @@ class _Sequence:
                 w.call("accumulate")
             else:
                 w.let("gradient", Reference("gradient"), size)
-                w.store("gradient", "gradients", layer=size)
+                w.store("gradient", self.plan.adapter.of_layer("gradients"))
         return tuple(w.instructions)
 
     @contextmanager
     def _layers_in_reverse(self, w: _Writer) -> Iterator[None]:
         """The pass forward and back; the body is what is done with a layer's ``gradient``."""
-        layers, block = self.plan.architecture.layers, self.wide[0] * self.wide[1]
+        layers, block = self.plan.layers, self.wide[0] * self.wide[1]
+        input_of_block = Reference("block_inputs", -self.first_layer * block, {"layer": block})
         self._embed(w)
-        with w.repeat("layer", layers), w.phase("forward"):
-            w.store("x", "block_inputs", layer=block)
+        with w.repeat("layer", layers, first=self.first_layer), w.phase("forward"):
+            w.store("x", input_of_block)
             self._forward(w)
         self._head(w)
-        with w.repeat("layer", layers, reverse=True):
+        with w.repeat("layer", layers, reverse=True, first=self.first_layer):
             with w.phase("backward"):
-                w.let("x", Reference("block_inputs", 0, {"layer": block}), *self.wide)
+                w.let("x", input_of_block, *self.wide)
                 self._backward(w)
             with w.phase("update"):
                 yield
 
     def _embed(self, w: _Writer) -> None:
+        """The input of the first block with an adapter."""
         with w.phase("embed"):
             w.call("embed")
+        if self.first_layer:
+            with w.repeat("layer", self.first_layer), w.phase("forward"):
+                self._forward(w, "frozen_")
 
-    def _forward(self, w: _Writer) -> None:
+    def _forward(self, w: _Writer, kind: str = "") -> None:
         """One block: x <- block(x)."""
-        w.call("attention_norm_forward", outputs={"n": "n_attention"})
+        w.call(f"{kind}attention_norm_forward", outputs={"n": "n_attention"})
         for group in self.plan.heads():
             with w.repeat("tile", group.count):
-                w.call("attention_forward" + group.suffix, inputs={"y": "x", "n": "n_attention"}, outputs={"y": "x"})
-        w.call("ffn_norm_forward", outputs={"n": "n_ffn"})
+                name = f"{kind}attention_forward{group.suffix}"
+                w.call(name, inputs={"y": "x", "n": "n_attention"}, outputs={"y": "x"})
+        w.call(f"{kind}ffn_norm_forward", outputs={"n": "n_ffn"})
         for group in self.plan.ffn():
             with w.repeat("tile", group.count):
-                w.call("ffn_forward" + group.suffix, inputs={"y": "x", "n": "n_ffn"}, outputs={"y": "x"})
+                w.call(f"{kind}ffn_forward{group.suffix}", inputs={"y": "x", "n": "n_ffn"}, outputs={"y": "x"})
 
     def _head(self, w: _Writer) -> None:
         """The loss, and dy, its gradient at the last block's output."""

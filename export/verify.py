@@ -142,7 +142,13 @@ def bundle_plan(bundle: Bundle) -> Plan:
     fmt = weight_format(manifest.weights["format"], manifest.weights.get("group_size", 32))
     lora = manifest.lora
     return Plan(
-        read_architecture(_config(bundle)), manifest.lengths, lora.rank, lora.targets, fmt, Tiling(**manifest.tiling)
+        read_architecture(_config(bundle)),
+        manifest.lengths,
+        lora.rank,
+        lora.targets,
+        fmt,
+        Tiling(**manifest.tiling),
+        lora.layers,
     )
 
 

@@ -52,10 +52,10 @@ def view(lora: Lora, adapter: Tensor, layer: int, tensor: AdapterTensor) -> Tens
 def named(lora: Lora, adapter: Tensor) -> dict[str, Tensor]:
     """The adapter's tensors (or gradients in its layout) under PEFT's names and in its shapes, as views."""
     tensors = {}
-    for layer in range(lora.layers):
+    for place in range(lora.layers):
         for tensor in lora.tensors:
-            part = view(lora, adapter, layer, tensor)
-            tensors[_key(layer, tensor)] = part.t() if tensor.factor == "lora_a" else part
+            part = view(lora, adapter, place, tensor)
+            tensors[_key(lora.first_layer + place, tensor)] = part.t() if tensor.factor == "lora_a" else part
     return tensors
 
 
@@ -114,6 +114,7 @@ def write_peft(folder: Path, lora: Lora, adapter: Tensor, scaling: Scaling, base
             "r": lora.rank,
             "lora_alpha": scaling.alpha,
             "target_modules": list(lora.targets),
+            "layers_to_transform": _some_layers(lora),
             "lora_dropout": 0.0,
             "bias": "none",
             "fan_in_fan_out": False,
@@ -123,6 +124,11 @@ def write_peft(folder: Path, lora: Lora, adapter: Tensor, scaling: Scaling, base
             "inference_mode": True,
         },
     )
+
+
+def _some_layers(lora: Lora) -> list[int] | None:
+    """What PEFT is to be told of the layers: nothing if all have adapters."""
+    return list(range(lora.first_layer, lora.first_layer + lora.layers)) if lora.first_layer else None
 
 
 def read_peft(folder: Path, lora: Lora, adapter: Tensor, base_model: str | None = None) -> Scaling:
@@ -147,7 +153,6 @@ def read_peft(folder: Path, lora: Lora, adapter: Tensor, base_model: str | None 
             "rank_pattern",
             "alpha_pattern",
             "modules_to_save",
-            "layers_to_transform",
             "target_parameters",
             "alora_invocation_tokens",
         )

@@ -70,7 +70,7 @@ def _positions(instructions: Instructions, start: int = 0) -> Iterator[tuple[int
     position = start
     for instruction in instructions:
         match instruction:
-            case For(_, _, _, body):
+            case For(_, _, _, _, body):
                 inside = list(_positions(body, position))
                 last = max((end for _, end, _ in inside), default=position)
                 yield from ((position, last, item) for _, _, item in inside)

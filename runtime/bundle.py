@@ -81,7 +81,8 @@ class Lora:
     rank: int
     alpha: float
     targets: tuple[str, ...]
-    layers: int
+    first_layer: int  # the lowest of the model's that has adapters
+    layers: int  # how many, up to the last
     layer_elements: int
     tensors: tuple[AdapterTensor, ...]
 

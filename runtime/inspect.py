@@ -39,6 +39,7 @@ def _contents(bundle: Bundle) -> Iterator[str]:
     yield f"sequence  {' or '.join(map(str, manifest.lengths))} tokens"
     yield f"weights   {' '.join(str(value) for value in manifest.weights.values())}"
     yield f"adapter   rank {lora.rank}, alpha {lora.alpha:g}, {lora.nbytes / _MB:.2f} MB, on {', '.join(lora.targets)}"
+    yield f"          in layers {lora.first_layer} to {lora.first_layer + lora.layers - 1}"
     yield f"tiles     {', '.join(f'{name} {size}' for name, size in manifest.tiling.items())}"
     yield f"made by   {', '.join(f'{name} {version}' for name, version in manifest.versions.items())}"
     for name, item in manifest.files.items():
@@ -96,9 +97,9 @@ class _Printer:
                     yield f"{indent}{value} = {self._source(source, spec.elements)}"
                 case Store(value, reference):
                     yield f"{indent}{self._reference(reference, self.elements[value])} <- {value}"
-                case For(variable, count, reverse, body):
-                    order = f"{count - 1} … 0" if reverse else f"0 … {count - 1}"
-                    yield f"{indent}for {variable} in {order}:"
+                case For(variable, _, _, _, body):
+                    values = instruction.range()
+                    yield f"{indent}for {variable} in {values[0]} … {values[-1]}:"
                     yield from self.lines(body, indent + "    ")
                 case Phase(name, body):
                     yield f"{indent}# {name}"

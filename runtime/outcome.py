@@ -74,6 +74,6 @@ def bundle_json(bundle: Bundle) -> dict[str, Any]:
         "tokens": manifest.tokens,
         "lengths": list(manifest.lengths),
         "weights": dict(manifest.weights),
-        "lora": {"rank": lora.rank, "alpha": lora.alpha, "targets": list(lora.targets)},
+        "lora": {"rank": lora.rank, "alpha": lora.alpha, "targets": list(lora.targets), "layers": lora.layers},
         "sha256": {name: item["sha256"] for name, item in manifest.files.items()},
     }

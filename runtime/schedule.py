@@ -132,18 +132,26 @@ class Store:
 
 @dataclass(frozen=True)
 class For:
-    """Runs ``body`` for variable = 0 .. count - 1, or in reverse."""
+    """Runs ``body`` for variable = first .. first + count - 1, or in reverse."""
 
     variable: str
+    first: int
     count: int
     reverse: bool
     body: "Instructions"
 
     def range(self) -> range:
-        return range(self.count - 1, -1, -1) if self.reverse else range(self.count)
+        forwards = range(self.first, self.first + self.count)
+        return forwards[::-1] if self.reverse else forwards
 
     def to_json(self) -> Json:
-        return {"for": self.variable, "count": self.count, "reverse": self.reverse, "body": to_json(self.body)}
+        return {
+            "for": self.variable,
+            "first": self.first,
+            "count": self.count,
+            "reverse": self.reverse,
+            "body": to_json(self.body),
+        }
 
 
 @dataclass(frozen=True)
@@ -187,8 +195,8 @@ def _instruction(item: Json) -> Instruction:
             return Let(value, _source(source), TensorSpec.from_json(item))
         case {"store": value, "to": reference}:
             return Store(value, Reference.from_json(reference))
-        case {"for": variable, "count": count, "reverse": reverse, "body": body}:
-            return For(variable, count, reverse, from_json(body))
+        case {"for": variable, "first": first, "count": count, "reverse": reverse, "body": body}:
+            return For(variable, first, count, reverse, from_json(body))
         case {"phase": name, "body": body}:
             return Phase(name, from_json(body))
     raise MespError(f"The schedule has an instruction that this version does not know: {sorted(item)}.")
@@ -214,7 +222,7 @@ class _Checker:
         self.values: dict[str, _Value] = {}
         self.runs: dict[str, int] = {}
 
-    def run(self, instructions: Instructions, loops: dict[str, int]) -> None:
+    def run(self, instructions: Instructions, loops: Mapping[str, range]) -> None:
         for instruction in instructions:
             match instruction:
                 case Call():
@@ -223,16 +231,16 @@ class _Checker:
                     self.values[value] = self._source(source, spec, loops, f"let {value}")
                 case Store(value, reference):
                     self._reference(reference, self._value(value, "store").spec, loops, f"store {value}")
-                case For(variable, count, _, body):
+                case For(variable, _, count, _, body):
                     if variable in loops:
                         raise MespError(f"Schedule: loop variable {variable!r} is used by an outer loop.")
                     # Twice: what the first pass leaves behind is what the second one starts from.
                     for _ in range(min(count, 2)):
-                        self.run(body, {**loops, variable: count})
+                        self.run(body, {**loops, variable: instruction.range()})
                 case Phase(_, body):
                     self.run(body, loops)
 
-    def _call(self, call: Call, loops: dict[str, int]) -> None:
+    def _call(self, call: Call, loops: Mapping[str, range]) -> None:
         program = self.programs.get(call.program)
         if program is None:
             raise MespError(f"Schedule: calls program {call.program!r}, which the bundle does not have.")
@@ -244,7 +252,7 @@ class _Checker:
         for value_name, spec in zip(call.outputs, program.outputs.values(), strict=True):
             self.values[value_name] = _Value(spec, call.program, self.runs[call.program])
 
-    def _source(self, source: Reference | str, spec: TensorSpec, loops: dict[str, int], where: str) -> _Value:
+    def _source(self, source: Reference | str, spec: TensorSpec, loops: Mapping[str, range], where: str) -> _Value:
         if isinstance(source, Reference):
             self._reference(source, spec, loops, where)
             return _Value(spec)
@@ -261,7 +269,7 @@ class _Checker:
             raise MespError(f"Schedule: {where} uses {name!r} after {value.program} has run again and overwritten it.")
         return value
 
-    def _reference(self, reference: Reference, spec: TensorSpec, loops: dict[str, int], where: str) -> None:
+    def _reference(self, reference: Reference, spec: TensorSpec, loops: Mapping[str, range], where: str) -> None:
         tensor = self.tensors.get(reference.tensor)
         if tensor is None:
             raise MespError(f"Schedule: {where} refers to tensor {reference.tensor!r}, which the bundle does not have.")
@@ -269,10 +277,12 @@ class _Checker:
             raise MespError(f"Schedule: {where} is {spec.dtype}, but {reference.tensor} is {tensor.dtype}.")
         if unknown := set(reference.strides) - set(loops):
             raise MespError(f"Schedule: {where} moves with {unknown}, outside of such a loop.")
-        last = reference.at({name: loops[name] - 1 for name in reference.strides}) + spec.elements
-        if min(reference.offset, *reference.strides.values(), 0) < 0 or last > tensor.elements:
+        ends = {name: (min(values), max(values)) for name, values in loops.items() if name in reference.strides}
+        first = reference.at({name: low for name, (low, _) in ends.items()})
+        last = reference.at({name: high for name, (_, high) in ends.items()}) + spec.elements
+        if min(first, *reference.strides.values(), 0) < 0 or last > tensor.elements:
             raise MespError(
-                f"Schedule: {where} reaches element {last} of {reference.tensor}, which has {tensor.elements}."
+                f"Schedule: {where} reaches from element {first} to {last} of {reference.tensor}, which has {tensor.elements}."
             )
 
 

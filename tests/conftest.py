@@ -48,11 +48,16 @@ def llama_int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def llama_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Llama with int8 weights, and adapters on three projections only."""
+    """Llama with int8 weights, and adapters on three projections of the upper layer only."""
     folder = tmp_path_factory.mktemp("llama8")
     save_checkpoint(folder / "checkpoint", **LLAMA)
     settings = ExportSettings(
-        lengths=(9,), rank=2, weights="int8", targets=("q_proj", "v_proj", "down_proj"), tiling=Tiling(9, 48, 97)
+        lengths=(9,),
+        rank=2,
+        layers=1,
+        weights="int8",
+        targets=("q_proj", "v_proj", "down_proj"),
+        tiling=Tiling(9, 48, 97),
     )
     export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
     return folder / "bundle"

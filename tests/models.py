@@ -150,7 +150,7 @@ class EagerSession:
                     values[value] = values[source] if isinstance(source, str) else self._part(source, spec.shape, loops)
                 case Store(value, reference):
                     self._part(reference, tuple(values[value].shape), loops).copy_(values[value])
-                case For(variable, _, _, body):
+                case For(variable, _, _, _, body):
                     for i in instruction.range():
                         self._run(body, values, {**loops, variable: i})
                 case Phase(_, body):

@@ -23,7 +23,10 @@ def peft_gradients(model: Any, session: EagerSession, data: dict[str, Tensor]) -
     from peft import LoraConfig, get_peft_model
 
     lora = session.lora
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), lora_dropout=0.0)
+    layers = list(range(lora.first_layer, lora.first_layer + lora.layers))
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), layers_to_transform=layers
+    )
     tuned = get_peft_model(in_double(model), config)
     parameters = {name.replace(".default", ""): p for name, p in tuned.named_parameters() if p.requires_grad}
     adapter = named(lora, session.get("adapter"))
@@ -38,10 +41,16 @@ def peft_gradients(model: Any, session: EagerSession, data: dict[str, Tensor]) -
 
 
 def check_model(
-    folder: Path, config: dict[str, Any], tokens: int, rank: int, targets: tuple[str, ...], tiling: Tiling
+    folder: Path,
+    config: dict[str, Any],
+    tokens: int,
+    rank: int,
+    targets: tuple[str, ...],
+    tiling: Tiling,
+    layers: int = 2,
 ) -> None:
     model = save_checkpoint(folder / "checkpoint", **config)
-    plan = Plan(read_architecture(model.config), (3, tokens), rank, targets, Fp32(), tiling)
+    plan = Plan(read_architecture(model.config), (3, tokens), rank, targets, Fp32(), tiling, layers)
     session = EagerSession(plan, folder / "checkpoint", folder)
     data = example(tokens, config["vocab_size"])
     session.run(f"gradients.{tokens}", **data)
@@ -65,7 +74,7 @@ EVEN = Tiling(query_rows=8, ffn=32, vocabulary=97)
 ODD = Tiling(query_rows=5, ffn=40, vocabulary=30)  # leaves a rest of every kind
 WHOLE = Tiling(query_rows=512, ffn=4096, vocabulary=4096)
 
-CASES: dict[str, tuple[dict[str, Any], int, int, tuple[str, ...], Tiling]] = {
+CASES: dict[str, tuple[Any, ...]] = {
     "llama": (LLAMA, 16, 4, PROJECTIONS, EVEN),
     "llama-odd-length-and-tiles": (LLAMA, 13, 3, PROJECTIONS, ODD),
     "llama-one-tile": (LLAMA, 11, 1, PROJECTIONS, WHOLE),
@@ -84,6 +93,8 @@ CASES: dict[str, tuple[dict[str, Any], int, int, tuple[str, ...], Tiling]] = {
     "only-query-and-value": (QWEN2, 12, 4, ("q_proj", "v_proj"), EVEN),
     "only-output": (LLAMA, 12, 4, ("o_proj",), ODD),
     "only-down": (LLAMA, 12, 4, ("down_proj",), ODD),
+    "the-topmost-layer": (LLAMA, 13, 3, PROJECTIONS, ODD, 1),
+    "two-of-three-layers": ({**QWEN2, "num_hidden_layers": 3}, 12, 4, ("q_proj", "down_proj"), EVEN, 2),
     "only-gate": (LLAMA, 12, 4, ("gate_proj",), EVEN),
 }
 
@@ -95,7 +106,7 @@ def test_gradients_are_those_of_transformers_and_peft(tmp_path: Path, case: tupl
 
 def test_gradients_add_up_over_sequences_of_different_lengths(tmp_path: Path) -> None:
     model = save_checkpoint(tmp_path / "checkpoint", **LLAMA)
-    plan = Plan(read_architecture(model.config), (5, 16), 3, PROJECTIONS, Fp32(), ODD)
+    plan = Plan(read_architecture(model.config), (5, 16), 3, PROJECTIONS, Fp32(), ODD, 2)
     session = EagerSession(plan, tmp_path / "checkpoint", tmp_path)
     short, long = (example(tokens, LLAMA["vocab_size"], seed=tokens) for tokens in plan.lengths)
     total = {}
@@ -110,7 +121,7 @@ def test_gradients_add_up_over_sequences_of_different_lengths(tmp_path: Path) ->
 
 def test_a_kept_gradient_gives_the_step_that_is_taken_as_it_arrives(tmp_path: Path) -> None:
     model = save_checkpoint(tmp_path / "checkpoint", **LLAMA)
-    plan = Plan(read_architecture(model.config), (9,), 3, PROJECTIONS, Fp32(), EVEN)
+    plan = Plan(read_architecture(model.config), (9,), 3, PROJECTIONS, Fp32(), EVEN, 2)
     scalars = {name: 0.1 * (1 + place) for place, name in enumerate(SCALARS) if name != "gradient_scale"}
     for optimizer in OPTIMIZERS:
         folders = [tmp_path / f"{optimizer}-{name}" for name in ("lean", "kept")]

@@ -25,7 +25,7 @@ def make_plan(config: dict[str, Any], tokens: int, tiling: Tiling, targets: tupl
 
     values = dict(config)
     architecture = read_architecture(AutoConfig.for_model(values.pop("model_type"), **values))
-    return Plan(architecture, (tokens,), 3, targets, Fp32(), tiling)
+    return Plan(architecture, (tokens,), 3, targets, Fp32(), tiling, architecture.layers)
 
 
 def programs_of(plan: Plan) -> dict[str, Program]:

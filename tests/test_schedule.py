@@ -41,7 +41,7 @@ ROW = {"layer": 4}
 
 
 def loop(*body: Instruction, reverse: bool = False) -> For:
-    return For("layer", 3, reverse, body)
+    return For("layer", 0, 3, reverse, body)
 
 
 GOOD: Instructions = (
@@ -72,8 +72,8 @@ BAD: dict[str, tuple[Instructions, str]] = {
     "number of inputs": ((Call("double", (), ("y",)),), "wrong number"),
     "unknown tensor": ((Call("double", (Reference("absent"),), ("y",)),), "tensor 'absent'"),
     "dtype": ((Call("double", (Reference("ids"),), ("y",)),), "is float32, but ids is int64"),
-    "out of range": ((loop(Call("double", (Reference("weights", 4, ROW),), ("y",))),), "reaches element 16"),
-    "before the start": ((loop(Call("double", (Reference("weights", -4, ROW),), ("y",))),), "reaches element"),
+    "out of range": ((loop(Call("double", (Reference("weights", 4, ROW),), ("y",))),), "reaches from element 4 to 16"),
+    "before the start": ((loop(Call("double", (Reference("weights", -4, ROW),), ("y",))),), "reaches from element -4"),
     "outside a loop": ((Call("double", (Reference("weights", 0, ROW),), ("y",)),), "outside of such a loop"),
     "loop variable twice": ((loop(loop(Let("x", Reference("input"), X))),), "used by an outer loop"),
     "shape of a value": ((Let("x", Reference("input"), TensorSpec((2,))), Call("double", ("x",), ("y",))), "but x is"),
