@@ -7,7 +7,10 @@ Data flows one way, a stage a file:
     quantize       how a frozen weight lies in the file, and the operators that undo it
     ops            the maths: every operation's forward beside its backward
     programs       the work on one tile of one kind of layer, as functions of named tensors
-    schedule       MeSP: the list of calls that is a step
+    sequence       what every method's schedule shares, and the writing of it
+    methods        how a block's gradients come from its input: MeSP, and what it is compared with
+    autodiff       MeBP's block, differentiated by torch
+    schedule       all schedules of a bundle
     weights        the weights file, in the programs' layout
     lower          programs to one ExecuTorch file, each one XNNPACK delegate
     beside         the weights are written in a second process while the programs are lowered

@@ -21,9 +21,10 @@ from .architecture import PROJECTIONS, read_architecture
 from .beside import beside
 from .checkpoint import Checkpoint, open_checkpoint
 from .lower import Lowered, lower
+from .methods import METHODS
 from .programs import Plan, Program, Tiling
 from .quantize import weight_format
-from .schedule import Mesp, spec_of
+from .schedule import Schedules, spec_of
 from .weights import check_checkpoint, weight_tensors, write_weights
 
 
@@ -36,6 +37,7 @@ class ExportSettings:
         rank, alpha: of the adapters; they are scaled by alpha / rank
         targets: projections that get an adapter
         layers: how many of the topmost blocks get adapters; None for all
+        method: how gradients are computed, of ``methods.METHODS``
         weights, group_size: format of the frozen projections: int4, int8 or fp32
         seed: of the adapter's initial A, and of random weights
     """
@@ -45,6 +47,7 @@ class ExportSettings:
     alpha: float = 16.0
     targets: tuple[str, ...] = PROJECTIONS
     layers: int | None = None
+    method: str = "mesp"
     weights: str = "int4"
     group_size: int = 32
     seed: int = 0
@@ -68,7 +71,7 @@ def export_bundle(
     checkpoint = open_checkpoint(source, random_init, settings.seed)
     plan = make_plan(checkpoint, settings)
     check_checkpoint(plan, checkpoint)
-    schedules = Mesp(plan)
+    schedules = Schedules(plan)
     with folder_that_appears_whole(output) as folder:
         with beside(lambda: _write_model(folder, plan, checkpoint, settings)):
             progress("weights and programs")
@@ -110,6 +113,11 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
             )
     if not settings.lengths:
         raise UsageError("No sequence length: at least one is needed, such as 256.")
+    if settings.method not in METHODS:
+        raise UsageError(f"There is no method {settings.method!r}. Methods are: {', '.join(METHODS)}.")
+    tiling = settings.tiling
+    if settings.method == "mebp":  # autodiff takes a block as a whole
+        tiling = Tiling(max(settings.lengths), architecture.F, tiling.vocabulary)
     layers = architecture.layers if settings.layers is None else settings.layers
     if not 1 <= layers <= architecture.layers:
         raise UsageError(
@@ -118,7 +126,7 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
     targets = tuple(projection for projection in PROJECTIONS if projection in settings.targets)
     fmt = weight_format(settings.weights, settings.group_size)
     return Plan(
-        architecture, tuple(sorted(set(settings.lengths))), settings.rank, targets, fmt, settings.tiling, layers
+        architecture, tuple(sorted(set(settings.lengths))), settings.rank, targets, fmt, tiling, layers, settings.method
     )
 
 
@@ -155,7 +163,7 @@ def program_specs(programs: Mapping[str, Program], planned_bytes: Mapping[str, i
 
 
 def _manifest(
-    checkpoint: Checkpoint, plan: Plan, settings: ExportSettings, schedules: Mesp, lowered: Lowered, folder: Path
+    checkpoint: Checkpoint, plan: Plan, settings: ExportSettings, schedules: Schedules, lowered: Lowered, folder: Path
 ) -> Manifest:
     tensors = schedules.tensors()
     specs = weight_tensors(plan) | {name: tensor.spec for name, tensor in tensors.items()}
@@ -169,6 +177,7 @@ def _manifest(
         },
         lengths=plan.lengths,
         tiling=asdict(plan.tiling),
+        method=plan.method,
         lora=make_lora(plan, settings.alpha),
         tensors=tensors,
         programs=program_specs(schedules.programs, lowered.planned_bytes),

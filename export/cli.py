@@ -62,6 +62,9 @@ def _export_parser(commands: "Commands") -> None:
         "--targets", default="all", help=f"projections that get an adapter: all, or some of {','.join(PROJECTIONS)}"
     )
     parser.add_argument(
+        "--method", choices=("mesp", "mebp"), default="mesp", help="how gradients are computed; mebp to compare with"
+    )
+    parser.add_argument(
         "--layers", type=int, metavar="N", help="adapters in the N topmost blocks alone; backward stops there"
     )
     parser.add_argument(

@@ -31,6 +31,7 @@ def run_export(args: argparse.Namespace) -> int:
         alpha=args.alpha,
         targets=targets,
         layers=args.layers,
+        method=args.method,
         weights=args.weights,
         group_size=args.group_size,
         seed=args.seed,

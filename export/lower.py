@@ -20,6 +20,7 @@ from executorch.exir.passes import MemoryPlanningPass
 from mesp.runtime.errors import MespError
 from torch import Tensor, nn
 from torch._export import utils as export_utils
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from .programs import Arguments, Program
 
@@ -94,7 +95,10 @@ def _lower(programs: Iterable[Program]) -> Lowered:
 
 def _trace(program: Program) -> torch.export.ExportedProgram:
     examples = tuple(torch.zeros(argument.shape, dtype=argument.dtype) for argument in program.inputs)
-    return torch.export.export(_Traceable(program), examples)
+    module: nn.Module = _Traceable(program)
+    if program.decompositions:
+        module = make_fx(module, decomposition_table=dict(program.decompositions))(*examples)
+    return torch.export.export(module, examples)
 
 
 def _check_delegation(name: str, exported: torch.export.ExportedProgram) -> None:

@@ -15,8 +15,9 @@ names values. Results that are adapter gradients say likewise where they go.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from mesp.runtime.schedule import Reference
@@ -55,6 +56,9 @@ class Program:
     inputs: tuple[Argument, ...]
     outputs: tuple[Argument, ...]
     body: Callable[[Arguments], tuple[Tensor, ...]]
+    decompositions: Mapping[Any, Callable[..., Tensor]] = field(
+        default_factory=dict
+    )  # for tracing a body that differentiates
 
     def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Eagerly, in the precision of the inputs."""
@@ -151,6 +155,7 @@ class Plan:
     weights: WeightFormat
     tiling: Tiling
     layers: int  # with an adapter, the topmost
+    method: str = "mesp"  # of ``methods.METHODS``
 
     @property
     def tokens(self) -> int:
@@ -670,32 +675,38 @@ def adamw(plan: Plan) -> Program:
 # --- All of them ------------------------------------------------------------------------------------------------------
 
 
-def sequence_programs(plan: Plan) -> list[Program]:
-    """The programs whose shapes depend on the length of the sequence, for ``plan.tokens``."""
-    norms = (("attention", "input_layernorm.weight", _QKV), ("ffn", "post_attention_layernorm.weight", FFN[:2]))
+def norms() -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """(sublayer, its norm's weight, the projections that read the norm)."""
+    yield from (("attention", "input_layernorm.weight", _QKV), ("ffn", "post_attention_layernorm.weight", FFN[:2]))
+
+
+def forward_programs(plan: Plan) -> list[Program]:
+    """Embedding, blocks forward, head and loss, for sequences of ``plan.tokens``."""
     programs = [embed(plan), head_start(plan), head_end(plan)]
-    for sublayer, tensor, readers in norms:
-        programs.append(norm_forward(plan, f"{sublayer}_norm_forward", tensor, readers))
-        programs.append(norm_backward(plan, f"{sublayer}_norm_backward", tensor, readers))
-    for group in plan.heads():
-        programs += [attention_forward(plan, group), attention_backward(plan, group)]
-    for group in plan.ffn():
-        programs += [ffn_forward(plan, group), ffn_backward(plan, group)]
-    return programs + [head_tile(plan, group) for group in plan.vocabulary()]
+    programs += [head_tile(plan, group) for group in plan.vocabulary()]
+    programs += [
+        norm_forward(plan, f"{sublayer}_norm_forward", weight, readers) for sublayer, weight, readers in norms()
+    ]
+    programs += [attention_forward(plan, group) for group in plan.heads()]
+    return programs + [ffn_forward(plan, group) for group in plan.ffn()]
+
+
+def backward_programs(plan: Plan) -> list[Program]:
+    """The hand-derived backward pass of a block, tile by tile."""
+    programs = [
+        norm_backward(plan, f"{sublayer}_norm_backward", weight, readers) for sublayer, weight, readers in norms()
+    ]
+    programs += [attention_backward(plan, group) for group in plan.heads()]
+    return programs + [ffn_backward(plan, group) for group in plan.ffn()]
 
 
 def frozen_programs(plan: Plan) -> list[Program]:
     """The forward programs of the blocks below the first with an adapter, if there are any."""
     if not plan.adapter.first_layer:
         return []
-    frozen = replace(plan, targets=())
-    programs = [
-        norm_forward(frozen, "attention_norm_forward", "input_layernorm.weight", _QKV),
-        norm_forward(frozen, "ffn_norm_forward", "post_attention_layernorm.weight", FFN[:2]),
-        *[attention_forward(frozen, group) for group in plan.heads()],
-        *[ffn_forward(frozen, group) for group in plan.ffn()],
-    ]
-    return [replace(program, name=f"frozen_{program.name}") for program in programs]
+    names = ("attention_norm_forward", "ffn_norm_forward", "attention_forward", "ffn_forward", "ffn_forward_rest")
+    frozen = forward_programs(replace(plan, targets=()))
+    return [replace(program, name=f"frozen_{program.name}") for program in frozen if program.name in names]
 
 
 def adapter_programs(plan: Plan) -> list[Program]:
@@ -706,13 +717,3 @@ def adapter_programs(plan: Plan) -> list[Program]:
 def length_name(name: str, tokens: int) -> str:
     """What a program, or a schedule, for sequences of a length is called in a bundle."""
     return f"{name}.{tokens}"
-
-
-def training_programs(plan: Plan) -> dict[str, Program]:
-    """Every program of a bundle, by name."""
-    programs = {program.name: program for program in adapter_programs(plan)}
-    for tokens in plan.lengths:
-        for program in sequence_programs(plan.at(tokens)) + frozen_programs(plan.at(tokens)):
-            name = length_name(program.name, tokens)
-            programs[name] = replace(program, name=name)
-    return programs

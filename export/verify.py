@@ -149,6 +149,7 @@ def bundle_plan(bundle: Bundle) -> Plan:
         fmt,
         Tiling(**manifest.tiling),
         lora.layers,
+        manifest.method,
     )
 
 

@@ -108,6 +108,7 @@ class Manifest:
     weights: Mapping[str, Any]  # format, group_size
     lengths: tuple[int, ...]  # of the sequences that there are programs for, ascending
     tiling: Mapping[str, int]
+    method: str
     lora: Lora
     tensors: Mapping[str, Tensor]
     programs: Mapping[str, ProgramSpec]
@@ -127,6 +128,7 @@ class Manifest:
             "weights": dict(self.weights),
             "lengths": list(self.lengths),
             "tiling": dict(self.tiling),
+            "method": self.method,
             "lora": self.lora.to_json(),
             "files": dict(self.files),
             "tensors": jsons(self.tensors),
@@ -141,6 +143,7 @@ class Manifest:
             weights=json["weights"],
             lengths=tuple(json["lengths"]),
             tiling=json["tiling"],
+            method=json["method"],
             lora=Lora.from_json(json["lora"]),
             tensors={name: Tensor.from_json(item) for name, item in json["tensors"].items()},
             programs={name: ProgramSpec.from_json(item) for name, item in json["programs"].items()},

@@ -40,6 +40,7 @@ def _contents(bundle: Bundle) -> Iterator[str]:
     yield f"weights   {' '.join(str(value) for value in manifest.weights.values())}"
     yield f"adapter   rank {lora.rank}, alpha {lora.alpha:g}, {lora.nbytes / _MB:.2f} MB, on {', '.join(lora.targets)}"
     yield f"          in layers {lora.first_layer} to {lora.first_layer + lora.layers - 1}"
+    yield f"method    {manifest.method}"
     yield f"tiles     {', '.join(f'{name} {size}' for name, size in manifest.tiling.items())}"
     yield f"made by   {', '.join(f'{name} {version}' for name, version in manifest.versions.items())}"
     for name, item in manifest.files.items():

@@ -71,6 +71,7 @@ def bundle_json(bundle: Bundle) -> dict[str, Any]:
     return {
         "path": str(bundle.path),
         "model": manifest.model["origin"],
+        "method": manifest.method,
         "tokens": manifest.tokens,
         "lengths": list(manifest.lengths),
         "weights": dict(manifest.weights),

@@ -61,3 +61,13 @@ def llama_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
     return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def qwen2_mebp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The method that MeSP is compared with, on one layer of int4 weights."""
+    folder = tmp_path_factory.mktemp("mebp")
+    save_checkpoint(folder / "checkpoint", **{**QWEN2, "num_hidden_layers": 1})
+    settings = ExportSettings(lengths=(12,), rank=2, method="mebp", tiling=Tiling(vocabulary=97))
+    export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
+    return folder / "bundle"

@@ -7,7 +7,7 @@ import torch
 from mesp.export.bundle import make_lora, program_specs
 from mesp.export.checkpoint import open_checkpoint
 from mesp.export.programs import Plan
-from mesp.export.schedule import Mesp
+from mesp.export.schedule import Schedules
 from mesp.export.weights import write_weights
 from mesp.runtime.bundle import Lora, read_layout
 from mesp.runtime.schedule import Call, For, Instructions, Let, Phase, Reference, Store, TensorSpec, check
@@ -89,7 +89,7 @@ class EagerSession:
     """A session without lowering: the schedule's instructions over ``Program.run``, in the precision that is asked for."""
 
     def __init__(self, plan: Plan, checkpoint: Path, folder: Path, dtype: torch.dtype = torch.float64):
-        self.schedules = Mesp(plan)
+        self.schedules = Schedules(plan)
         self.dtype = dtype
         weights = folder / "weights.safetensors"
         write_weights(weights, plan, open_checkpoint(str(checkpoint)))

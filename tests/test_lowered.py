@@ -7,7 +7,8 @@ import torch
 from mesp.export import verify as verification
 from mesp.export.cli import main
 from mesp.export.lower import lower
-from mesp.export.programs import Argument, Program, training_programs
+from mesp.export.programs import Argument, Program
+from mesp.export.schedule import training_programs
 from mesp.runtime.bundle import PROGRAM, open_bundle
 from mesp.runtime.errors import MespError
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from .checks import assert_close
 from .tolerances import GRADIENT_FP32, LOWERED_FP32
 
-BUNDLES = ("qwen2_fp32", "llama_int4", "llama_int8")
+BUNDLES = ("qwen2_fp32", "llama_int4", "llama_int8", "qwen2_mebp")
 
 
 def draw(argument: Argument, generator: torch.Generator) -> Tensor:

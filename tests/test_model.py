@@ -48,9 +48,10 @@ def check_model(
     targets: tuple[str, ...],
     tiling: Tiling,
     layers: int = 2,
+    method: str = "mesp",
 ) -> None:
     model = save_checkpoint(folder / "checkpoint", **config)
-    plan = Plan(read_architecture(model.config), (3, tokens), rank, targets, Fp32(), tiling, layers)
+    plan = Plan(read_architecture(model.config), (3, tokens), rank, targets, Fp32(), tiling, layers, method)
     session = EagerSession(plan, folder / "checkpoint", folder)
     data = example(tokens, config["vocab_size"])
     session.run(f"gradients.{tokens}", **data)
@@ -99,7 +100,16 @@ CASES: dict[str, tuple[Any, ...]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+# MeBP's programs are not tiled by query rows; several feed-forward tiles, each with leaves of its own, must add up all the same.
+AUTODIFF: dict[str, tuple[Any, ...]] = {
+    "mebp": (QWEN2, 13, 4, PROJECTIONS, WHOLE, 2, "mebp"),
+    "mebp-every-bias": ({**LLAMA, "attention_bias": True, "mlp_bias": True}, 9, 2, PROJECTIONS, WHOLE, 2, "mebp"),
+    "mebp-tiles": (LLAMA, 9, 3, PROJECTIONS, Tiling(query_rows=9, ffn=32, vocabulary=97), 2, "mebp"),
+    "mebp-some-targets-of-the-topmost-layer": (LLAMA, 9, 3, ("v_proj", "o_proj", "up_proj"), WHOLE, 1, "mebp"),
+}
+
+
+@pytest.mark.parametrize("case", (CASES | AUTODIFF).values(), ids=CASES | AUTODIFF)
 def test_gradients_are_those_of_transformers_and_peft(tmp_path: Path, case: tuple[Any, ...]) -> None:
     check_model(tmp_path, *case)
 

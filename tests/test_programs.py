@@ -6,7 +6,7 @@ import pytest
 import torch
 from mesp.export.architecture import PROJECTIONS, read_architecture
 from mesp.export.ops import causal_mask
-from mesp.export.programs import Argument, Plan, Program, Tiling, sequence_programs
+from mesp.export.programs import Argument, Plan, Program, Tiling, backward_programs, forward_programs
 from mesp.export.quantize import Fp32
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,7 +29,7 @@ def make_plan(config: dict[str, Any], tokens: int, tiling: Tiling, targets: tupl
 
 
 def programs_of(plan: Plan) -> dict[str, Program]:
-    return {program.name: program for program in sequence_programs(plan)}
+    return {program.name: program for program in forward_programs(plan) + backward_programs(plan)}
 
 
 def draw_inputs(plan: Plan, program: Program, draw: Draw, known: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,83 @@
+"""Methods side by side: memory and time of a step of bundles that differ in `--method` alone.
+
+    python benchmarks/methods.py BUNDLE BUNDLE … -o benchmarks/results/methods-NAME.json
+
+Memory is what `mesp train` reports of three steps of SGD, each bundle in a process of its own. For time, each has a process that is kept, and
+the steps take turns, so that a machine that is slow for a while is slow for all.
+"""
+
+import argparse
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from compare import memory_of_training, random_ids, work
+from mesp.export.verify import bundle_plan
+from mesp.runtime.bundle import open_bundle
+from mesp.runtime.environment import environment
+from mesp.runtime.files import write_json
+
+ROUNDS = 9
+
+
+def step_seconds(paths: list[Path]) -> list[list[float]]:
+    """Seconds of ``ROUNDS`` steps of each bundle, after one that warms up."""
+    context, pipes = get_context("spawn"), []
+    for path in paths:
+        ours, theirs = context.Pipe()
+        context.Process(target=work, args=(path, "ours", theirs), daemon=True).start()
+        pipes.append(ours)
+    seconds: list[list[float]] = [[] for _ in paths]
+    for number in range(ROUNDS + 1):
+        for pipe, values in zip(pipes, seconds, strict=True):
+            pipe.send(True)
+            taken = pipe.recv()
+            if number:
+                values.append(taken)
+    for pipe in pipes:
+        pipe.send(False)
+    return seconds
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """What a bundle is, and the memory of its training."""
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
+    return {
+        "method": manifest.method,
+        "model": manifest.model["config"]["model_type"],
+        "tokens": manifest.tokens,
+        "rank": manifest.lora.rank,
+        "layers_with_adapters": manifest.lora.layers,
+        "weights": dict(manifest.weights),
+        "memory": memory_of_training(path, random_ids(bundle_plan(bundle))),
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Compare methods: memory and time of a step.")
+    parser.add_argument("bundles", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    found = [measure(path) for path in args.bundles]
+    for item, seconds in zip(found, step_seconds(args.bundles), strict=True):
+        item["step_seconds"] = seconds
+        peak = item["memory"]["delta_footprint_bytes"] / 1e6
+        kept = f"{item['layers_with_adapters']} layers with adapters"
+        print(
+            f"{item['method']:8} {item['tokens']:5} tokens  {kept}  {peak:7.1f} MB over idle  {median(seconds):.3f} s"
+        )
+    write_json(
+        args.output,
+        {
+            "command": "python benchmarks/methods.py BUNDLE … -o FILE",
+            "bundles": found,
+            "environment": environment(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
