@@ -16,6 +16,7 @@ Data flows one way, a stage a file:
     beside         the weights are written in a second process while the programs are lowered
     bundle         all of it, into a folder that appears when it is whole
     verify         a bundle's gradients against autograd
+    footprint      the memory of a step before anything is exported
 
     transformers_model    a checkpoint or a bundle as transformers' model, and PEFT's adapter on it
     merge          the adapter added to the model's weights

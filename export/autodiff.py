@@ -25,7 +25,7 @@ class _Block:
     """A block's forward programs in a row, and the arguments that all of them take, each once."""
 
     def __init__(self, plan: Plan):
-        self.inputs: dict[tuple[str, int, tuple[int, ...]], Argument] = {}
+        self.inputs: dict[str, Argument] = {}
         self._scalars: dict[str, Argument] = {}
         self._calls: list[tuple[Program, dict[str, str]]] = []
         attention, ffn = (
@@ -50,13 +50,12 @@ class _Block:
         self._calls.append((program, names))
 
     def _stored(self, argument: Argument, tile: int) -> Argument:
-        """The argument for one tile, under a name of its own."""
+        """The argument for one tile; what differs by layer or tile gets a name of its own."""
         assert argument.stored
         strides = dict(argument.stored.strides)
         place = Reference(argument.stored.tensor, argument.stored.offset + tile * strides.pop("tile", 0), strides)
-        key = (place.tensor, place.offset, argument.shape)
-        name = ".".join(map(str, (argument.name, *key[:2], argument.shape[0])))
-        return self.inputs.setdefault(key, replace(argument, name=name, stored=place))
+        name = f"{place.tensor}.{place.offset}.{argument.name}" if strides else argument.name
+        return self.inputs.setdefault(name, replace(argument, name=name, stored=place))
 
     def arguments(self) -> list[Argument]:
         return [*self.inputs.values(), *self._scalars.values()]

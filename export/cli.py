@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mesp.runtime.errors import MespError
 
 from .architecture import PROJECTIONS
-from .commands import run_export, run_generate, run_inspect, run_merge, run_report, run_train, run_verify
+from .commands import run_export, run_generate, run_inspect, run_merge, run_plan, run_report, run_train, run_verify
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True)
     _export_parser(commands)
+    _plan_parser(commands)
     _verify_parser(commands)
     _inspect_parser(commands)
     _train_parser(commands)
@@ -49,6 +50,32 @@ def _export_parser(commands: "Commands") -> None:
         "checkpoint", help="Hugging Face folder, .gguf file, or Hub id; with --random-init, a folder with a config.json"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="the bundle to make")
+    _plan_options(parser)
+    parser.add_argument(
+        "--random-init", action="store_true", help="random weights for a config.json, to measure memory and speed"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the adapter's initial values, and of random weights")
+    parser.set_defaults(run=run_export)
+
+
+def _plan_parser(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "plan", help="predict the memory of training, before anything is exported", formatter_class=_Help
+    )
+    parser.add_argument(
+        "model", help="Hugging Face folder, of which config.json is enough, .gguf file, Hub id, or a bundle as it is"
+    )
+    _plan_options(parser)
+    parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="adamw")
+    parser.add_argument("--momentum", type=float, default=0.0, help="of sgd")
+    parser.add_argument("--grad-accumulation", type=int, default=1, metavar="N", help="sequences of one step")
+    parser.add_argument("--clip-norm", type=float, metavar="NORM", help="the largest norm of a step's gradient")
+    parser.add_argument("--budget-mb", type=float, metavar="MB", help="find the longest sequence within so much memory")
+    parser.set_defaults(run=run_plan)
+
+
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    """What a bundle's programs depend on."""
     parser.add_argument(
         "--seq-len",
         type=_lengths,
@@ -71,11 +98,6 @@ def _export_parser(commands: "Commands") -> None:
         "--weights", choices=("int4", "int8", "fp32"), default="int4", help="format of the frozen projections"
     )
     parser.add_argument("--group-size", type=int, choices=(32, 64), default=32, help="inputs that share an int4 scale")
-    parser.add_argument(
-        "--random-init", action="store_true", help="random weights for a config.json, to measure memory and speed"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the adapter's initial values, and of random weights")
-    parser.set_defaults(run=run_export)
 
 
 def _verify_parser(commands: "Commands") -> None:

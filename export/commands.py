@@ -15,27 +15,15 @@ from .architecture import PROJECTIONS
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from .bundle import ExportSettings
+    from .programs import Plan
+
 
 def run_export(args: argparse.Namespace) -> int:
     """mesp export"""
-    from .bundle import ExportSettings, export_bundle
+    from .bundle import export_bundle
 
-    targets = (
-        PROJECTIONS
-        if args.targets == "all"
-        else tuple(name.strip() for name in args.targets.split(",") if name.strip())
-    )
-    settings = ExportSettings(
-        lengths=args.seq_len,
-        rank=args.rank,
-        alpha=args.alpha,
-        targets=targets,
-        layers=args.layers,
-        method=args.method,
-        weights=args.weights,
-        group_size=args.group_size,
-        seed=args.seed,
-    )
+    settings = _export_settings(args)
     with console_of(sys.stderr).status("reading the checkpoint") as status:
         manifest = export_bundle(
             args.checkpoint, args.output, settings, args.random_init, lambda what: status.update(f"writing {what}")
@@ -48,6 +36,57 @@ def run_export(args: argparse.Namespace) -> int:
     )
     print(f"  {len(manifest.programs)} programs, {size / 1e6:.0f} MB on disk, adapter {lora.nbytes / 1e6:.1f} MB")
     print(f"Train it with: mesp train {args.output} --data FILE -o RUN")
+    return 0
+
+
+def _export_settings(args: argparse.Namespace) -> "ExportSettings":
+    from .bundle import ExportSettings
+
+    targets = (
+        PROJECTIONS
+        if args.targets == "all"
+        else tuple(name.strip() for name in args.targets.split(",") if name.strip())
+    )
+    return ExportSettings(
+        lengths=args.seq_len,
+        rank=args.rank,
+        alpha=args.alpha,
+        targets=targets,
+        layers=args.layers,
+        method=args.method,
+        weights=args.weights,
+        group_size=args.group_size,
+        seed=getattr(args, "seed", 0),
+    )
+
+
+def run_plan(args: argparse.Namespace) -> int:
+    """mesp plan"""
+    from mesp.runtime.bundle import MANIFEST, open_bundle
+
+    from .bundle import make_plan
+    from .checkpoint import open_checkpoint
+    from .footprint import footprint, longest_within
+    from .verify import bundle_plan
+
+    if (Path(args.model) / MANIFEST).is_file():
+        plan = bundle_plan(open_bundle(Path(args.model), verify_files=False))
+    else:
+        folder = Path(args.model).is_dir()
+        plan = make_plan(open_checkpoint(args.model, random_init=folder), _export_settings(args))
+    optimizer = "momentum" if args.optimizer == "sgd" and args.momentum else args.optimizer
+
+    def predict(plan: "Plan") -> dict[str, int]:
+        return footprint(plan, optimizer, args.grad_accumulation > 1, args.clip_norm is not None)
+
+    if args.budget_mb is not None:
+        tokens = longest_within(int(args.budget_mb * 1e6), plan, predict)
+        print(f"The longest sequence within {args.budget_mb:g} MB is {tokens} tokens:")
+        plan = plan.at(tokens)
+    parts = predict(plan)
+    for name, nbytes in parts.items():
+        print(f"{nbytes / 1e6:9.2f} MB  {name}")
+    print(f"{sum(parts.values()) / 1e6:9.2f} MB  over an idle process, {' or '.join(map(str, plan.lengths))} tokens")
     return 0
 
 

@@ -24,6 +24,17 @@ class Stopped(Exception):
     """The run was asked to stop; what was not finished is as if it had not begun."""
 
 
+def schedule_names(
+    optimizer: str, lengths: Sequence[int], evaluates: bool, accumulates: bool, clips: bool
+) -> list[str]:
+    """The schedules of a bundle that a run uses, and therefore allocates for."""
+    names = [f"evaluate.{n}" for n in lengths] if evaluates else []
+    if not (accumulates or clips):
+        return names + [f"train.{optimizer}.{n}" for n in lengths]
+    kinds = ("gradients", "accumulate") if accumulates else ("gradients",)
+    return [*names, *(f"{kind}.{n}" for kind in kinds for n in lengths), "gradient_norm", f"update.{optimizer}"]
+
+
 class Stepper:
     """Steps of one run.
 
@@ -48,13 +59,8 @@ class Stepper:
         self.optimizer, self.scale = optimizer, 1.0
         self._lengths, self._stop = lengths, stop
         self._kept, self._clip_norm = settings.keeps_gradients, settings.clip_norm
-        names = [f"evaluate.{n}" for n in lengths] if evaluates else []
-        if self._kept:
-            kinds = ("gradients", "accumulate") if settings.grad_accumulation > 1 else ("gradients",)
-            names += [f"{kind}.{n}" for kind in kinds for n in lengths]
-            names += ["gradient_norm", f"update.{optimizer.program}"]
-        else:
-            names += [f"train.{optimizer.program}.{n}" for n in lengths]
+        accumulates, clips = settings.grad_accumulation > 1, settings.clip_norm is not None
+        names = schedule_names(optimizer.program, lengths, evaluates, accumulates, clips)
         self.session = Session(bundle, names, settings.threads, observer)
 
     def step(self, number: int, examples: Sequence[Example]) -> tuple[float, float]:

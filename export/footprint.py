@@ -1,0 +1,97 @@
+"""The memory of a step before anything is exported: what the schedules will allocate, and what XNNPACK will need beside it.
+
+Buffers, results and states are counted from the schedules themselves. Two parts are not known from them, and are measured:
+
+    workspace      XNNPACK's, as large as the largest program needs, the head's tile. With D the width, T the tokens and v the rows of
+                   a vocabulary tile it is v (8 D + 4 T) + 8 T D bytes, within 2% of all six head tiles in DESIGN.md
+    interpreter    programs, schedules and what reads them: 1.8 MB for SmolLM2-135M and for Qwen2.5-0.5B
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from mesp.runtime.arena import plan_arena
+from mesp.runtime.errors import UsageError
+from mesp.runtime.schedule import Call, references, walk
+from mesp.runtime.stepper import schedule_names
+
+from .programs import Plan, Program
+from .schedule import Schedules, spec_of
+from .weights import weight_tensors
+
+_INTERPRETER_BYTES = 1_800_000
+_PLANNED_BESIDE = 64  # bytes of a program's results, for its sizes and alignment
+
+
+def footprint(plan: Plan, optimizer: str = "adamw", accumulates: bool = False, clips: bool = False) -> dict[str, int]:
+    """The peak over an idle process by part, in bytes.
+
+    Args:
+        plan: with every length that rows will need
+        optimizer: sgd, momentum or adamw
+        accumulates, clips: whether a step has several sequences, and whether its gradient is clipped
+
+    Raises:
+        UsageError: a method whose workspace is not known.
+    """
+    if plan.method != "mesp":
+        raise UsageError(f"The memory of {plan.method} is not predicted, only that of mesp. Export it and measure.")
+    schedules = Schedules(plan)
+    tensors, written = schedules.tensors(), schedules.schedules()
+    names = schedule_names(optimizer, plan.lengths, False, accumulates, clips)
+    specs = weight_tensors(plan) | {name: tensor.spec for name, tensor in tensors.items()}
+    kinds = {name: tensor.kind for name, tensor in tensors.items() if tensor.kind != "state"}
+    used = {reference.tensor for name in names for reference in references(written[name])}
+    called = {item.program for name in names for item in walk(written[name]) if isinstance(item, Call)}
+    arena = max(plan_arena(written[name], specs, kinds).nbytes for name in names)
+    block_inputs = tensors["block_inputs"].spec.nbytes
+    states = {name: tensors[name].spec.nbytes for name in tensors if tensors[name].kind == "state" and name in used}
+    return {
+        "block inputs": block_inputs,
+        "other buffers": arena - block_inputs,
+        **states,
+        "results of the programs": sum(_result_bytes(plan, schedules.programs[name]) for name in called),
+        "XNNPACK's workspace": _workspace_bytes(plan),
+        "interpreter": _INTERPRETER_BYTES,
+    }
+
+
+def _result_bytes(plan: Plan, program: Program) -> int:
+    """Its results, and rows of the table that are gathered outside of the delegate."""
+    results: int = sum(spec_of(argument).nbytes for argument in program.outputs)
+    names = {argument.name: argument for argument in program.inputs}
+    gathered = names.get("input_ids") or names.get("targets")
+    if gathered and plan.quantized_tables:
+        results += gathered.shape[0] * (plan.architecture.D + 4)
+    elif gathered and gathered.name == "targets":  # the embedding's rows are its result
+        results += gathered.shape[0] * plan.architecture.D * 4
+    return results + _PLANNED_BESIDE
+
+
+def _workspace_bytes(plan: Plan) -> int:
+    tokens, width = plan.tokens, plan.architecture.D
+    rows = min(plan.tiling.vocabulary, plan.architecture.V)
+    return rows * (8 * width + 4 * tokens) + 8 * tokens * width
+
+
+def longest_within(budget: int, plan: Plan, predict: Callable[[Plan], Mapping[str, int]]) -> int:
+    """The longest sequence whose footprint is at most ``budget`` bytes, in steps of 16 tokens.
+
+    Raises:
+        UsageError: not even the shortest fits.
+    """
+
+    def fits(tokens: int) -> bool:
+        return sum(predict(replace(plan, lengths=(tokens,))).values()) <= budget
+
+    if not fits(16):
+        least = sum(predict(replace(plan, lengths=(16,))).values())
+        raise UsageError(
+            f"{budget / 1e6:.0f} MB are not enough for 16 tokens, which need {least / 1e6:.0f}. A lower --rank, fewer --layers or --targets, "
+            "or --optimizer sgd need less."
+        )
+    low, high = 1, plan.architecture.max_tokens // 16  # in 16 tokens: low fits
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(16 * middle) else (low, middle - 1)
+    return 16 * low

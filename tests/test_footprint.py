@@ -1,0 +1,64 @@
+"""The predicted memory: against what lowering planned, its search, and its command."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mesp.export.cli import main
+from mesp.export.footprint import footprint, longest_within
+from mesp.export.verify import bundle_plan
+from mesp.runtime.bundle import open_bundle
+from mesp.runtime.errors import UsageError
+from mesp.runtime.inspect import memory_plan
+
+from .models import LLAMA
+
+MEASURED = ("XNNPACK's workspace", "interpreter")
+
+
+@pytest.mark.parametrize("fixture", ["qwen2_fp32", "llama_int4", "llama_int8"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
+def test_what_is_counted_is_what_the_lowered_bundle_allocates(
+    fixture: str, optimizer: str, request: pytest.FixtureRequest
+) -> None:
+    bundle = open_bundle(request.getfixturevalue(fixture))
+    longest = bundle.manifest.tokens
+    parts = footprint(bundle_plan(bundle).at(longest), optimizer)
+    counted = sum(nbytes for name, nbytes in parts.items() if name not in MEASURED)
+    planned = sum(memory_plan(bundle, f"train.{optimizer}.{longest}").values())
+    assert counted == pytest.approx(planned, rel=0.02)
+
+
+def test_options_add_what_they_keep(qwen2_fp32: Path) -> None:
+    bundle = open_bundle(qwen2_fp32)
+    plan, adapter = bundle_plan(bundle), bundle.manifest.lora.nbytes
+    plain = footprint(plan, "sgd")
+    assert "gradients" not in plain and "adamw.m" not in plain
+    assert footprint(plan, "sgd", clips=True)["gradients"] == adapter
+    assert footprint(plan, "adamw", accumulates=True).items() >= {"adamw.m": adapter, "adamw.v": adapter}.items()
+    assert sum(footprint(plan, "sgd").values()) > sum(footprint(plan.at(13), "sgd").values())
+
+
+def test_the_longest_sequence_within_a_budget_is_the_longest(llama_int4: Path) -> None:
+    plan = bundle_plan(open_bundle(llama_int4))
+    need = {tokens: sum(footprint(plan.at(tokens), "sgd").values()) for tokens in (16, 32, 48, 64)}
+    for tokens in (16, 32, 48):
+        assert longest_within(need[tokens], plan, lambda plan: footprint(plan, "sgd")) == tokens
+        assert longest_within(need[tokens + 16] - 1, plan, lambda plan: footprint(plan, "sgd")) == tokens
+    assert longest_within(10**12, plan, lambda plan: footprint(plan, "sgd")) == 64  # all that the model takes
+    with pytest.raises(UsageError, match="not enough for 16 tokens"):
+        longest_within(need[16] - 1, plan, lambda plan: footprint(plan, "sgd"))
+
+
+def test_a_configuration_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    assert main(["plan", str(tmp_path), "--seq-len", "16,32", "--weights", "fp32", "--optimizer", "sgd"]) == 0
+    output = capsys.readouterr().out
+    assert "block inputs" in output and "16 or 32 tokens" in output
+    assert main(["plan", str(tmp_path), "--seq-len", "16", "--weights", "fp32", "--budget-mb", "9"]) == 0
+    assert "The longest sequence within 9 MB" in capsys.readouterr().out
+
+
+def test_only_mesp_is_predicted(qwen2_mebp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(qwen2_mebp)]) == 2
+    assert "The memory of mebp is not predicted" in capsys.readouterr().err
