@@ -7,7 +7,15 @@ from types import ModuleType
 import pytest
 from mesp.export import ops, programs
 
-from .test_ops import check_attention, check_cross_entropy, check_lora, check_rmsnorm, check_rope, check_swiglu
+from .test_ops import (
+    check_attention,
+    check_cross_entropy,
+    check_lora,
+    check_momentum,
+    check_rmsnorm,
+    check_rope,
+    check_swiglu,
+)
 from .test_programs import BIASED, TILINGS, check_head, check_norm_backward, check_tile_backward, make_plan
 
 Check = Callable[[], None]
@@ -45,6 +53,10 @@ def swiglu() -> None:
     check_swiglu(5, 11)
 
 
+def momentum() -> None:
+    check_momentum(13)
+
+
 def cross_entropy() -> None:
     check_cross_entropy(6, 5, 13, 4, True)
 
@@ -67,6 +79,9 @@ MUTATIONS: list[tuple[ModuleType, str, str, str, Check]] = [
     (ops, "causal_mask", "column[None, :] > ", "column[None, :] >= ", attention),
     (ops, "swiglu_backward", "+ silu * (1.0 - sigma)", "", swiglu),
     (ops, "swiglu_backward", "dy * silu,", "dy * sigma,", swiglu),
+    (ops, "momentum", "momentum * velocity +", "velocity +", momentum),
+    (ops, "momentum", " + weight_decay * parameter", "", momentum),
+    (ops, "momentum", "parameter - lr * velocity", "parameter - lr * gradient", momentum),
     (ops, "cross_entropy_tile", "dx * a +", "dx +", cross_entropy),
     (ops, "cross_entropy_tile", "lse - torch.log(a)", "lse + torch.log(a)", cross_entropy),
     (ops, "cross_entropy_end", "dx / keep", "dx", cross_entropy),
