@@ -60,7 +60,7 @@ def _report_of_logs(
     best = min(evaluations, key=lambda line: line["loss"], default={"step": None})["step"]
     return {
         **outcome("unfinished", steps, evaluations, best),
-        "memory": {},
+        "memory": {key: start[key] for key in ("baseline_footprint_bytes",) if key in start},
         "bundle": start["bundle"],
         "environment": start.get("versions", {}),
     }

@@ -78,7 +78,9 @@ def train(
     with Sampler() as sampler:
         run = _Run(bundle, settings, data, held_out, sampler, listener or Listener(), stop)
         if not resume:
-            folder = RunWriter.create(output, identity)
+            # With the idle footprint, so that a run that is killed can be reported against it.
+            baseline = sampler.baseline_footprint_bytes
+            folder = RunWriter.create(output, {**identity, "baseline_footprint_bytes": baseline})
         with folder:
             return run.everything(folder)
 

@@ -119,6 +119,15 @@ def test_a_killed_run_is_reported_from_its_logs(tmp_path: Path) -> None:
     assert "Peak by phase" not in titles(run)  # it would need the idle footprint
 
 
+def test_a_killed_run_that_says_its_idle_footprint_is_drawn_over_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", finished=False)
+    start = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**start, "baseline_footprint_bytes": IDLE}))
+    write_report(run)
+    assert titles(run)[-3:] == ["Memory over the run", "Memory of the first step", "Peak by phase"]
+    assert "MB over idle" in (run / "report.html").read_text()
+
+
 def test_a_run_that_was_killed_at_once_is_reported(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", finished=False)
     for log in ("steps", "eval", "memory"):
