@@ -63,21 +63,37 @@ def _export_settings(args: argparse.Namespace) -> "ExportSettings":
 def run_plan(args: argparse.Namespace) -> int:
     """mesp plan"""
     from mesp.runtime.bundle import MANIFEST, open_bundle
+    from mesp.runtime.errors import UsageError
+    from mesp.runtime.settings import TrainSettings
 
-    from .bundle import make_plan
+    from .bundle import ExportSettings, make_plan
     from .checkpoint import open_checkpoint
     from .footprint import footprint, longest_within
     from .verify import bundle_plan
 
+    training = TrainSettings(
+        data=Path(),
+        optimizer=args.optimizer,
+        momentum=args.momentum,
+        grad_accumulation=args.grad_accumulation,
+        clip_norm=args.clip_norm,
+    )
+    if args.budget_mb is not None and not 0 < args.budget_mb < 1e9:
+        raise UsageError(f"--budget-mb {args.budget_mb} must be a number of megabytes above 0.")
     if (Path(args.model) / MANIFEST).is_file():
+        if _export_settings(args) != ExportSettings():
+            raise UsageError(
+                f"{args.model} is a bundle, whose lengths, adapter and weights are what they were exported with. "
+                "Plan its checkpoint for other ones."
+            )
         plan = bundle_plan(open_bundle(Path(args.model), verify_files=False))
     else:
         folder = Path(args.model).is_dir()
         plan = make_plan(open_checkpoint(args.model, random_init=folder), _export_settings(args))
-    optimizer = "momentum" if args.optimizer == "sgd" and args.momentum else args.optimizer
+    optimizer = training.make_optimizer(steps=1).program
 
     def predict(plan: "Plan") -> dict[str, int]:
-        return footprint(plan, optimizer, args.grad_accumulation > 1, args.clip_norm is not None)
+        return footprint(plan, optimizer, training.grad_accumulation > 1, training.clip_norm is not None)
 
     if args.budget_mb is not None:
         tokens = longest_within(int(args.budget_mb * 1e6), plan, predict)

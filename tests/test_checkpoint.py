@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 from mesp.export.cli import main
-from mesp.runtime import checkpoint as checkpoint_module
 from mesp.runtime.adapter import Scaling
 from mesp.runtime.bundle import Lora, open_bundle
 from mesp.runtime.checkpoint import Position, checkpoints, prune, read_checkpoint, write_checkpoint
@@ -327,7 +326,7 @@ def test_a_checkpoint_of_an_rslora_adapter_keeps_its_scaling(qwen2_fp32: Path, t
     lora = open_bundle(qwen2_fp32).manifest.lora
     state = make_state(lora, 1)
     path = write_checkpoint(tmp_path, lora, state, Scaling(8.0, rslora=True), "model", Position(step=3))
-    scaling, _ = checkpoint_module.read_checkpoint(path, lora, make_state(lora, 2))
+    scaling, _ = read_checkpoint(path, lora, make_state(lora, 2))
     assert scaling == Scaling(8.0, rslora=True) and scaling.at(4) == 4.0
 
 

@@ -62,3 +62,21 @@ def test_a_configuration_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_only_mesp_is_predicted(qwen2_mebp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(qwen2_mebp)]) == 2
     assert "The memory of mebp is not predicted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--momentum", "0.9"], "--momentum is sgd's"),
+        (["--clip-norm", "0"], "--clip-norm 0.0 must be"),
+        (["--grad-accumulation", "0"], "--grad-accumulation 0 must be"),
+        (["--budget-mb", "nan"], "--budget-mb nan must be"),
+        (["--rank", "4"], "is a bundle, whose lengths, adapter and weights"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    (tmp_path / "manifest.json").write_text("{}")  # enough to be taken for a bundle
+    assert main(["plan", str(tmp_path), *options]) == 2
+    assert message in capsys.readouterr().err
