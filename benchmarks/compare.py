@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from mesp.export.architecture import FFN, PROJECTIONS
 from mesp.export.lower import lower
-from mesp.export.programs import Argument, Arguments, Plan, Program
+from mesp.export.plan import Argument, Arguments, Plan, Program
 from mesp.export.verify import bundle_plan, reference_model
 from mesp.runtime.bundle import Bundle, open_bundle
 from mesp.runtime.environment import environment

@@ -16,7 +16,8 @@ from mesp.runtime.schedule import Reference
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .programs import Argument, Arguments, Plan, Program, attention_forward, ffn_forward, norm_forward, norms
+from .block import attention_forward, ffn_forward, norm_forward, norms
+from .plan import Argument, Arguments, Plan, Program
 
 aten = torch.ops.aten
 
@@ -29,7 +30,8 @@ class _Block:
         self._scalars: dict[str, Argument] = {}
         self._calls: list[tuple[Program, dict[str, str]]] = []
         attention, ffn = (
-            norm_forward(plan, f"{sublayer}_norm_forward", weight, readers) for sublayer, weight, readers in norms()
+            norm_forward(plan, plan.tokens, f"{sublayer}_norm_forward", weight, readers)
+            for sublayer, weight, readers in norms()
         )
         self._add(attention, 0)
         for group in plan.heads():
@@ -89,7 +91,7 @@ def block_backward(plan: Plan) -> Program:
         result = torch.func.vjp(forward, a["x"], *[a[leaf.name] for leaf in leaves])
         return tuple(result[1](a["dy"]))
 
-    return Program("block_backward", inputs, (Argument("dx", wide), *gradients), body, table)
+    return Program("block_backward", inputs, (Argument("dx", wide, stored=Reference("dy")), *gradients), body, table)
 
 
 def _gradient(plan: Plan, leaf: Argument) -> Argument:

@@ -22,9 +22,10 @@ from .beside import beside
 from .checkpoint import Checkpoint, open_checkpoint
 from .lower import Lowered, lower
 from .methods import METHODS
-from .programs import Plan, Program, Tiling
+from .plan import Plan, Program, Tiling
 from .quantize import weight_format
-from .schedule import Schedules, spec_of
+from .schedule import Schedules
+from .sequence import spec_of
 from .weights import check_checkpoint, weight_tensors, write_weights
 
 

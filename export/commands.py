@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .bundle import ExportSettings
-    from .programs import Plan
+    from .plan import Plan
 
 
 def run_export(args: argparse.Namespace) -> int:

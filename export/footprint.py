@@ -15,8 +15,9 @@ from mesp.runtime.errors import UsageError
 from mesp.runtime.schedule import Call, references, walk
 from mesp.runtime.stepper import schedule_names
 
-from .programs import Plan, Program
-from .schedule import Schedules, spec_of
+from .plan import Plan, Program
+from .schedule import Schedules
+from .sequence import spec_of
 from .weights import weight_tensors
 
 _INTERPRETER_BYTES = 1_800_000

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch._export import utils as export_utils
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from .programs import Arguments, Program
+from .plan import Arguments, Program
 
 # What may stand outside the delegate: the gathers of embedding rows, and what unpacks the delegate's results.
 ALLOWED_OUTSIDE = ("aten.embedding", "executorch_call_delegate", "getitem")

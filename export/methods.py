@@ -6,61 +6,69 @@ mebp    Memory-efficient Backpropagation, what MeSP is compared with: a checkpoi
         the gradients of autodiff, which keeps all of its intermediates
 """
 
-from mesp.runtime.schedule import Store
+from mesp.runtime.schedule import Reference
 
 from .architecture import ATTENTION, FFN
 from .autodiff import block_backward
-from .programs import Plan, Program, TileGroup, backward_programs
+from .backpropagation import Backpropagation
+from .plan import Plan, Program, TileGroup
+from .programs import backward_programs, backward_rows
 from .sequence import Sequence, Writer
 
 
-class Mesp(Sequence):
+class Mesp(Backpropagation):
     """MeSP."""
 
-    @staticmethod
-    def backward_programs(plan: Plan) -> list[Program]:
-        return backward_programs(plan)
+    @classmethod
+    def tile_programs(cls, plan: Plan) -> list[Program]:
+        return super().tile_programs(plan) + backward_programs(plan)
+
+    @classmethod
+    def row_programs(cls, plan: Plan, rows: int) -> list[Program]:
+        return super().row_programs(plan, rows) + backward_rows(plan, rows)
 
     def backward(self, w: Writer) -> None:
-        """One block, from its input x and dy at its output: dy <- dy at its input, and the layer's gradient."""
-        # Rebuild what the gradients need: both norms' results and the stream between the sublayers, y.
-        w.call("attention_norm_forward", outputs={"n": "n_attention"})
+        # Rebuild what the gradients need: the stream between the sublayers, y, and each sublayer's norm when it is its turn.
+        self.norm(w, "attention", x="x")
         w.let("y", "x", *self.wide)
         for group in self.plan.heads():
             with w.repeat("tile", group.count):
-                w.call("attention_forward" + group.suffix, inputs={"n": "n_attention"})
-        w.call("ffn_norm_forward", inputs={"x": "y"}, outputs={"n": "n_ffn"})
+                w.call("attention_forward" + group.suffix)
+        self.norm(w, "ffn", x="y")
         self._sublayer_backward(w, "ffn", self.plan.ffn(), FFN, x="y")
+        self.norm(w, "attention", x="x")
         self._sublayer_backward(w, "attention", self.plan.heads(), ATTENTION, x="x")
 
     def _sublayer_backward(
         self, w: Writer, sublayer: str, groups: tuple[TileGroup, ...], projections: tuple[str, ...], x: str
     ) -> None:
-        """From x, its input, and dy at its output: dy <- dy at its input, and the gradients of its adapters."""
+        """From x, its input, and dy at its output: dy at its input, and the gradients of its adapters."""
         *into, out = projections
+        summed = [f"grad.{projection}.lora_a" for projection in self.plan.targeted(*into)]
+        summed += [f"grad.{projection}.lora_b" for projection in self.plan.targeted(out)]
         w.zero("dn", *self.wide)
         for projection in self.plan.targeted(*into):
             w.zero(f"dh.{projection}", self.plan.tokens, self.plan.rank)
-        if out in self.plan.targets:
-            w.zero(f"grad.{out}.lora_b", self.plan.architecture.D, self.plan.rank)
+        for gradient in summed:
+            w.zero(gradient, self.plan.architecture.D, self.plan.rank)
         for group in groups:
             with w.repeat("tile", group.count):
-                w.call(f"{sublayer}_backward{group.suffix}", inputs={"n": f"n_{sublayer}"})
-        if out in self.plan.targets:
-            gradient = self.plan.adapter.slice_of("gradient", out, "lora_b").stored
-            w.instructions.append(Store(f"grad.{out}.lora_b", gradient))
-        w.call(f"{sublayer}_norm_backward", inputs={"x": x}, outputs={"dx": "dy"})
+                w.call(f"{sublayer}_backward{group.suffix}")
+        w.call_rows(f"{sublayer}_norm_backward", {"x": x}, {"dx": Reference("dy")})
+        for gradient in summed:
+            _, projection, factor = gradient.split(".")
+            w.store(gradient, self.plan.adapter.place(projection, factor))
 
 
-class Mebp(Sequence):
+class Mebp(Backpropagation):
     """MeBP."""
 
-    @staticmethod
-    def backward_programs(plan: Plan) -> list[Program]:
-        return [block_backward(plan)]
+    @classmethod
+    def tile_programs(cls, plan: Plan) -> list[Program]:
+        return [*super().tile_programs(plan), block_backward(plan)]
 
     def backward(self, w: Writer) -> None:
-        w.call("block_backward", outputs={"dx": "dy"})
+        w.call("block_backward")
 
 
 METHODS: dict[str, type[Sequence]] = {"mesp": Mesp, "mebp": Mebp}

@@ -252,37 +252,64 @@ def cross_entropy_start(x: Tensor, target_rows: Tensor, ones: Tensor) -> Tensor:
     return torch.mm(x * target_rows, ones)
 
 
-def cross_entropy_tile(x: Tensor, rows: Tensor, scale: Tensor | None, lse: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-    """P = softmax([z, lse]), a = P's last column; lse <- lse - log(a), dx <- a dx + P E. z = x rows^T * scale.
+def _tile_share(
+    x: Tensor, rows: Tensor, scale: Tensor | None, padding: Tensor | None, lse: Tensor
+) -> tuple[Tensor, Tensor]:
+    """P = softmax([z, lse]) without its last column, and that, a. z = x rows^T * scale + padding.
 
-    ``scale`` belongs to the rows of E: E = scale * rows. It multiplies z and P instead, which are smaller.
-    a is kept above 1e-37, so a token's loss saturates at about 85 instead of overflowing.
+    ``scale`` belongs to the rows of E: E = scale * rows. It multiplies z, and P, instead, which are smaller. ``padding`` is -1e4 for a row
+    that is no word, else 0. a is kept above 1e-37, so a token's loss saturates at about 85 instead of overflowing.
 
-    x [T, D], rows [v, D], scale [1, v] or None, lse [T, 1], dx [T, D] -> lse [T, 1], dx [T, D]
+    x [T, D], rows [v, D], scale [1, v] or None, padding [1, v] or None, lse [T, 1] -> P [T, v], a [T, 1]
     """
     z = torch.mm(x, rows.t())
     if scale is not None:
         z = z * scale
-    p = torch.softmax(torch.cat([z, lse], 1), -1)
-    columns = rows.shape[0]
-    a = torch.clamp(p[:, columns:], min=1e-37)
-    p = p[:, :columns]
+    if padding is not None:
+        z = z + padding
+    p, columns = torch.softmax(torch.cat([z, lse], 1), -1), rows.shape[0]
+    return p[:, :columns], torch.clamp(p[:, columns:], min=1e-37)
+
+
+def cross_entropy_tile(
+    x: Tensor, rows: Tensor, scale: Tensor | None, padding: Tensor | None, lse: Tensor, dx: Tensor
+) -> tuple[Tensor, Tensor]:
+    """lse <- lse - log(a), dx <- a dx + P E, with P and a of ``_tile_share``.
+
+    x [T, D], rows [v, D], scale [1, v] or None, padding [1, v] or None, lse [T, 1], dx [T, D] -> lse [T, 1], dx [T, D]
+    """
+    p, a = _tile_share(x, rows, scale, padding, lse)
     if scale is not None:
         p = p * scale
     return lse - torch.log(a), dx * a + torch.mm(p, rows)
 
 
-def cross_entropy_end(
-    lse: Tensor, dx: Tensor, z_target: Tensor, target_rows: Tensor, token_weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Takes the extra count of the target out again: s = exp(z_t - lse), which is at most 1/2,
-    loss = sum(token_weight * (lse + log(1 - s) - z_t)), dx = token_weight * (dx / (1 - s) - E_t)
+def cross_entropy_tile_loss(
+    x: Tensor, rows: Tensor, scale: Tensor | None, padding: Tensor | None, lse: Tensor
+) -> Tensor:
+    """lse <- lse - log(a), for a loss without a gradient. Shapes as ``cross_entropy_tile``."""
+    _, a = _tile_share(x, rows, scale, padding, lse)
+    return lse - torch.log(a)
 
-    lse [T, 1], dx [T, D], z_target [T, 1], target_rows [T, D], token_weight [T, 1] -> loss [1, 1], dx [T, D]
+
+def cross_entropy_loss(lse: Tensor, z_target: Tensor, token_weight: Tensor) -> Tensor:
+    """Takes the extra count of the target out again: s = exp(z_t - lse), which is at most 1/2,
+    loss = sum(token_weight * (lse + log(1 - s) - z_t))
+
+    lse [T, 1], z_target [T, 1], token_weight [T, 1] -> loss [1, 1]
     """
-    keep = 1.0 - torch.exp(z_target - lse)
-    loss = lse + torch.log(keep) - z_target
-    return torch.mm(token_weight.t(), loss), (dx / keep - target_rows) * token_weight
+    loss = lse + torch.log(1.0 - torch.exp(z_target - lse)) - z_target
+    return torch.mm(token_weight.t(), loss)
+
+
+def cross_entropy_backward(
+    lse: Tensor, dx: Tensor, z_target: Tensor, target_rows: Tensor, token_weight: Tensor
+) -> Tensor:
+    """dx = token_weight * (dx / (1 - s) - E_t), with s of ``cross_entropy_loss``.
+
+    lse [T, 1], dx [T, D], z_target [T, 1], target_rows [T, D], token_weight [T, 1] -> dx [T, D]
+    """
+    return (dx / (1.0 - torch.exp(z_target - lse)) - target_rows) * token_weight
 
 
 # --- Gradient norm and optimizers -------------------------------------------------------------------------------------------------------

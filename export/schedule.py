@@ -1,36 +1,29 @@
 """The schedules of a bundle: a method's, for each sequence length, and those on kept gradients, which have no sequence."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from mesp.runtime.bundle import Tensor
-from mesp.runtime.schedule import Instructions, TensorSpec
+from mesp.runtime.schedule import Instructions, Reference, TensorSpec
 
 from .methods import METHODS
-from .programs import Argument, Plan, Program, adapter_programs, forward_programs, frozen_programs, length_name
+from .plan import Plan, Program, length_name
+from .programs import adapter_programs
 from .sequence import SCALARS, Writer
 
 OPTIMIZERS = ("sgd", "momentum", "adamw")
 
 
-def dtype_name(argument: Argument) -> str:
-    """The dtype as the manifest writes it."""
-    return str(argument.dtype).removeprefix("torch.")
-
-
-def spec_of(argument: Argument) -> TensorSpec:
-    """Shape and dtype as the manifest writes them."""
-    return TensorSpec(argument.shape, dtype_name(argument))
-
-
 def training_programs(plan: Plan) -> dict[str, Program]:
     """Every program of a bundle, by name."""
+    method = METHODS[plan.method]
     programs = {program.name: program for program in adapter_programs(plan)}
-    for tokens in plan.lengths:
-        at = plan.at(tokens)
-        of_length = forward_programs(at) + METHODS[plan.method].backward_programs(at) + frozen_programs(at)
-        for program in of_length:
+    sized = {tokens: method.tile_programs(plan.at(tokens)) for tokens in plan.lengths}
+    for rows in {group.width for tokens in plan.lengths for group in plan.at(tokens).rows()}:
+        sized[rows] = sized.get(rows, []) + method.row_programs(plan, rows)
+    for tokens, of_size in sized.items():
+        for program in of_size:
             name = length_name(program.name, tokens)
             programs[name] = replace(program, name=name)
     return programs
@@ -53,7 +46,7 @@ class Schedules:
 
     def tensors(self) -> dict[str, Tensor]:
         """The memory that the schedules use beside the weights; schedules of a shorter sequence use a prefix."""
-        plan, arch = self.plan, self.plan.architecture
+        plan = self.plan
         of_layers = TensorSpec((plan.layers, plan.adapter.size))
         states = ("adapter", "gradients", "momentum.velocity", "adamw.m", "adamw.v")
         return {
@@ -61,8 +54,7 @@ class Schedules:
             "targets": Tensor("input", TensorSpec((plan.tokens,), "int64")),
             "token_weight": Tensor("input", TensorSpec((plan.tokens, 1))),
             **{name: Tensor("input", TensorSpec((1,))) for name in SCALARS},
-            "block_inputs": Tensor("buffer", TensorSpec((plan.layers, plan.tokens, arch.D))),
-            "gradient": Tensor("buffer", TensorSpec((plan.adapter.size,))),
+            **METHODS[plan.method].buffers(plan),
             "loss": Tensor("output", TensorSpec((1, 1))),
             "gradient_square_sum": Tensor("output", TensorSpec((1, 1))),
             **{name: Tensor("state", of_layers) for name in states},
@@ -83,22 +75,24 @@ class Schedules:
 
     def _gradient_norm(self) -> Instructions:
         w = Writer(self.programs)
-        size = self.plan.adapter.size
         w.zero("square_sum", 1, 1)
-        with self._layers(w), w.phase("update"):
-            w.let("gradient", self.plan.adapter.of_layer("gradients"), size)
-            w.store("gradient", "gradient")
-            w.call("square_sum")
-        w.store("square_sum", "gradient_square_sum")
+        with self._layers(w):
+            w.let("gradient", self.plan.adapter.of_layer("gradients"), self.plan.adapter.size)
+            w.store("gradient", Reference("gradient"))
+            with w.repeat("part", self.plan.adapter.parts):
+                w.call("square_sum")
+        w.store("square_sum", Reference("gradient_square_sum"))
         return tuple(w.instructions)
 
     def _update(self, optimizer: str) -> Instructions:
         w = Writer(self.programs)
-        with self._layers(w), w.phase("update"):
+        with self._layers(w), w.repeat("part", self.plan.adapter.parts):
             w.call("take_gradient")
             w.call(optimizer)
         return tuple(w.instructions)
 
-    def _layers(self, w: Writer) -> AbstractContextManager[None]:
+    @contextmanager
+    def _layers(self, w: Writer) -> Iterator[None]:
         """A loop over the layers with adapters."""
-        return w.repeat("layer", self.plan.layers, first=self.plan.adapter.first_layer)
+        with w.repeat("layer", self.plan.layers, first=self.plan.adapter.first_layer), w.phase("update"):
+            yield

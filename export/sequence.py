@@ -1,27 +1,54 @@
 """What every method's schedule of one sequence shares: the forward pass, the head, and the ways a layer's gradient is used."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
-from mesp.runtime.schedule import Call, For, Instruction, Instructions, Let, Phase, Reference, Store, TensorSpec
+from mesp.runtime.bundle import Tensor
+from mesp.runtime.schedule import (
+    Call,
+    For,
+    Instruction,
+    Instructions,
+    Let,
+    Part,
+    Phase,
+    Reference,
+    Source,
+    Store,
+    TensorSpec,
+)
 
-from .programs import ADAMW_SCALARS, Plan, Program, length_name
+from .block import norms
+from .plan import Argument, Plan, Program, length_name
+from .programs import forward_programs, forward_rows, without_adapters
+from .update import ADAMW_SCALARS
 
 # The scalars and inputs that the trainer writes before a step.
 SCALARS = ("lora_scale", "gradient_scale", "lr", "weight_decay", "momentum", *ADAMW_SCALARS)
-BUFFERS = ("input_ids", "targets", "token_weight", *SCALARS)
+INPUTS = ("input_ids", "targets", "token_weight", *SCALARS)
+
+
+def dtype_name(argument: Argument) -> str:
+    """The dtype as the manifest writes it."""
+    return str(argument.dtype).removeprefix("torch.")
+
+
+def spec_of(argument: Argument) -> TensorSpec:
+    """Shape and dtype as the manifest writes them."""
+    return TensorSpec(argument.shape, dtype_name(argument))
 
 
 class Writer:
     """Writes instructions, filling in what a program's arguments say of themselves.
 
     Args:
-        tokens: the length for which the programs are called; None for a schedule without a sequence
+        plan: of one sequence length; None for a schedule without a sequence
     """
 
-    def __init__(self, programs: Mapping[str, Program], tokens: int | None = None):
-        self.programs, self.tokens = programs, tokens
+    def __init__(self, programs: Mapping[str, Program], plan: Plan | None = None):
+        self.programs, self.plan = programs, plan
         self.instructions: list[Instruction] = []
 
     def call(
@@ -30,24 +57,51 @@ class Writer:
         """Calls a program. A value passes under the argument's own name unless the mappings say otherwise; stored
         arguments are bound to what they are stored in, and results that belong to a tensor are copied there."""
         inputs, outputs = inputs or {}, outputs or {}
-        if program not in self.programs and self.tokens:
-            program = length_name(program, self.tokens)
+        if program not in self.programs and self.plan:
+            program = length_name(program, self.plan.tokens)
         spec = self.programs[program]
-        arguments = tuple(
-            a.stored or (Reference(a.name) if a.name in BUFFERS else inputs.get(a.name, a.name)) for a in spec.inputs
-        )
         results = [(a, outputs.get(a.name, a.name)) for a in spec.outputs]
-        self.instructions.append(Call(program, arguments, tuple(name for _, name in results)))
-        self.instructions += [Store(name, a.stored) for a, name in results if a.stored]
+        self._call(program, tuple(_source(a, inputs) for a in spec.inputs), [name for _, name in results])
+        for argument, name in results:
+            if argument.stored:
+                self.store(name, argument.stored)
 
-    def let(self, value: str, source: Reference | str, *shape: int) -> None:
+    def call_rows(self, program: str, /, inputs: Mapping[str, str], outputs: Mapping[str, Reference]) -> None:
+        """Calls a row program for all rows of the sequence. Arguments that are ``by_rows`` are cut from the values of ``inputs`` and
+        from inputs of the step, results that are go to the tensors of ``outputs``; other results are accumulators."""
+        assert self.plan
+        for group in self.plan.rows():
+            name = length_name(program, group.width)
+            spec = self.programs[name]
+            with self.repeat("row", group.count):
+                given = {a.name: self._cut(a, group.first, inputs) for a in spec.inputs if a.by_rows}
+                results = {a: f"{a.name}.rows" if a.by_rows else a.name for a in spec.outputs}
+                self._call(name, tuple(given.get(a.name) or _source(a, inputs) for a in spec.inputs), results.values())
+                for argument, result in results.items():
+                    if argument.by_rows:
+                        self.store(result, _rows_of(outputs[argument.name], argument, group.first))
+
+    def _cut(self, argument: Argument, first: int, inputs: Mapping[str, str]) -> str | Reference:
+        """The rows of an argument; of a value under a name of their own."""
+        source = _source(argument, inputs)
+        if isinstance(source, Reference):
+            return _rows_of(source, argument, first)
+        rows = _rows_of(Reference(source), argument, first)
+        name = f"{argument.name}.rows"
+        self.instructions.append(Let(name, Part(source, rows.offset, rows.strides), spec_of(argument)))
+        return name
+
+    def _call(self, program: str, inputs: tuple[str | Reference, ...], outputs: Iterable[str]) -> None:
+        self.instructions.append(Call(program, inputs, tuple(outputs)))
+
+    def let(self, value: str, source: Source, *shape: int) -> None:
         self.instructions.append(Let(value, source, TensorSpec(shape)))
 
     def zero(self, value: str, *shape: int) -> None:
         self.let(value, Reference("zeros"), *shape)
 
-    def store(self, value: str, place: str | Reference) -> None:
-        self.instructions.append(Store(value, Reference(place) if isinstance(place, str) else place))
+    def store(self, value: str, place: Reference) -> None:
+        self.instructions.append(Store(value, place))
 
     @contextmanager
     def repeat(self, variable: str, count: int, reverse: bool = False, first: int = 0) -> Iterator[None]:
@@ -62,6 +116,19 @@ class Writer:
         self.instructions = [*outer, Phase(name, tuple(self.instructions))]
 
 
+def _source(argument: Argument, inputs: Mapping[str, str]) -> str | Reference:
+    if argument.stored:
+        return argument.stored
+    return Reference(argument.name) if argument.name in INPUTS else inputs.get(argument.name, argument.name)
+
+
+def _rows_of(whole: Reference, argument: Argument, first: int) -> Reference:
+    """The rows of a group from its first on, moving with the loop over the group."""
+    elements = spec_of(argument).elements
+    row = elements // argument.shape[0]
+    return replace(whole, offset=whole.offset + first * row, strides={**whole.strides, "row": elements})
+
+
 class Sequence(ABC):
     """A method: its programs, and its schedules of one sequence length, ``plan.tokens``."""
 
@@ -70,88 +137,121 @@ class Sequence(ABC):
         self.wide = (plan.tokens, plan.architecture.D)
         self.first_layer = plan.adapter.first_layer
 
-    @staticmethod
-    @abstractmethod
-    def backward_programs(plan: Plan) -> list[Program]:
-        """The programs that ``backward`` calls."""
+    @classmethod
+    def tile_programs(cls, plan: Plan) -> list[Program]:
+        """The programs for sequences of ``plan.tokens``."""
+        frozen = without_adapters(plan, forward_programs(replace(plan, targets=())))
+        return forward_programs(plan) + frozen
+
+    @classmethod
+    def row_programs(cls, plan: Plan, rows: int) -> list[Program]:
+        """The programs for so many tokens."""
+        frozen = without_adapters(plan, forward_rows(replace(plan, targets=()), rows))
+        return forward_rows(plan, rows) + frozen
+
+    @classmethod
+    def buffers(cls, plan: Plan) -> dict[str, Tensor]:
+        """The memory of the schedules beside inputs, outputs and states, for the longest sequence."""
+        wide, thin = (plan.tokens, plan.architecture.D), (plan.tokens, plan.rank)
+        shapes = {
+            "embedded": wide,
+            "n": wide,
+            **{f"h.{p}": thin for _, _, readers in norms() for p in plan.targeted(*readers)},
+            "z_target": (plan.tokens, 1),
+            "gradient": (plan.adapter.size,),
+        }
+        return {name: Tensor("buffer", TensorSpec(shape)) for name, shape in shapes.items()}
 
     @abstractmethod
-    def backward(self, w: Writer) -> None:
-        """One block, from its input x and dy at its output: dy <- dy at its input, and the layer's ``gradient``."""
+    def each_gradient(self, w: Writer) -> AbstractContextManager[None]:
+        """The loss, and then a loop over the layers; the body is what is done with a layer's ``gradient``."""
 
     def evaluate(self) -> Instructions:
-        w = Writer(self.programs, self.plan.tokens)
-        self._embed(w)
-        with w.repeat("layer", self.plan.layers, first=self.first_layer), w.phase("forward"):
-            self._forward(w)
-        self._head(w)
+        w = Writer(self.programs, self.plan)
+        self.loss(w, Reference("loss"))
         return tuple(w.instructions)
 
     def train(self, optimizer: str) -> Instructions:
-        w = Writer(self.programs, self.plan.tokens)
+        w = Writer(self.programs, self.plan)
         w.zero("square_sum", 1, 1)
-        with self._layers_in_reverse(w):
+        with self.each_gradient(w), w.repeat("part", self.plan.adapter.parts):
             w.call("square_sum")
             w.call(optimizer)
-        w.store("square_sum", "gradient_square_sum")
+        w.store("square_sum", Reference("gradient_square_sum"))
         return tuple(w.instructions)
 
     def gradients(self, accumulate: bool) -> Instructions:
-        w = Writer(self.programs, self.plan.tokens)
-        size = self.plan.adapter.size
-        with self._layers_in_reverse(w):
+        w = Writer(self.programs, self.plan)
+        with self.each_gradient(w):
             if accumulate:
-                w.call("accumulate")
+                with w.repeat("part", self.plan.adapter.parts):
+                    w.call("accumulate")
             else:
-                w.let("gradient", Reference("gradient"), size)
+                w.let("gradient", Reference("gradient"), self.plan.adapter.size)
                 w.store("gradient", self.plan.adapter.of_layer("gradients"))
         return tuple(w.instructions)
 
-    @contextmanager
-    def _layers_in_reverse(self, w: Writer) -> Iterator[None]:
-        """The pass forward and back; the body is what is done with a layer's ``gradient``."""
-        layers, block = self.plan.layers, self.wide[0] * self.wide[1]
-        input_of_block = Reference("block_inputs", -self.first_layer * block, {"layer": block})
-        self._embed(w)
-        with w.repeat("layer", layers, first=self.first_layer), w.phase("forward"):
-            w.store("x", input_of_block)
-            self._forward(w)
-        self._head(w)
-        with w.repeat("layer", layers, reverse=True, first=self.first_layer):
-            with w.phase("backward"):
-                w.let("x", input_of_block, *self.wide)
-                self.backward(w)
-            with w.phase("update"):
-                yield
+    # --- The forward pass ---------------------------------------------------------------------------------------------
 
-    def _embed(self, w: Writer) -> None:
-        """The input of the first block with an adapter."""
+    def loss(self, w: Writer, place: Reference) -> None:
+        """The loss without a gradient."""
+        self.embed(w, Reference("embedded"))
+        with w.repeat("layer", self.plan.layers, first=self.first_layer), w.phase("forward"):
+            self.forward(w)
+        with w.phase("head"):
+            self._head_start(w)
+            with w.repeat("tile", self.plan.vocabulary().count):
+                w.call("head_loss_tile")
+            w.zero("loss", 1, 1)
+            w.call_rows("head_loss", {}, {})
+            w.store("loss", place)
+
+    def embed(self, w: Writer, place: Reference) -> None:
+        """x, the input of the first block with an adapter. ``place`` is where the embedding goes."""
         with w.phase("embed"):
-            w.call("embed")
+            w.call_rows("embed", {}, {"x": place})
+            w.let("x", place, *self.wide)
         if self.first_layer:
             with w.repeat("layer", self.first_layer), w.phase("forward"):
-                self._forward(w, "frozen_")
+                self.forward(w, "frozen_")
 
-    def _forward(self, w: Writer, kind: str = "") -> None:
+    def forward(self, w: Writer, kind: str = "") -> None:
         """One block: x <- block(x)."""
-        w.call(f"{kind}attention_norm_forward", outputs={"n": "n_attention"})
+        self.norm(w, f"{kind}attention", x="x")
         for group in self.plan.heads():
             with w.repeat("tile", group.count):
-                name = f"{kind}attention_forward{group.suffix}"
-                w.call(name, inputs={"y": "x", "n": "n_attention"}, outputs={"y": "x"})
-        w.call(f"{kind}ffn_norm_forward", outputs={"n": "n_ffn"})
+                w.call(f"{kind}attention_forward{group.suffix}", {"y": "x"}, {"y": "x"})
+        self.norm(w, f"{kind}ffn", x="x")
         for group in self.plan.ffn():
             with w.repeat("tile", group.count):
-                w.call(f"{kind}ffn_forward{group.suffix}", inputs={"y": "x", "n": "n_ffn"}, outputs={"y": "x"})
+                w.call(f"{kind}ffn_forward{group.suffix}", {"y": "x"}, {"y": "x"})
 
-    def _head(self, w: Writer) -> None:
-        """The loss, and dy, its gradient at the last block's output."""
+    def norm(self, w: Writer, sublayer: str, x: str) -> None:
+        """n and the h's of a sublayer from x."""
+        program = f"{sublayer}_norm_forward"
+        outputs = self.programs[length_name(program, self.plan.rows()[0].width)].outputs
+        places = {a.name: self.place(a.name) for a in outputs}
+        w.call_rows(program, {"x": x}, places)
+        for argument in outputs:
+            w.let(argument.name, places[argument.name], self.plan.tokens, *argument.shape[1:])
+
+    def place(self, name: str) -> Reference:
+        """Where a norm's results are kept."""
+        return Reference(name)
+
+    def head(self, w: Writer, dx: Reference) -> None:
+        """The loss, and its gradient at the last block's output."""
         with w.phase("head"):
-            w.call("head_start")
-            w.let("lse", "z_target", self.plan.tokens, 1)
+            self._head_start(w)
             w.zero("dn", *self.wide)
-            for group in self.plan.vocabulary():
-                with w.repeat("tile", group.count):
-                    w.call("head_tile" + group.suffix)
-            w.call("head_end", outputs={"dx": "dy"})
-            w.store("loss", "loss")
+            with w.repeat("tile", self.plan.vocabulary().count):
+                w.call("head_tile")
+            w.zero("loss", 1, 1)
+            w.call_rows("head_end", {}, {"dx": dx})
+            w.store("loss", Reference("loss"))
+
+    def _head_start(self, w: Writer) -> None:
+        w.call_rows("head_start", {}, {name: Reference(name) for name in ("n", "z_target")})
+        w.let("n", Reference("n"), *self.wide)
+        for value in ("z_target", "lse"):
+            w.let(value, Reference("z_target"), self.plan.tokens, 1)

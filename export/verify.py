@@ -13,7 +13,8 @@ from mesp.runtime.session import Session, WeightsView
 from torch import Tensor, nn
 
 from .architecture import NORMS, PROJECTIONS, expected_tensors, read_architecture, weight_name
-from .programs import Plan, Tiling, stored_name, tiled_by_inputs, weight_parts
+from .arguments import stored_name, tiled_by_inputs, weight_parts
+from .plan import Plan, Tiling
 from .quantize import to_float, weight_format
 
 # The largest relative error in norm of a gradient that passes.
@@ -162,10 +163,10 @@ def dequantized_tensors(bundle: Bundle) -> Iterator[tuple[str, Tensor]]:
         if name not in expected_tensors(arch):
             continue
         if plan.quantized_tables:
-            values = to_float(stored[f"{table}.quants"].view(arch.V, arch.D)) * stored[f"{table}.scale"][:, None]
+            values = to_float(stored[f"{table}.quants"].view(-1, arch.D)) * stored[f"{table}.scale"][:, None]
         else:
-            values = stored[f"{table}.values"].view(arch.V, arch.D).clone()
-        yield name, values
+            values = stored[f"{table}.values"].view(-1, arch.D).clone()
+        yield name, values[: arch.V]
     for layer in range(arch.layers):
         for norm in NORMS:
             yield (

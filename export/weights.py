@@ -15,9 +15,13 @@ from torch import Tensor
 
 from . import ops
 from .architecture import NORMS, PROJECTIONS, expected_tensors, weight_name
+from .arguments import stored_name, tiled_by_inputs, weight_parts, weight_shape
+from .block import mask_name
 from .checkpoint import Checkpoint
-from .programs import Plan, mask_name, ones_needed, stored_name, tiled_by_inputs, weight_parts, weight_shape
+from .head import head_table
+from .plan import Plan
 from .quantize import Int4, Int8, Parts
+from .update import ones_needed
 
 ALIGNMENT = 64
 _ROWS_AT_A_TIME = 8192  # of the embedding, which is the largest tensor by far
@@ -46,14 +50,17 @@ def weight_tensors(plan: Plan) -> dict[str, TensorSpec]:
                 tensors[stored_name(projection, group, part)] = TensorSpec(
                     shape, str(spec.dtype).removeprefix("torch.")
                 )
+    rows = plan.padded_vocabulary
     for table in _tables(plan):
         if plan.quantized_tables:
             tensors |= {
-                f"{table}.quants": TensorSpec((arch.V, arch.D), "int8"),
-                f"{table}.scale": TensorSpec((arch.V, 1)),
+                f"{table}.quants": TensorSpec((rows, arch.D), "int8"),
+                f"{table}.scale": TensorSpec((rows, 1)),
             }
         else:
-            tensors[f"{table}.values"] = TensorSpec((arch.V, arch.D))
+            tensors[f"{table}.values"] = TensorSpec((rows, arch.D))
+    if rows > arch.V:
+        tensors[f"{head_table(plan)}.padding"] = TensorSpec((rows,))
     return tensors
 
 
@@ -76,6 +83,8 @@ def write_weights(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
     file.write("norm.weight", checkpoint.rows("model.norm.weight"))
     for table in _tables(plan):
         _write_table(file, plan, checkpoint, table)
+    if (padding := f"{head_table(plan)}.padding") in file.tensors:
+        file.write(padding, (torch.arange(plan.padded_vocabulary) >= plan.architecture.V) * -1e4)
     for layer in range(plan.architecture.layers):
         for norm in NORMS:
             weight = checkpoint.rows(f"model.layers.{layer}.{norm}.weight")
@@ -106,6 +115,7 @@ def _write_table(file: TensorFile, plan: Plan, checkpoint: Checkpoint, table: st
         parts = Int8().quantize(rows.t())
         file.write(f"{table}.quants", parts["quants"].t(), start * width)
         file.write(f"{table}.scale", parts["scale"], start)
+    # The rows that fill the last tile stay as the file system made them: zeros.
 
 
 def _write_projection(file: TensorFile, plan: Plan, checkpoint: Checkpoint, layer: int, projection: str) -> None:

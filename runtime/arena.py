@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import MespError
-from .schedule import Call, For, Instruction, Instructions, Let, Phase, Reference, Store, TensorSpec
+from .schedule import Call, For, Instruction, Instructions, Let, Part, Phase, Reference, Source, Store, TensorSpec
 
 ALIGNMENT = 64
 
@@ -88,7 +88,7 @@ def _tensors_of(instruction: Instruction, aliases: dict[str, set[str]]) -> set[s
     """The tensors that an instruction touches, by reference or through a value that was once let to be one."""
     match instruction:
         case Call(_, inputs, _):
-            sources: tuple[str | Reference, ...] = inputs
+            sources: tuple[Source, ...] = inputs
         case Let(value, source, _):
             aliases.setdefault(value, set()).update(_named(source, aliases))
             sources = (source,)
@@ -99,8 +99,10 @@ def _tensors_of(instruction: Instruction, aliases: dict[str, set[str]]) -> set[s
     return {name for source in sources for name in _named(source, aliases)}
 
 
-def _named(source: str | Reference, aliases: dict[str, set[str]]) -> set[str]:
-    return {source.tensor} if isinstance(source, Reference) else aliases.get(source, set())
+def _named(source: Source, aliases: dict[str, set[str]]) -> set[str]:
+    if isinstance(source, Reference):
+        return {source.tensor}
+    return aliases.get(source.value if isinstance(source, Part) else source, set())
 
 
 def check_arena(

@@ -20,7 +20,7 @@ from .arena import Arena, check_arena
 from .errors import MespError, UsageError
 from .schedule import Instructions, ProgramSpec, TensorSpec, check, from_json, to_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 PROGRAM = "program.pte"
 WEIGHTS = "weights.safetensors"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .bundle import Bundle, Manifest
-from .schedule import Call, For, Instructions, Let, Phase, Reference, Store, references, walk
+from .schedule import Call, For, Instructions, Let, Part, Phase, Reference, Source, Store, references, walk
 
 _MB = 1e6
 
@@ -123,13 +123,19 @@ class _Printer:
         outputs = ", ".join(call.outputs)
         return f"{outputs} = {call.program}({', '.join(given)}{' | ' if given and stored else ''}{', '.join(stored)})"
 
-    def _source(self, source: Reference | str, elements: int) -> str:
-        return source if isinstance(source, str) else self._reference(source, elements)
+    def _source(self, source: Source, elements: int) -> str:
+        match source:
+            case Reference():
+                return self._reference(source, elements)
+            case Part(value, _, strides):
+                return f"{value}[{', '.join(strides)}]"
+        return source
 
     def _reference(self, reference: Reference, elements: int = 0) -> str:
         """A weight by its projection, an adapter's slice by its tensor; then the loop variables that it moves with."""
         name = reference.tensor
-        if name in ("adapter", "gradient") and elements != self.manifest.lora.layer_elements:
+        whole = "part" in reference.strides or elements == self.manifest.lora.layer_elements
+        if name in ("adapter", "gradient") and not whole:
             tensor = next(t for t in reversed(self.manifest.lora.tensors) if t.offset <= reference.offset)
             name = f"{name}.{tensor.projection}.{tensor.factor}"
         elif name.count(".") == 1 and name.split(".")[1] in ("quants", "scale", "offset", "values", "bias"):

@@ -3,7 +3,7 @@
 Five instructions, and nothing of transformers or of MeSP in them:
 
     call    run a program; its inputs are values or references, its results become values
-    let     give a name to a part of a tensor, or a second name to a value
+    let     give a name to a part of a tensor or of a value, or a second name to a value
     store   copy a value into a part of a tensor
     for     repeat a body over a variable, forwards or in reverse
     phase   name what its body is doing, for the memory samples
@@ -60,14 +60,30 @@ class Reference:
 
     def at(self, variables: Mapping[str, int]) -> int:
         """The first element for these values of the loop variables."""
-        return self.offset + sum(stride * variables[name] for name, stride in self.strides.items())
+        return _at(self, variables)
 
     def to_json(self) -> Json:
         return {"tensor": self.tensor, "offset": self.offset, "strides": dict(self.strides)}
 
-    @staticmethod
-    def from_json(json: Json) -> "Reference":
-        return Reference(json["tensor"], json["offset"], json["strides"])
+
+@dataclass(frozen=True)
+class Part:
+    """A contiguous part of a value, as ``Reference`` is of a tensor."""
+
+    value: str
+    offset: int = 0
+    strides: Mapping[str, int] = field(default_factory=dict)
+
+    def at(self, variables: Mapping[str, int]) -> int:
+        """The first element for these values of the loop variables."""
+        return _at(self, variables)
+
+    def to_json(self) -> Json:
+        return {"value": self.value, "offset": self.offset, "strides": dict(self.strides)}
+
+
+def _at(part: Reference | Part, variables: Mapping[str, int]) -> int:
+    return part.offset + sum(stride * variables[name] for name, stride in part.strides.items())
 
 
 @dataclass(frozen=True)
@@ -108,10 +124,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Let:
-    """Names a part of a tensor, or another value."""
+    """Names a part of a tensor, another value, or a part of one."""
 
     value: str
-    source: Reference | str
+    source: "Source"
     spec: TensorSpec
 
     def to_json(self) -> Json:
@@ -165,6 +181,7 @@ class Phase:
         return {"phase": self.name, "body": to_json(self.body)}
 
 
+Source = Reference | Part | str
 Instruction = Call | Let | Store | For | Phase
 Instructions = tuple[Instruction, ...]
 
@@ -183,18 +200,28 @@ def from_json(instructions: Sequence[Json]) -> Instructions:
     return tuple(_instruction(item) for item in instructions)
 
 
-def _source(item: Json | str) -> Reference | str:
-    return item if isinstance(item, str) else Reference.from_json(item)
+def _reference(item: Json) -> Reference:
+    return Reference(item["tensor"], item["offset"], item["strides"])
+
+
+def _argument(item: Json | str) -> Reference | str:
+    return item if isinstance(item, str) else _reference(item)
+
+
+def _source(item: Json | str) -> Source:
+    if isinstance(item, dict) and "value" in item:
+        return Part(item["value"], item["offset"], item["strides"])
+    return _argument(item)
 
 
 def _instruction(item: Json) -> Instruction:
     match item:
         case {"call": program, "inputs": inputs, "outputs": outputs}:
-            return Call(program, tuple(_source(value) for value in inputs), tuple(outputs))
+            return Call(program, tuple(_argument(value) for value in inputs), tuple(outputs))
         case {"let": value, "be": source}:
             return Let(value, _source(source), TensorSpec.from_json(item))
         case {"store": value, "to": reference}:
-            return Store(value, Reference.from_json(reference))
+            return Store(value, _reference(reference))
         case {"for": variable, "first": first, "count": count, "reverse": reverse, "body": body}:
             return For(variable, first, count, reverse, from_json(body))
         case {"phase": name, "body": body}:
@@ -252,10 +279,14 @@ class _Checker:
         for value_name, spec in zip(call.outputs, program.outputs.values(), strict=True):
             self.values[value_name] = _Value(spec, call.program, self.runs[call.program])
 
-    def _source(self, source: Reference | str, spec: TensorSpec, loops: Mapping[str, range], where: str) -> _Value:
+    def _source(self, source: Source, spec: TensorSpec, loops: Mapping[str, range], where: str) -> _Value:
         if isinstance(source, Reference):
             self._reference(source, spec, loops, where)
             return _Value(spec)
+        if isinstance(source, Part):
+            whole = self._value(source.value, where)
+            self._inside(source, source.value, whole.spec, spec, loops, where)
+            return _Value(spec, whole.program, whole.run)
         value = self._value(source, where)
         if value.spec != spec:
             raise MespError(f"Schedule: {where} is {spec}, but {source} is {value.spec}.")
@@ -273,16 +304,27 @@ class _Checker:
         tensor = self.tensors.get(reference.tensor)
         if tensor is None:
             raise MespError(f"Schedule: {where} refers to tensor {reference.tensor!r}, which the bundle does not have.")
-        if tensor.dtype != spec.dtype:
-            raise MespError(f"Schedule: {where} is {spec.dtype}, but {reference.tensor} is {tensor.dtype}.")
-        if unknown := set(reference.strides) - set(loops):
+        self._inside(reference, reference.tensor, tensor, spec, loops, where)
+
+    def _inside(
+        self,
+        part: Reference | Part,
+        name: str,
+        whole: TensorSpec,
+        spec: TensorSpec,
+        loops: Mapping[str, range],
+        where: str,
+    ) -> None:
+        if whole.dtype != spec.dtype:
+            raise MespError(f"Schedule: {where} is {spec.dtype}, but {name} is {whole.dtype}.")
+        if unknown := set(part.strides) - set(loops):
             raise MespError(f"Schedule: {where} moves with {unknown}, outside of such a loop.")
-        ends = {name: (min(values), max(values)) for name, values in loops.items() if name in reference.strides}
-        first = reference.at({name: low for name, (low, _) in ends.items()})
-        last = reference.at({name: high for name, (_, high) in ends.items()}) + spec.elements
-        if min(first, *reference.strides.values(), 0) < 0 or last > tensor.elements:
+        ends = {variable: (min(range_), max(range_)) for variable, range_ in loops.items() if variable in part.strides}
+        first = part.at({variable: low for variable, (low, _) in ends.items()})
+        last = part.at({variable: high for variable, (_, high) in ends.items()}) + spec.elements
+        if min(first, *part.strides.values(), 0) < 0 or last > whole.elements:
             raise MespError(
-                f"Schedule: {where} reaches from element {first} to {last} of {reference.tensor}, which has {tensor.elements}."
+                f"Schedule: {where} reaches from element {first} to {last} of {name}, which has {whole.elements}."
             )
 
 

@@ -11,7 +11,7 @@ import torch
 from executorch.extension.pybindings import portable_lib
 
 from .bundle import PROGRAM, Bundle
-from .schedule import Call, For, Instructions, Let, Phase, Reference, Store, TensorSpec, references, walk
+from .schedule import Call, For, Instructions, Let, Part, Phase, Reference, Source, Store, TensorSpec, references
 
 _DTYPES = {"float32": torch.float32, "int8": torch.int8, "int64": torch.int64}
 
@@ -57,12 +57,21 @@ class Session:
     def _input_elements(self, schedule: str) -> dict[str, int]:
         """How much a schedule reads of each input: of those that hold a sequence, a prefix of its own length."""
         elements: dict[str, int] = {}
-        for instruction in walk(self._schedules[schedule].instructions):
-            if isinstance(instruction, Call):
-                specs = self._programs[instruction.program].inputs.values()
-                for source, spec in zip(instruction.inputs, specs, strict=True):
-                    if isinstance(source, Reference) and self._is_input(source.tensor):
-                        elements[source.tensor] = spec.elements
+
+        def read(instructions: Instructions, last: dict[str, int]) -> None:
+            for instruction in instructions:
+                match instruction:
+                    case Call(program, inputs, _):
+                        for source, spec in zip(inputs, self._programs[program].inputs.values(), strict=True):
+                            if isinstance(source, Reference) and self._is_input(source.tensor):
+                                end = source.at(last) + spec.elements
+                                elements[source.tensor] = max(end, elements.get(source.tensor, 0))
+                    case For(variable, first, count, _, body):
+                        read(body, {**last, variable: first + count - 1})
+                    case Phase(_, body):
+                        read(body, last)
+
+        read(self._schedules[schedule].instructions, {})
         return elements
 
     def _is_input(self, name: str) -> bool:
@@ -132,15 +141,19 @@ class WeightsView:
 class _View:
     """A tensor object that is moved over its base with the loop variables, instead of a new one for every tile."""
 
-    def __init__(self, base: torch.Tensor, reference: Reference, spec: TensorSpec):
-        self._storage, self._shape = base.untyped_storage(), spec.shape
+    def __init__(self, part: Reference | Part, spec: TensorSpec):
+        self._part, self._shape = part, spec.shape
         self._stride = torch.empty(spec.shape, device="meta").stride()
-        self._start = base.storage_offset() + reference.offset
-        self._strides = tuple(reference.strides.items())
-        self.tensor = torch.empty(0, dtype=base.dtype)
-        self.moves = bool(reference.strides)
+        self._strides = tuple(part.strides.items())
+        self.tensor = torch.empty(0, dtype=_DTYPES[spec.dtype])
+        self.moves = bool(part.strides)
+
+    def rest_on(self, base: torch.Tensor) -> "_View":
+        """Sets what it is a part of."""
+        self._storage, self._start = base.untyped_storage(), base.storage_offset() + self._part.offset
         if not self.moves:
             self.move({})
+        return self
 
     def move(self, variables: Mapping[str, int]) -> torch.Tensor:
         """Hot: once a moving argument of every call."""
@@ -166,7 +179,7 @@ class _Runner:
             step()
 
     def _view(self, reference: Reference, spec: TensorSpec) -> _View:
-        return _View(self._session.base(self._name, reference.tensor), reference, spec)
+        return _View(reference, spec).rest_on(self._session.base(self._name, reference.tensor))
 
     def _compile(self, instructions: Instructions) -> list[Callable[[], None]]:
         return [self._compile_one(instruction) for instruction in instructions]
@@ -210,10 +223,13 @@ class _Runner:
 
         return step
 
-    def _compile_let(self, value: str, source: Reference | str, spec: TensorSpec) -> Callable[[], None]:
+    def _compile_let(self, value: str, source: Source, spec: TensorSpec) -> Callable[[], None]:
         values = self._values
         if isinstance(source, str):
             return lambda: values.__setitem__(value, values[source])
+        if isinstance(source, Part):
+            part, whole = _View(source, spec), source.value
+            return lambda: values.__setitem__(value, part.rest_on(values[whole]).move(self._variables))
         view = self._view(source, spec)
         return lambda: values.__setitem__(value, view.move(self._variables))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mesp.export.bundle import ExportSettings, export_bundle
-from mesp.export.programs import Tiling
+from mesp.export.plan import Tiling
 
 from .models import LLAMA, LLAMA3_ROPE, QWEN2, save_checkpoint
 
@@ -21,7 +21,7 @@ def qwen2_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("qwen2")
     save_checkpoint(folder / "checkpoint", **QWEN2)
     settings = ExportSettings(
-        lengths=(5, 13), rank=4, alpha=8.0, weights="fp32", tiling=Tiling(query_rows=8, ffn=64, vocabulary=50)
+        lengths=(5, 13), rank=4, alpha=8.0, weights="fp32", tiling=Tiling(query_rows=8, ffn=64, vocabulary=50, rows=4)
     )
     export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
     return folder / "bundle"

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from mesp.export.bundle import make_lora, program_specs
 from mesp.export.checkpoint import open_checkpoint
-from mesp.export.programs import Plan
+from mesp.export.plan import Plan
 from mesp.export.schedule import Schedules
 from mesp.export.weights import write_weights
 from mesp.runtime.bundle import Lora, read_layout
-from mesp.runtime.schedule import Call, For, Instructions, Let, Phase, Reference, Store, TensorSpec, check
+from mesp.runtime.schedule import Call, For, Instructions, Let, Part, Phase, Reference, Store, TensorSpec, check
 from torch import Tensor
 
 LLAMA: dict[str, Any] = {
@@ -146,6 +146,9 @@ class EagerSession:
                     }
                     results = program.run(arguments)
                     values.update(zip(outputs, (results[output.name] for output in program.outputs), strict=True))
+                case Let(value, Part() as source, spec):
+                    start = source.at(loops)
+                    values[value] = values[source.value].reshape(-1)[start : start + spec.elements].view(spec.shape)
                 case Let(value, source, spec):
                     values[value] = values[source] if isinstance(source, str) else self._part(source, spec.shape, loops)
                 case Store(value, reference):

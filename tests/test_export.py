@@ -16,7 +16,7 @@ from mesp.export.architecture import PROJECTIONS, read_architecture
 from mesp.export.beside import beside
 from mesp.export.bundle import ExportSettings, make_plan
 from mesp.export.checkpoint import open_checkpoint
-from mesp.export.programs import tile_groups
+from mesp.export.plan import tile_groups
 from mesp.export.verify import dequantized_tensors
 from mesp.export.weights import check_checkpoint, rotary_tables
 from mesp.runtime.bundle import open_bundle, read_layout

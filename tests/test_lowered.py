@@ -7,7 +7,7 @@ import torch
 from mesp.export import verify as verification
 from mesp.export.cli import main
 from mesp.export.lower import lower
-from mesp.export.programs import Argument, Program
+from mesp.export.plan import Argument, Program
 from mesp.export.schedule import training_programs
 from mesp.runtime.bundle import PROGRAM, open_bundle
 from mesp.runtime.errors import MespError

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from mesp.export.architecture import PROJECTIONS, read_architecture
-from mesp.export.programs import Plan, Tiling
+from mesp.export.plan import Plan, Tiling
 from mesp.export.quantize import Fp32
 from mesp.export.schedule import OPTIMIZERS, SCALARS
 from mesp.runtime.adapter import named
@@ -71,8 +71,8 @@ def check_model(
     assert_close(session.get("loss"), loss.view(1, 1), SCHEDULE_FP64, "loss of evaluate")
 
 
-EVEN = Tiling(query_rows=8, ffn=32, vocabulary=97)
-ODD = Tiling(query_rows=5, ffn=40, vocabulary=30)  # leaves a rest of every kind
+EVEN = Tiling(query_rows=8, ffn=32, vocabulary=97, rows=8)
+ODD = Tiling(query_rows=5, ffn=40, vocabulary=30, rows=4)  # leaves a rest of every kind
 WHOLE = Tiling(query_rows=512, ffn=4096, vocabulary=4096)
 
 CASES: dict[str, tuple[Any, ...]] = {

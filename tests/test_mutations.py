@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 import pytest
-from mesp.export import ops, programs
+from mesp.export import block, head, ops
 
 from .test_ops import (
     check_attention,
@@ -25,11 +25,11 @@ def tile(sublayer: str) -> Check:
     return lambda: check_tile_backward(make_plan(BIASED, *TILINGS["rest"]), sublayer)
 
 
-def norm() -> None:
+def whole_norm() -> None:
     check_norm_backward(make_plan(BIASED, *TILINGS["rest"]), "attention")
 
 
-def head() -> None:
+def whole_head() -> None:
     check_head(make_plan(BIASED, *TILINGS["rest"]))
 
 
@@ -84,51 +84,56 @@ MUTATIONS: list[tuple[ModuleType, str, str, str, Check]] = [
     (ops, "momentum", "parameter - lr * velocity", "parameter - lr * gradient", momentum),
     (ops, "cross_entropy_tile", "dx * a +", "dx +", cross_entropy),
     (ops, "cross_entropy_tile", "lse - torch.log(a)", "lse + torch.log(a)", cross_entropy),
-    (ops, "cross_entropy_end", "dx / keep", "dx", cross_entropy),
-    (ops, "cross_entropy_end", " - target_rows)", ")", cross_entropy),
-    (ops, "cross_entropy_end", "lse + torch.log(keep) - z_target", "lse - z_target", cross_entropy),
+    (ops, "_tile_share", "z = z + padding", "pass", whole_head),
+    (ops, "cross_entropy_backward", "dx / (1.0 - torch.exp(z_target - lse))", "dx", cross_entropy),
+    (ops, "cross_entropy_backward", " - target_rows)", ")", cross_entropy),
+    (ops, "cross_entropy_loss", "lse + torch.log(1.0 - torch.exp(z_target - lse))", "lse", cross_entropy),
+    (ops, "cross_entropy_tile_loss", "lse - torch.log(a)", "lse", whole_head),
     (
-        programs,
+        block,
         "attention_backward",
         'dq = ops.rope_backward(dq, a["rope.cos"], a["rope.sin"])',
         "dq = dq",
         tile("attention"),
     ),
     (
-        programs,
+        block,
         "attention_backward",
         'dk = ops.rope_backward(dk, a["rope.cos"], a["rope.sin"])',
         "dk = dk",
         tile("attention"),
     ),
     (
-        programs,
+        block,
         "attention_backward",
-        "q, k, v, weights = _heads(a, plan)",
-        'q, k, v, weights = _heads(Arguments({n: t for n, t in a.items() if n != "q_proj.bias"}), plan)',
+        "q, k, v = _heads(a, plan)",
+        'q, k, v = _heads(Arguments({n: t for n, t in a.items() if n != "q_proj.bias"}), plan)',
         tile("attention"),
     ),
     (
-        programs,
+        block,
         "ffn_backward",
-        '_into(a, "up_proj", weights["up_proj"])',
-        'ops.lora_up(a["n"], weights["up_proj"], a["h.up_proj"], a["up_proj.lora_b"])',
+        "for projection in FFN[:2])",
+        "for projection in FFN[:2])\n        up = up - a['up_proj.bias']",
         tile("ffn"),
     ),
-    (programs, "_into_backward", 'a[f"dh.{projection}"] + dh', "dh", tile("ffn")),
-    (programs, "_into_backward", "dn = dn + ops", "dn = ops", tile("ffn")),
+    (block, "_into_backward", 'a[f"dh.{projection}"] + dh', "dh", tile("ffn")),
+    (block, "_into_backward", "dn = dn + ops", "dn = ops", tile("ffn")),
     (
-        programs,
+        block,
         "_out_of_backward",
         'dx + torch.mm(dh * a["lora_scale"], a[f"{projection}.lora_a"].t())',
         "dx",
         tile("ffn"),
     ),
-    (programs, "_out_of_gradients", 'a[f"grad.{projection}.lora_b"] + dlora_b', "dlora_b", tile("attention")),
-    (programs, "norm_backward", 'a["dy"] + ops', "ops", norm),
-    (programs, "norm_backward", "dn = dn + dn_p", "pass", norm),
-    (programs, "head_end", 'rmsnorm_backward(dn, a["x"]', 'rmsnorm_backward(-dn, a["x"]', head),
-    (programs, "head_start", "return n, ops", "return n * 1.01, ops", head),
+    (block, "_out_of_gradients", 'a[f"grad.{projection}.lora_b"] + dlora_b', "dlora_b", tile("attention")),
+    (block, "norm_backward", 'a["dy"] + ops', "ops", whole_norm),
+    (block, "norm_backward", "dn = dn + dn_p", "pass", whole_norm),
+    (block, "norm_backward", 'a[f"grad.{p}.lora_a"] + dlora_a', "dlora_a", whole_norm),
+    (head, "head_end", 'rmsnorm_backward(dn, a["x"]', 'rmsnorm_backward(-dn, a["x"]', whole_head),
+    (head, "head_end", 'a["loss"] + loss', "loss", whole_head),
+    (head, "head_loss", 'a["loss"] + ops', "ops", whole_head),
+    (head, "head_start", "return n, ops", "return n * 1.01, ops", whole_head),
 ]
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from mesp.export.architecture import PROJECTIONS, read_architecture
 from mesp.export.ops import causal_mask
-from mesp.export.programs import Argument, Plan, Program, Tiling, backward_programs, forward_programs
+from mesp.export.plan import Argument, Plan, Program, Tiling
+from mesp.export.programs import backward_programs, backward_rows, forward_programs, forward_rows
 from mesp.export.quantize import Fp32
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,7 +30,9 @@ def make_plan(config: dict[str, Any], tokens: int, tiling: Tiling, targets: tupl
 
 
 def programs_of(plan: Plan) -> dict[str, Program]:
-    return {program.name: program for program in forward_programs(plan) + backward_programs(plan)}
+    tiles = forward_programs(plan) + backward_programs(plan)
+    rows = forward_rows(plan, plan.tokens) + backward_rows(plan, plan.tokens)
+    return {program.name: program for program in tiles + rows}
 
 
 def draw_inputs(plan: Plan, program: Program, draw: Draw, known: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -85,9 +88,10 @@ def check_norm_backward(plan: Plan, sublayer: str) -> None:
     reference = dict(zip((output.name for output in backward.outputs), torch.autograd.grad(total, leaves), strict=True))
     with torch.no_grad():
         known = {**inputs, "dy": dy, **{f"d{name}": cotangent for name, cotangent in cotangents.items()}}
-        ours = backward.run(draw_inputs(plan, backward, draw, known))
+        given = draw_inputs(plan, backward, draw, known)
+        ours = backward.run(given)
     for name, gradient in reference.items():
-        assert_close(ours[name], gradient, PROGRAM_FP64, f"{sublayer} norm: {name}")
+        assert_close(ours[name] - given.get(name, 0), gradient, PROGRAM_FP64, f"{sublayer} norm: {name}")
 
 
 def check_head(plan: Plan) -> None:
@@ -105,15 +109,19 @@ def check_head(plan: Plan) -> None:
     with torch.no_grad():
         known = {"x": x, "targets": targets, "token_weight": weight, "table.values": table, "norm.weight": norm}
         known |= programs["head_start"].run(draw_inputs(plan, programs["head_start"], draw, known))
-        known |= {"lse": known["z_target"], "dn": torch.zeros_like(x)}
-        for group in plan.vocabulary():
-            for tile in range(group.count):
-                start = group.first + tile * group.width
-                rows = {"table.values": table[start : start + group.width]}
-                program = programs["head_tile" + group.suffix]
-                known |= program.run(draw_inputs(plan, program, draw, known | rows))
+        known |= {"lse": known["z_target"], "dn": torch.zeros_like(x), "loss": torch.ones(1, 1, dtype=torch.float64)}
+        group, lse = plan.vocabulary(), known["z_target"]
+        padded = F.pad(table, (0, 0, 0, plan.padded_vocabulary - arch.V))
+        padding = torch.arange(plan.padded_vocabulary).ge(arch.V).double() * -1e4
+        for tile in range(group.count):
+            reach = slice(tile * group.width, (tile + 1) * group.width)
+            of_tile = {"table.values": padded[reach], "table.padding": padding[None, reach]}
+            lse = programs["head_loss_tile"].run({**known, **of_tile, "lse": lse})["lse"]
+            known |= programs["head_tile"].run({**known, **of_tile})
         ours = programs["head_end"].run(draw_inputs(plan, programs["head_end"], draw, known))
-    assert_close(ours["loss"], loss.detach().view(1, 1), PROGRAM_FP64, "loss")
+        alone = programs["head_loss"].run({**known, "lse": lse})["loss"]
+    assert_close(ours["loss"] - 1, loss.detach().view(1, 1), PROGRAM_FP64, "loss")
+    assert_close(alone - 1, loss.detach().view(1, 1), PROGRAM_FP64, "loss without a gradient")
     assert_close(ours["dx"], dx, PROGRAM_FP64, "head: dx")
 
 

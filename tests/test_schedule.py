@@ -159,7 +159,7 @@ def test_every_bundle_is_checked_and_can_be_read_by_a_person(qwen2_fp32: Path) -
         "for layer in 0 … 1:",
         "for layer in 1 … 0:",
         "block_inputs[layer] <- x",
-        "adapter[layer] <- parameter",
+        "adapter[layer, part] <- parameter",
     ):
         assert line in algorithm
     assert any("block_inputs" in line for line in parts["Memory of train.sgd.13"])
