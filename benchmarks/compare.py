@@ -91,9 +91,9 @@ def products(plan: Plan) -> Iterator[tuple[int, int, int, bool, int]]:
             inner, columns = (width, outputs) if projection in ("o_proj", "down_proj") else (inputs, width)
             yield tokens, inner, columns, False, again * group.count * arch.layers
             yield tokens, columns, inner, True, group.count * arch.layers
-    for group in plan.vocabulary():
-        yield tokens, arch.D, group.width, True, group.count
-        yield tokens, group.width, arch.D, False, group.count
+    vocabulary = plan.vocabulary()
+    yield tokens, arch.D, vocabulary.width, True, vocabulary.count
+    yield tokens, vocabulary.width, arch.D, False, vocabulary.count
 
 
 def product_seconds(plan: Plan) -> tuple[Callable[[], None], Callable[[], float], float]:

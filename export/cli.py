@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 from mesp.runtime.errors import MespError
 
 from .architecture import PROJECTIONS
-from .commands import run_export, run_generate, run_inspect, run_merge, run_plan, run_report, run_train, run_verify
+from .commands import (
+    run_bench,
+    run_export,
+    run_generate,
+    run_inspect,
+    run_merge,
+    run_plan,
+    run_report,
+    run_train,
+    run_verify,
+)
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -41,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     _report_parser(commands)
     _merge_parser(commands)
     _generate_parser(commands)
+    _bench_parser(commands)
     return parser
 
 
@@ -229,6 +240,23 @@ def _generate_parser(commands: "Commands") -> None:
     parser.add_argument("--repetition-penalty", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.set_defaults(run=run_generate)
+
+
+def _bench_parser(commands: "Commands") -> None:
+    parser = commands.add_parser("bench", help="measure a table of models, lengths, ranks and methods")
+    parser.add_argument("table", type=Path, nargs="?", metavar="TABLE.toml", help="the table's definition")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="of the results; a bench that was interrupted goes on there"
+    )
+    parser.add_argument("--cell", action="append", default=[], metavar="NAME", help="run only this one; repeatable")
+    parser.add_argument("--repeats", type=int, metavar="N", help="instead of the table's")
+    parser.add_argument(
+        "--keep-bundles", action="store_true", help="keep every cell's bundle, and use one that was kept before"
+    )
+    parser.add_argument(
+        "--draw", type=Path, metavar="RESULTS", help="only draw a bench's folder or its results.json anew"
+    )
+    parser.set_defaults(run=run_bench)
 
 
 def _model_arguments(parser: argparse.ArgumentParser) -> None:

@@ -214,6 +214,27 @@ def run_generate(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_bench(args: argparse.Namespace) -> int:
+    """mesp bench"""
+    from mesp.runtime.errors import UsageError
+
+    if args.draw is not None:
+        if args.table or args.output or args.cell or args.repeats is not None or args.keep_bundles:
+            raise UsageError("--draw runs nothing: give it the results alone, without a table and other options.")
+        from mesp.bench.draw import draw
+
+        for path in draw(args.draw):
+            print(path)
+        return 0
+    if not args.table or not args.output:
+        raise UsageError("Give a table and -o FOLDER to measure it, or --draw RESULTS to draw one that was measured.")
+    from mesp.bench.bench import BenchOptions, bench
+
+    options = BenchOptions(tuple(args.cell), args.repeats, args.keep_bundles)
+    done = bench(args.table, args.output, options, console_of(sys.stdout))
+    return 0 if done else 1
+
+
 def console_of(file: TextIO) -> "Console":
     """rich's console on a stream."""
     from rich.console import Console

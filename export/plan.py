@@ -89,7 +89,7 @@ class Tiling:
 
     query_rows: int = 64
     ffn: int = 256
-    vocabulary: int = 512
+    vocabulary: int = 384
     rows: int = 64
 
 
@@ -127,7 +127,7 @@ class AdapterLayout:
     @property
     def parts(self) -> int:
         """Equal parts that a layer's vector is updated in: the results of an optimizer's program are as large as a part."""
-        return next(parts for parts in range(8, 0, -1) if self.size % parts == 0)
+        return next(parts for parts in range(16, 0, -1) if self.size % parts == 0)
 
     def place(self, projection: str, factor: str) -> Reference:
         """A whole factor's in ``gradient``."""

@@ -1,0 +1,151 @@
+"""What the outside baselines share: a model of random weights with PEFT's adapters, the row that it trains on, and how a run is measured.
+
+A baseline is a module with a command line of its own, which a table's cells call. What it writes:
+
+    memory          as in report.json of `mesp train`, by the same sampler; idle is after imports, so weights that are read into memory count
+    weights_bytes   of the frozen weights, a tied head once
+    step_seconds    of each step, the optimizer's part too
+    losses          before each step's update
+    settings        what was asked for, and what every baseline has in common
+    environment     the machine and the versions
+"""
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from mesp.export.architecture import PROJECTIONS
+from mesp.export.checkpoint import open_checkpoint
+from mesp.export.transformers_model import quiet
+from mesp.runtime.environment import environment
+from mesp.runtime.errors import MespError
+from mesp.runtime.files import write_json
+from mesp.runtime.memory import Sampler
+from torch import Tensor
+
+ALPHA = 16.0
+LEARNING_RATE = 1e-3
+SEED = 0
+
+Step = Callable[[], float]  # takes a step and returns the loss before it
+
+
+def build_parser(description: str) -> argparse.ArgumentParser:
+    """What every baseline is asked."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="with a config.json")
+    parser.add_argument("--tokens", type=partial(_count, least=2), default=256, help="of the row")
+    parser.add_argument("--rank", type=_count, default=8, help="of the adapters")
+    parser.add_argument("--steps", type=_count, default=3)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    return parser
+
+
+def _count(text: str, least: int = 1) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return int(text)
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    measure: Callable[[argparse.Namespace], dict[str, Any]],
+    arguments: list[str] | None,
+) -> int:
+    """Parses the command line, measures, writes the results, and returns the exit status: as that of the ``mesp`` command."""
+    args = parser.parse_args(arguments)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore", FutureWarning)
+    try:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        results = measure(args)
+        write_json(args.output, {**results, "settings": _settings(args), "environment": environment()})
+    except (MespError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return getattr(error, "exit_status", 1)
+    over_idle, weights = results["memory"]["delta_footprint_bytes"] / 1e6, results["weights_bytes"] / 1e6
+    print(
+        f"{over_idle:.1f} MB over idle, with {weights:.1f} MB of weights, {min(results['step_seconds']):.2f} s a step"
+    )
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    asked = {name: value for name, value in vars(args).items() if name != "output"}
+    common = {"alpha": ALPHA, "targets": list(PROJECTIONS), "optimizer": "sgd", "lr": LEARNING_RATE, "dtype": "float32"}
+    return {**asked, "model": str(args.model), **common, "threads": cores(), "seed": SEED}
+
+
+def cores() -> int:
+    """How many this process may use: a baseline uses all of them, as `mesp train` does."""
+    return len(os.sched_getaffinity(0))
+
+
+def read_config(folder: Path) -> Any:
+    """The folder's transformers configuration.
+
+    Raises:
+        UsageError: there is none, or not one of an architecture that mesp trains.
+    """
+    return open_checkpoint(str(folder), random_init=True).config
+
+
+def random_model(config: Any, rank: int) -> Any:
+    """A causal language model in training mode, fp32, the same random weights and adapters each time."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(SEED)
+    with quiet():
+        base = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    base.config.use_cache = False
+    return with_adapters(base, rank, ALPHA, PROJECTIONS)
+
+
+def with_adapters(base: Any, rank: int, alpha: float, targets: tuple[str, ...]) -> Any:
+    """PEFT's LoRA on a transformers model, in training mode."""
+    from peft import LoraConfig, get_peft_model
+
+    with quiet():
+        model = get_peft_model(base, LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets)))
+    return model.train()
+
+
+def parameter_bytes(model: Any, trainable: bool) -> int:
+    """Of the adapters, or of the frozen weights."""
+    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad == trainable)
+
+
+def random_row(config: Any, tokens: int) -> Tensor:
+    """Token ids, [1, tokens], the same each time. They are their own labels: every token but the last predicts the next one."""
+    generator = torch.Generator().manual_seed(SEED)
+    return torch.randint(config.vocab_size, (1, tokens), generator=generator)
+
+
+def measure_steps(prepare: Callable[[], Step], steps: int, least_bytes: int) -> dict[str, Any]:
+    """Memory, seconds and losses of preparing and of so many steps.
+
+    Args:
+        prepare: everything that takes memory and is not an import, such as the weights
+        least_bytes: what the run is known to hold
+
+    Raises:
+        MespError: the samples are too few or implausible, so that the peak would be a guess.
+    """
+    seconds, losses = [], []
+    with Sampler() as sampler:
+        step = prepare()
+        for _ in range(steps):
+            sampler("step")
+            began = time.perf_counter()
+            losses.append(step())
+            seconds.append(time.perf_counter() - began)
+            sampler.end_of_step()
+        return {"memory": asdict(sampler.report(least_bytes)), "step_seconds": seconds, "losses": losses}

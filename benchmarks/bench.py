@@ -1,0 +1,178 @@
+"""``mesp bench``: the cells of a table one after the other, resumed where they were left, and what they come to.
+
+FOLDER/cells/NAME.json    a cell, done or failed, with its definition: one that is done is not run again
+FOLDER/bundle/            the bundle of the cell that runs
+FOLDER/logs/NAME.log      what a cell's processes wrote to standard error
+FOLDER/results.json       all cells, what they are compared with, versions and machine
+FOLDER/results.md, plots/ the same for a person
+"""
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesp.runtime.environment import environment
+from mesp.runtime.errors import MespError, UsageError
+from mesp.runtime.files import write_json
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from .cell import Tell, run_cell
+from .draw import draw
+from .measured import RESULTS, Measured
+from .table import Cell, Table, read_table
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What a person chooses beside the table.
+
+    Args:
+        cells: names of those to run; none for all
+        repeats: instead of the table's
+        keep_bundles: leave every cell's bundle, and take one that was left with the same export settings
+    """
+
+    cells: tuple[str, ...] = ()
+    repeats: int | None = None
+    keep_bundles: bool = False
+
+    def command(self, table: Path, folder: Path) -> str:
+        """The command line of this bench."""
+        words = ["mesp", "bench", str(table), "-o", str(folder)]
+        words += [word for name in self.cells for word in ("--cell", name)]
+        words += ["--repeats", str(self.repeats)] if self.repeats is not None else []
+        return shlex.join(words + ["--keep-bundles"] * self.keep_bundles)
+
+
+def bench(path: Path, folder: Path, options: BenchOptions, console: Console) -> bool:
+    """Runs a table's cells and writes what all finished ones come to. Returns whether none of those asked for failed.
+
+    Raises:
+        UsageError: a definition or an option that cannot be used; nothing is run.
+    """
+    table = read_table(path)
+    if options.repeats is not None:
+        if options.repeats < 1:
+            raise UsageError(f"--repeats {options.repeats} must be at least 1.")
+        table = table.repeated(options.repeats)
+    chosen = table.chosen(options.cells)
+    (folder / "cells").mkdir(parents=True, exist_ok=True)
+    done = [
+        _run(cell, folder, options.keep_bundles, f"[{number}/{len(chosen)}]", console)
+        for number, cell in enumerate(chosen, 1)
+    ]
+    write_json(folder / RESULTS, _results(table, folder, options.command(path, folder)))
+    page, *plots = draw(folder / RESULTS)
+    console.print(f"{folder / RESULTS}, {page.name} and {len(plots)} plots", highlight=False, soft_wrap=True)
+    return all(done)
+
+
+def _run(cell: Cell, folder: Path, keep_bundle: bool, number: str, console: Console) -> bool:
+    """Runs a cell unless it is done, and leaves its JSON. Returns whether it is done."""
+
+    def say(text: str) -> None:
+        console.print(f"{number} {cell.name}  {text}", highlight=False, markup=False, soft_wrap=True)
+
+    before = _read(folder, cell)
+    definition = cell.definition()
+    if before and before["definition"] != definition:
+        was = before["definition"]
+        changed = sorted(name for name in was.keys() | definition.keys() if was.get(name) != definition.get(name))
+        say(f"was measured with another {', '.join(changed)}: it is run again")
+    elif before and before["status"] == "done":
+        if len(before["repeats"]) >= cell.repeats:
+            say(f"{_line(cell, before)}, measured before")
+            return True
+        say(f"was measured {len(before['repeats'])} of {cell.repeats} times: it is run again")
+    start = time.monotonic()
+    result: dict[str, Any] = {"definition": definition, "status": "done", "reason": None}
+    try:
+        with _elapsed(console, say) as tell:
+            result |= run_cell(cell, folder, keep_bundle, tell)
+    except MespError as error:
+        result |= {"status": "failed", "reason": str(error)}
+    result |= {"seconds": time.monotonic() - start, "environment": environment()}
+    write_json(_place(folder, cell), result)
+    say(f"{_line(cell, result)}, {result['seconds']:.0f} s in all")
+    return bool(result["status"] == "done")
+
+
+@contextmanager
+def _elapsed(console: Console, say: Tell) -> Iterator[Tell]:
+    """Shows what runs and its seconds on a terminal; elsewhere a line says when it begins."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        tasks: list[Any] = []
+
+        def tell(what: str) -> None:
+            if tasks:
+                shown.remove_task(tasks.pop())
+            tasks.append(shown.add_task(what))
+            if not console.is_terminal:
+                say(what)
+
+        yield tell
+
+
+def _line(cell: Cell, result: dict[str, Any]) -> str:
+    """A cell's figures in a line."""
+    if result["status"] == "failed":
+        return f"failed: {result['reason']}"
+    measured = Measured.of(cell.name, _with_figures(cell, result))
+    peak = measured.peak_mb
+    words = [f"{peak:.1f} MB over idle"]
+    if cell.paper_mb:
+        words.append(f"the paper's {cell.paper_mb:g} × {peak / cell.paper_mb:.2f}")
+    if cell.goal_mb:
+        words.append(
+            f"goal {cell.goal_mb:g} {'met' if peak <= cell.goal_mb else f'missed by {peak - cell.goal_mb:.1f}'}"
+        )
+    if measured.plan_error is not None:
+        words.append(f"planned {measured.plan_mb:.1f} ({measured.plan_error:+.1%})")
+    return ", ".join([*words, f"{measured.step_seconds:.2f} s a step"])
+
+
+def _place(folder: Path, cell: Cell) -> Path:
+    return folder / "cells" / f"{cell.name}.json"
+
+
+def _read(folder: Path, cell: Cell) -> dict[str, Any] | None:
+    """A cell's JSON, None if there is none.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    path = _place(folder, cell)
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text())
+        return {**value, "definition": dict(value["definition"]), "status": str(value["status"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is damaged ({error!r}). Remove it to have the cell run again.") from error
+
+
+def _with_figures(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
+    return {**result, "row": cell.row, "paper_mb": cell.paper_mb, "goal_mb": cell.goal_mb}
+
+
+def _results(table: Table, folder: Path, command: str) -> dict[str, Any]:
+    """What results.json holds: every cell whose JSON is of the table's definition, in the table's order."""
+    cells = {}
+    for cell in table.cells:
+        result = _read(folder, cell)
+        if result and result["definition"] == cell.definition():
+            cells[cell.name] = _with_figures(cell, result)
+    return {
+        "title": table.title,
+        "command": command,
+        "environment": environment(),
+        "series": table.series,
+        "cells": cells,
+    }

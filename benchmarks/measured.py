@@ -1,0 +1,115 @@
+"""results.json read back: the figures that are quoted of each cell."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mesp.runtime.errors import UsageError
+
+RESULTS = "results.json"
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A cell that was measured. All sizes are MB of a million bytes."""
+
+    name: str
+    row: str  # its cells differ in their series alone
+    series: str
+    model: str
+    tokens: int
+    rank: int
+    layers: int | None
+    paper_mb: float | None
+    goal_mb: float | None
+    peaks_mb: list[float]  # over idle, of each repeat
+    step_seconds: float  # the median step, without each repeat's first, which reads the weights from the disk
+    plan_mb: float | None
+    parts_mb: dict[str, float] | None
+    samples: dict[str, list[list[Any]]] | None
+    export: dict[str, Any] | None
+    bundle_bytes: dict[str, int] | None
+    baseline: dict[str, Any] | None
+
+    @staticmethod
+    def of(name: str, cell: dict[str, Any]) -> "Measured":
+        """From a cell of results.json."""
+        definition, plan, parts = cell["definition"], cell["plan"] or {}, cell["parts"]
+        return Measured(
+            name=name,
+            row=cell["row"],
+            series=definition["series"],
+            model=definition["model"],
+            tokens=definition["tokens"],
+            rank=definition["rank"],
+            layers=definition["layers"],
+            paper_mb=cell["paper_mb"],
+            goal_mb=cell["goal_mb"],
+            peaks_mb=[repeat["memory"]["delta_footprint_bytes"] / MB for repeat in cell["repeats"]],
+            step_seconds=median(
+                seconds
+                for repeat in cell["repeats"]
+                for seconds in (repeat["step_seconds"][1:] or repeat["step_seconds"])
+            ),
+            plan_mb=sum(plan.values()) / MB if plan and "refused" not in plan else None,
+            parts_mb={part: size / MB for part, size in parts.items()} if parts else None,
+            samples=cell["samples"],
+            export=cell["export"],
+            bundle_bytes=cell["bundle_bytes"],
+            baseline=cell["baseline"],
+        )
+
+    @property
+    def peak_mb(self) -> float:
+        """The median of the repeats."""
+        return median(self.peaks_mb)
+
+    @property
+    def plan_error(self) -> float | None:
+        """How far the prediction is from the peak, of the peak."""
+        return None if self.plan_mb is None else self.plan_mb / self.peak_mb - 1
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results.json."""
+
+    title: str
+    command: str
+    environment: dict[str, Any]
+    series: list[str]
+    cells: list[Measured]
+    failed: dict[str, str]  # cell to reason
+
+    @property
+    def shown_series(self) -> list[str]:
+        """Those that have a measured cell."""
+        return [name for name in self.series if any(cell.series == name for cell in self.cells)]
+
+
+def read_results(path: Path) -> Results:
+    """Reads results.json.
+
+    Raises:
+        UsageError: it is not there, or is not one.
+    """
+    try:
+        values = json.loads(path.read_text())
+        cells = values["cells"]
+        return Results(
+            values["title"],
+            values["command"],
+            values["environment"],
+            values["series"],
+            [Measured.of(name, cell) for name, cell in cells.items() if cell["status"] == "done"],
+            {name: cell["reason"] for name, cell in cells.items() if cell["status"] == "failed"},
+        )
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}). Expected the {RESULTS} of: mesp bench.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path} is not what mesp bench writes ({error!r}). Run the bench again to write it anew."
+        ) from error
