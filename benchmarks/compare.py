@@ -35,6 +35,7 @@ from mesp.runtime.environment import environment
 from mesp.runtime.files import write_json
 from mesp.runtime.optimizer import LearningRate, Optimizer
 from mesp.runtime.session import Session
+from mesp.runtime.stepper import noise
 from mesp.runtime.training import load_adapter
 from torch import Tensor
 
@@ -168,7 +169,7 @@ def our_step(bundle: Bundle, ids: Tensor) -> Callable[[], Any]:
     session = Session(bundle, [schedule])
     inputs = {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": torch.full((tokens, 1), 1 / tokens)}
     scale = load_adapter(bundle, session.state["adapter"]).at(bundle.manifest.lora.rank)
-    inputs |= {"lora_scale": scale, **optimizer.scalars(1)}
+    inputs |= {"lora_scale": scale, **optimizer.scalars(1), **noise(0, 1, 0)}
     return partial(session.run, schedule, inputs)
 
 

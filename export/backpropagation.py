@@ -19,7 +19,7 @@ class Backpropagation(Sequence):
         wide = (plan.tokens, plan.architecture.D)
         return {
             **super().buffers(plan),
-            "block_inputs": Tensor("buffer", TensorSpec((plan.layers, *wide))),
+            "block_inputs": Tensor("file" if plan.offload else "buffer", TensorSpec((plan.layers, *wide))),
             "dy": Tensor("buffer", TensorSpec(wide)),
         }
 
@@ -27,16 +27,19 @@ class Backpropagation(Sequence):
     def backward(self, w: Writer) -> None:
         """One block, from its input x and dy at its output: dy at its input, in its place, and the layer's ``gradient``."""
 
+    def forward_keeping(self, w: Writer) -> None:
+        """One block: x <- block(x), and what ``backward`` will need beside the block's input."""
+        self.forward(w)
+
     @contextmanager
     def each_gradient(self, w: Writer) -> Iterator[None]:
         layers, dy = self.plan.layers, Reference("dy")
         block = self.wide[0] * self.wide[1]
         input_of_block = Reference("block_inputs", -self.first_layer * block, {"layer": block})
-        # With adapters in all blocks the embedding is the first block's input and needs no other place.
-        self.embed(w, Reference("embedded") if self.first_layer else Reference("block_inputs"))
+        self.embed(w)
         with w.repeat("layer", layers, first=self.first_layer), w.phase("forward"):
             w.store("x", input_of_block)
-            self.forward(w)
+            self.forward_keeping(w)
         self.head(w, dy)
         with w.repeat("layer", layers, reverse=True, first=self.first_layer):
             with w.phase("backward"):

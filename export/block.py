@@ -101,13 +101,20 @@ def _tile_inputs(plan: Plan, group: TileGroup, into: tuple[str, ...], out: str) 
     return arguments
 
 
+def _forward_accumulators(plan: Plan, out: str, keeps_h: bool) -> tuple[Argument, ...]:
+    """The stream, and if it is kept the h of the projection out."""
+    y, h = Argument("y", (plan.tokens, plan.architecture.D)), _hs(plan, plan.tokens, plan.targeted(out))
+    return (y, *h) if keeps_h else (y,)
+
+
 def _tile_backward_arguments(
-    plan: Plan, group: TileGroup, into: tuple[str, ...], out: str
+    plan: Plan, group: TileGroup, into: tuple[str, ...], out: str, keeps_h: bool
 ) -> tuple[list[Argument], list[Argument]]:
-    """The accumulators that a tile's backward takes and gives back, and the gradients that are its alone."""
+    """The accumulators that a tile's backward takes and gives back, and the gradients that are its alone. With the h of
+    the projection out at hand, the gradient of its B is one product, and none of the tiles' work."""
     targets = plan.targeted(*into)
     accumulators = [Argument("dn", (plan.tokens, plan.architecture.D)), *_hs(plan, plan.tokens, targets, "d")]
-    if out in plan.targets:
+    if out in plan.targets and not keeps_h:
         accumulators.append(Argument(f"grad.{out}.lora_b", (plan.architecture.D, plan.rank)))
     gradients = [plan.adapter.slice_of("gradient", p, "lora_b", plan.tile_range(p, group)) for p in targets]
     if out in plan.targets:
@@ -126,11 +133,13 @@ def _into(a: Arguments, projection: str, fmt: WeightFormat) -> Tensor:
     )
 
 
-def _out_of(a: Arguments, projection: str, x: Tensor, fmt: WeightFormat) -> Tensor:
-    """A tile's rows of the projection out of the sublayer."""
+def _out_of(a: Arguments, projection: str, x: Tensor, fmt: WeightFormat) -> tuple[Tensor, ...]:
+    """y <- y + a tile's rows of the projection out of the sublayer; and h, if that is kept."""
     lora_a = a.get(f"{projection}.lora_a")
     h = None if lora_a is None else ops.lora_down(x, lora_a, a["lora_scale"])
-    return ops.lora_up(x, a.weight(projection, fmt), h, a.get(f"{projection}.lora_b"), a.get(f"{projection}.bias"))
+    bias = a.get(f"{projection}.bias")
+    y = a["y"] + ops.lora_up(x, a.weight(projection, fmt), h, a.get(f"{projection}.lora_b"), bias)
+    return (y, a[f"h.{projection}"] + h) if h is not None and f"h.{projection}" in a else (y,)
 
 
 def _out_of_backward(a: Arguments, projection: str, fmt: WeightFormat) -> tuple[Tensor, Tensor | None]:
@@ -148,8 +157,11 @@ def _out_of_gradients(a: Arguments, projection: str, x: Tensor, dh: Tensor | Non
         return [], []
     lora_a, scale = a[f"{projection}.lora_a"], a["lora_scale"]
     _, dlora_a = ops.lora_down_backward(dh, x, lora_a, scale)
+    summed = a.get(f"grad.{projection}.lora_b")
+    if summed is None:
+        return [], [dlora_a]
     _, dlora_b = ops.lora_up_backward(a["dy"], ops.lora_down(x, lora_a, scale), a[f"{projection}.lora_b"])
-    return [a[f"grad.{projection}.lora_b"] + dlora_b], [dlora_a]
+    return [summed + dlora_b], [dlora_a]
 
 
 def _into_backward(
@@ -196,24 +208,24 @@ def _heads(a: Arguments, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     return ops.rope(q, cos, sin), ops.rope(k, cos, sin), v
 
 
-def attention_forward(plan: Plan, group: TileGroup) -> Program:
+def attention_forward(plan: Plan, group: TileGroup, keeps_h: bool = False) -> Program:
     """y <- y + the attention of one key-value head with its query heads, through its rows of the output projection."""
     arch = plan.architecture
-    y = Argument("y", (plan.tokens, arch.D))
-    inputs = [y, *_tile_inputs(plan, group, QKV, "o_proj"), *_attention_constants(plan)]
+    accumulators = _forward_accumulators(plan, "o_proj", keeps_h)
+    inputs = [*accumulators, *_tile_inputs(plan, group, QKV, "o_proj"), *_attention_constants(plan)]
 
     def body(a: Arguments) -> tuple[Tensor, ...]:
         q, k, v = _heads(a, plan)
         o = ops.attention(q, k, v, a["causal_mask"]).transpose(0, 1).reshape(plan.tokens, arch.G * arch.C)
-        return (a["y"] + _out_of(a, "o_proj", o, plan.weights),)
+        return _out_of(a, "o_proj", o, plan.weights)
 
-    return Program("attention_forward", tuple(inputs), (y,), body)
+    return Program("attention_forward", tuple(inputs), accumulators, body)
 
 
-def attention_backward(plan: Plan, group: TileGroup) -> Program:
+def attention_backward(plan: Plan, group: TileGroup, keeps_h: bool = False) -> Program:
     """Rebuilds the tile's q, k, v and probabilities; dn <- dn + ..., dh <- dh + ..., and the tile's adapter gradients."""
     arch = plan.architecture
-    accumulators, gradients = _tile_backward_arguments(plan, group, QKV, "o_proj")
+    accumulators, gradients = _tile_backward_arguments(plan, group, QKV, "o_proj", keeps_h)
     inputs = [
         Argument("dy", (plan.tokens, arch.D)),
         *accumulators,
@@ -240,21 +252,21 @@ def attention_backward(plan: Plan, group: TileGroup) -> Program:
 # --- Feed-forward -----------------------------------------------------------------------------------------------------
 
 
-def ffn_forward(plan: Plan, group: TileGroup) -> Program:
+def ffn_forward(plan: Plan, group: TileGroup, keeps_h: bool = False) -> Program:
     """y <- y + one tile of the feed-forward layer."""
-    y = Argument("y", (plan.tokens, plan.architecture.D))
-    inputs = [y, *_tile_inputs(plan, group, FFN[:2], "down_proj")]
+    accumulators = _forward_accumulators(plan, "down_proj", keeps_h)
+    inputs = [*accumulators, *_tile_inputs(plan, group, FFN[:2], "down_proj")]
 
     def body(a: Arguments) -> tuple[Tensor, ...]:
         gate, up = (_into(a, projection, plan.weights) for projection in FFN[:2])
-        return (a["y"] + _out_of(a, "down_proj", ops.swiglu(gate, up), plan.weights),)
+        return _out_of(a, "down_proj", ops.swiglu(gate, up), plan.weights)
 
-    return Program("ffn_forward" + group.suffix, tuple(inputs), (y,), body)
+    return Program("ffn_forward" + group.suffix, tuple(inputs), accumulators, body)
 
 
-def ffn_backward(plan: Plan, group: TileGroup) -> Program:
+def ffn_backward(plan: Plan, group: TileGroup, keeps_h: bool = False) -> Program:
     """Rebuilds the tile's gate and up; dn <- dn + ..., dh <- dh + ..., and the tile's adapter gradients."""
-    accumulators, gradients = _tile_backward_arguments(plan, group, FFN[:2], "down_proj")
+    accumulators, gradients = _tile_backward_arguments(plan, group, FFN[:2], "down_proj", keeps_h)
     inputs = [
         Argument("dy", (plan.tokens, plan.architecture.D)),
         *accumulators,
@@ -270,3 +282,11 @@ def ffn_backward(plan: Plan, group: TileGroup) -> Program:
         return dn, *dhs, *summed, *dlora_bs, *own
 
     return Program("ffn_backward" + group.suffix, tuple(inputs), (*accumulators, *gradients), body)
+
+
+def output_gradient(plan: Plan) -> Program:
+    """From the h that was kept of a projection out of a sublayer: the gradient of its B, dy^T h."""
+    thin = (plan.tokens, plan.rank)
+    inputs = (Argument("dy", (plan.tokens, plan.architecture.D)), Argument("h", thin))
+    outputs = (Argument("grad.lora_b", (plan.architecture.D, plan.rank)),)
+    return Program("output_gradient", inputs, outputs, lambda a: (torch.mm(a["dy"].t(), a["h"]),))

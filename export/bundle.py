@@ -41,6 +41,7 @@ class ExportSettings:
         method: how gradients are computed, of ``methods.METHODS``
         weights, group_size: format of the frozen projections: int4, int8 or fp32
         seed: of the adapter's initial A, and of random weights
+        offload: keep block inputs in a file while a step runs
     """
 
     lengths: tuple[int, ...] = (256,)
@@ -53,6 +54,7 @@ class ExportSettings:
     group_size: int = 32
     seed: int = 0
     tiling: Tiling = field(default_factory=Tiling)
+    offload: bool = False
 
 
 Progress = Callable[[str], None]
@@ -126,8 +128,18 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
         )
     targets = tuple(projection for projection in PROJECTIONS if projection in settings.targets)
     fmt = weight_format(settings.weights, settings.group_size)
+    if settings.offload and settings.method == "mezo":
+        raise UsageError("mezo keeps no block inputs, so there is nothing to offload. Leave --offload out.")
     return Plan(
-        architecture, tuple(sorted(set(settings.lengths))), settings.rank, targets, fmt, tiling, layers, settings.method
+        architecture,
+        tuple(sorted(set(settings.lengths))),
+        settings.rank,
+        targets,
+        fmt,
+        tiling,
+        layers,
+        settings.method,
+        settings.offload,
     )
 
 
@@ -168,7 +180,7 @@ def _manifest(
 ) -> Manifest:
     tensors = schedules.tensors()
     specs = weight_tensors(plan) | {name: tensor.spec for name, tensor in tensors.items()}
-    kinds = {name: tensor.kind for name, tensor in tensors.items() if tensor.kind != "state"}
+    kinds = {name: tensor.kind for name, tensor in tensors.items() if tensor.in_arena}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return Manifest(
         model={"origin": checkpoint.origin, "config": checkpoint.config.to_dict()},

@@ -100,7 +100,15 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
         "--targets", default="all", help=f"projections that get an adapter: all, or some of {','.join(PROJECTIONS)}"
     )
     parser.add_argument(
-        "--method", choices=("mesp", "mebp"), default="mesp", help="how gradients are computed; mebp to compare with"
+        "--method",
+        choices=("mesp", "mebp", "store-h", "mezo"),
+        default="mesp",
+        help="how gradients are computed; the others to compare with",
+    )
+    parser.add_argument(
+        "--offload",
+        choices=("inputs",),
+        help="keep the blocks' inputs in a file instead of memory: written once and read once a step",
     )
     parser.add_argument(
         "--layers", type=int, metavar="N", help="adapters in the N topmost blocks alone; backward stops there"

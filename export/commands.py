@@ -54,6 +54,7 @@ def _export_settings(args: argparse.Namespace) -> "ExportSettings":
         targets=targets,
         layers=args.layers,
         method=args.method,
+        offload=args.offload == "inputs",
         weights=args.weights,
         group_size=args.group_size,
         seed=getattr(args, "seed", 0),

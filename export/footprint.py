@@ -19,6 +19,7 @@ from .schedule import Schedules
 from .sequence import spec_of
 from .weights import weight_tensors
 
+PREDICTED = ("mesp", "store-h", "mezo")  # whose largest programs are the same
 _INTERPRETER_BYTES = 1_800_000
 _PLANNED_BESIDE = 64  # bytes of a program's results, for its sizes and alignment
 
@@ -34,17 +35,19 @@ def footprint(plan: Plan, optimizer: str = "adamw", accumulates: bool = False, c
     Raises:
         UsageError: a method whose workspace is not known.
     """
-    if plan.method != "mesp":
-        raise UsageError(f"The memory of {plan.method} is not predicted, only that of mesp. Export it and measure.")
+    if plan.method not in PREDICTED:
+        raise UsageError(
+            f"The memory of {plan.method} is not predicted, only that of {', '.join(PREDICTED)}. Export it and measure."
+        )
     schedules = Schedules(plan)
     tensors, written = schedules.tensors(), schedules.schedules()
     names = schedule_names(optimizer, plan.lengths, False, accumulates, clips)
     specs = weight_tensors(plan) | {name: tensor.spec for name, tensor in tensors.items()}
-    kinds = {name: tensor.kind for name, tensor in tensors.items() if tensor.kind != "state"}
+    kinds = {name: tensor.kind for name, tensor in tensors.items() if tensor.in_arena}
     used = {reference.tensor for name in names for reference in references(written[name])}
     called = {item.program for name in names for item in walk(written[name]) if isinstance(item, Call)}
     arena = max(plan_arena(written[name], specs, kinds).nbytes for name in names)
-    block_inputs = tensors["block_inputs"].spec.nbytes
+    block_inputs = tensors["block_inputs"].spec.nbytes if "block_inputs" in kinds else 0
     states = {name: tensors[name].spec.nbytes for name in tensors if tensors[name].kind == "state" and name in used}
     return {
         "block inputs": block_inputs,
@@ -71,9 +74,9 @@ def _result_bytes(plan: Plan, program: Program) -> int:
 def _workspace_bytes(plan: Plan) -> int:
     """Fitted to 28 measurements, which benchmarks/workspace.py takes again: four models from 135M to 3B, 128 to 1,024 tokens.
 
-    A head's tile of v rows: its rows twice, its logits, and the sequence twice, within 1%. Attention's backward, of the two moments that can be its
-    largest: while the queries' weight is dequantized and packed; and among blocks of r query rows, with three to four of a block's score
-    matrices and the output projection's weight; within 7% where it is the larger one.
+    A head's tile of v rows: its rows twice, its logits, and the sequence twice, within 1%. Attention's backward, of two moments
+    the larger: while the queries' weight is dequantized and packed; and among blocks of query rows, with three to four of a
+    block's score matrices and the output projection's weight. It is within 7% where it is larger than the head's tile.
     """
     arch, tokens, width = plan.architecture, plan.tokens, plan.architecture.D
     vocabulary, queries = plan.vocabulary().width, arch.G * arch.C

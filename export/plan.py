@@ -153,6 +153,7 @@ class Plan:
 
     Args:
         lengths: the sequence lengths that there are programs for, ascending
+        offload: block inputs are kept in a file
     """
 
     architecture: Architecture
@@ -163,6 +164,7 @@ class Plan:
     tiling: Tiling
     layers: int  # with an adapter, the topmost
     method: str = "mesp"  # of ``methods.METHODS``
+    offload: bool = False
 
     @property
     def tokens(self) -> int:

@@ -8,24 +8,34 @@ from .plan import Plan, Program
 
 def forward_programs(plan: Plan) -> list[Program]:
     """Blocks forward and head by tiles, for sequences of ``plan.tokens``."""
-    programs = [head.head_tile(plan), head.head_loss_tile(plan)]
-    programs += [block.attention_forward(plan, group) for group in plan.heads()]
-    return programs + [block.ffn_forward(plan, group) for group in plan.ffn()]
+    return [head.head_tile(plan), head.head_loss_tile(plan), *block_programs(plan)]
+
+
+def block_programs(plan: Plan, keeps_h: bool = False) -> list[Program]:
+    """Blocks forward by tiles; ``keeps_h`` if the h of the projections out of a sublayer is a result too."""
+    programs = [block.attention_forward(plan, group, keeps_h) for group in plan.heads()]
+    return programs + [block.ffn_forward(plan, group, keeps_h) for group in plan.ffn()]
 
 
 def forward_rows(plan: Plan, rows: int) -> list[Program]:
     """Embedding, norms forward, and both ends of the head, for so many tokens."""
-    programs = [make(plan, rows) for make in (head.embed, head.head_start, head.head_end, head.head_loss)]
-    return programs + [
+    makers = (head.embed, head.head_start, head.head_end, head.head_loss)
+    return [*[make(plan, rows) for make in makers], *norm_programs(plan, rows)]
+
+
+def norm_programs(plan: Plan, rows: int) -> list[Program]:
+    """Norms forward, for so many tokens."""
+    return [
         block.norm_forward(plan, rows, f"{sublayer}_norm_forward", weight, readers)
         for sublayer, weight, readers in block.norms()
     ]
 
 
-def backward_programs(plan: Plan) -> list[Program]:
+def backward_programs(plan: Plan, keeps_h: bool = False) -> list[Program]:
     """The hand-derived backward pass of a block by tiles, for sequences of ``plan.tokens``."""
-    programs = [block.attention_backward(plan, group) for group in plan.heads()]
-    return programs + [block.ffn_backward(plan, group) for group in plan.ffn()]
+    programs = [block.attention_backward(plan, group, keeps_h) for group in plan.heads()]
+    programs += [block.ffn_backward(plan, group, keeps_h) for group in plan.ffn()]
+    return [*programs, block.output_gradient(plan)] if keeps_h else programs
 
 
 def backward_rows(plan: Plan, rows: int) -> list[Program]:
@@ -36,10 +46,9 @@ def backward_rows(plan: Plan, rows: int) -> list[Program]:
     ]
 
 
-def without_adapters(plan: Plan, programs: list[Program]) -> list[Program]:
-    """Those of a block, under names of their own: for blocks below the first with an adapter."""
-    of_block = [program for program in programs if program.name.startswith(("attention", "ffn"))]
-    return [replace(program, name=f"frozen_{program.name}") for program in of_block] if plan.adapter.first_layer else []
+def prefixed(prefix: str, programs: list[Program]) -> list[Program]:
+    """The same programs under names of their own."""
+    return [replace(program, name=prefix + program.name) for program in programs]
 
 
 def adapter_programs(plan: Plan) -> list[Program]:

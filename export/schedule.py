@@ -9,7 +9,6 @@ from mesp.runtime.schedule import Instructions, Reference, TensorSpec
 
 from .methods import METHODS
 from .plan import Plan, Program, length_name
-from .programs import adapter_programs
 from .sequence import SCALARS, Writer
 
 OPTIMIZERS = ("sgd", "momentum", "adamw")
@@ -18,7 +17,7 @@ OPTIMIZERS = ("sgd", "momentum", "adamw")
 def training_programs(plan: Plan) -> dict[str, Program]:
     """Every program of a bundle, by name."""
     method = METHODS[plan.method]
-    programs = {program.name: program for program in adapter_programs(plan)}
+    programs = {program.name: program for program in method.adapter_programs(plan)}
     sized = {tokens: method.tile_programs(plan.at(tokens)) for tokens in plan.lengths}
     for rows in {group.width for tokens in plan.lengths for group in plan.at(tokens).rows()}:
         sized[rows] = sized.get(rows, []) + method.row_programs(plan, rows)
@@ -53,6 +52,7 @@ class Schedules:
             "input_ids": Tensor("input", TensorSpec((plan.tokens,), "int64")),
             "targets": Tensor("input", TensorSpec((plan.tokens,), "int64")),
             "token_weight": Tensor("input", TensorSpec((plan.tokens, 1))),
+            "noise_seed": Tensor("input", TensorSpec((1,), "int64")),
             **{name: Tensor("input", TensorSpec((1,))) for name in SCALARS},
             **METHODS[plan.method].buffers(plan),
             "loss": Tensor("output", TensorSpec((1, 1))),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from mesp.runtime.bundle import Tensor
 from mesp.runtime.schedule import (
     Call,
+    Draw,
     For,
     Instruction,
     Instructions,
@@ -21,13 +22,13 @@ from mesp.runtime.schedule import (
 )
 
 from .block import norms
-from .plan import Argument, Plan, Program, length_name
-from .programs import forward_programs, forward_rows, without_adapters
+from .plan import Argument, Plan, Program, TileGroup, length_name
+from .programs import adapter_programs, block_programs, forward_programs, forward_rows, norm_programs, prefixed
 from .update import ADAMW_SCALARS
 
 # The scalars and inputs that the trainer writes before a step.
-SCALARS = ("lora_scale", "gradient_scale", "lr", "weight_decay", "momentum", *ADAMW_SCALARS)
-INPUTS = ("input_ids", "targets", "token_weight", *SCALARS)
+SCALARS = ("lora_scale", "gradient_scale", "lr", "weight_decay", "momentum", "perturbation", *ADAMW_SCALARS)
+INPUTS = ("input_ids", "targets", "token_weight", "noise_seed", *SCALARS)
 
 
 def dtype_name(argument: Argument) -> str:
@@ -103,6 +104,9 @@ class Writer:
     def store(self, value: str, place: Reference) -> None:
         self.instructions.append(Store(value, place))
 
+    def draw(self, place: Reference, elements: int, seed: str, strides: Mapping[str, int]) -> None:
+        self.instructions.append(Draw(place, TensorSpec((elements,)), seed, strides))
+
     @contextmanager
     def repeat(self, variable: str, count: int, reverse: bool = False, first: int = 0) -> Iterator[None]:
         outer, self.instructions = self.instructions, []
@@ -140,14 +144,19 @@ class Sequence(ABC):
     @classmethod
     def tile_programs(cls, plan: Plan) -> list[Program]:
         """The programs for sequences of ``plan.tokens``."""
-        frozen = without_adapters(plan, forward_programs(replace(plan, targets=())))
-        return forward_programs(plan) + frozen
+        plain = block_programs(replace(plan, targets=())) if plan.adapter.first_layer else []
+        return forward_programs(plan) + prefixed("plain_", plain)
 
     @classmethod
     def row_programs(cls, plan: Plan, rows: int) -> list[Program]:
         """The programs for so many tokens."""
-        frozen = without_adapters(plan, forward_rows(replace(plan, targets=()), rows))
-        return forward_rows(plan, rows) + frozen
+        plain = norm_programs(replace(plan, targets=()), rows) if plan.adapter.first_layer else []
+        return forward_rows(plan, rows) + prefixed("plain_", plain)
+
+    @classmethod
+    def adapter_programs(cls, plan: Plan) -> list[Program]:
+        """The programs that are the same for every length."""
+        return adapter_programs(plan)
 
     @classmethod
     def buffers(cls, plan: Plan) -> dict[str, Tensor]:
@@ -195,7 +204,7 @@ class Sequence(ABC):
 
     def loss(self, w: Writer, place: Reference) -> None:
         """The loss without a gradient."""
-        self.embed(w, Reference("embedded"))
+        self.embed(w)
         with w.repeat("layer", self.plan.layers, first=self.first_layer), w.phase("forward"):
             self.forward(w)
         with w.phase("head"):
@@ -206,25 +215,33 @@ class Sequence(ABC):
             w.call_rows("head_loss", {}, {})
             w.store("loss", place)
 
-    def embed(self, w: Writer, place: Reference) -> None:
-        """x, the input of the first block with an adapter. ``place`` is where the embedding goes."""
+    def embed(self, w: Writer) -> None:
+        """x, the input of the first block with an adapter."""
         with w.phase("embed"):
-            w.call_rows("embed", {}, {"x": place})
-            w.let("x", place, *self.wide)
+            w.call_rows("embed", {}, {"x": Reference("embedded")})
+            w.let("x", Reference("embedded"), *self.wide)
         if self.first_layer:
             with w.repeat("layer", self.first_layer), w.phase("forward"):
-                self.forward(w, "frozen_")
+                self.forward(w, "plain_")
 
     def forward(self, w: Writer, kind: str = "") -> None:
-        """One block: x <- block(x)."""
-        self.norm(w, f"{kind}attention", x="x")
-        for group in self.plan.heads():
+        """One block: x <- block(x). With ``kind`` "plain_" one without adapters."""
+        for sublayer, groups in (("attention", self.plan.heads()), ("ffn", self.plan.ffn())):
+            self.norm(w, f"{kind}{sublayer}", x="x")
+            self.tiles(w, f"{kind}{sublayer}_forward", groups, {"y": "x"}, {"y": "x"})
+
+    def tiles(
+        self,
+        w: Writer,
+        program: str,
+        groups: tuple[TileGroup, ...],
+        inputs: Mapping[str, str] | None = None,
+        outputs: Mapping[str, str] | None = None,
+    ) -> None:
+        """Calls the program of each group for each of its tiles."""
+        for group in groups:
             with w.repeat("tile", group.count):
-                w.call(f"{kind}attention_forward{group.suffix}", {"y": "x"}, {"y": "x"})
-        self.norm(w, f"{kind}ffn", x="x")
-        for group in self.plan.ffn():
-            with w.repeat("tile", group.count):
-                w.call(f"{kind}ffn_forward{group.suffix}", {"y": "x"}, {"y": "x"})
+                w.call(program + group.suffix, inputs, outputs)
 
     def norm(self, w: Writer, sublayer: str, x: str) -> None:
         """n and the h's of a sublayer from x."""

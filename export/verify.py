@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from mesp.runtime import adapter as peft
 from mesp.runtime.bundle import ADAPTER, Bundle, Lora, open_bundle
+from mesp.runtime.errors import UsageError
 from mesp.runtime.session import Session, WeightsView
 from torch import Tensor, nn
 
@@ -52,9 +53,14 @@ def verify(bundle_path: Path, seed: int = 0) -> Verification:
     """Runs a sequence of random tokens of each length both ways. The adapter's B is drawn too: with the initial zeros A would have no gradient.
 
     Raises:
-        UsageError: not a bundle, or one that was changed.
+        UsageError: not a bundle, one that was changed, or one whose gradients are not exact.
     """
     bundle = open_bundle(bundle_path)
+    if bundle.manifest.method == "mezo":
+        raise UsageError(
+            f"{bundle_path} was exported with --method mezo, whose gradients are estimates: there is nothing exact to compare "
+            "with autograd. benchmarks/mezo.py shows how close they are."
+        )
     lora, generator = bundle.manifest.lora, torch.Generator().manual_seed(seed)
     session = Session(bundle, [f"gradients.{tokens}" for tokens in bundle.manifest.lengths])
     adapter, scale = session.state["adapter"], lora.alpha / lora.rank
@@ -151,6 +157,7 @@ def bundle_plan(bundle: Bundle) -> Plan:
         Tiling(**manifest.tiling),
         lora.layers,
         manifest.method,
+        any(tensor.kind == "file" for tensor in manifest.tensors.values()),
     )
 
 

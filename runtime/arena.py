@@ -1,11 +1,11 @@
 """One piece of memory for the buffers of a schedule: buffers that are never alive together may share a place."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import MespError
-from .schedule import Call, For, Instruction, Instructions, Let, Part, Phase, Reference, Source, Store, TensorSpec
+from .schedule import Call, Draw, For, Instruction, Instructions, Let, Part, Phase, Reference, Source, Store, TensorSpec
 
 ALIGNMENT = 64
 
@@ -45,19 +45,24 @@ class Arena:
         return Arena(json["nbytes"], {name: Placed(**placed) for name, placed in json["buffers"].items()})
 
 
-def lifetimes(instructions: Instructions, kinds: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+Span = tuple[int, int]
+Aliases = dict[str, frozenset[str]]  # the tensors that a value may be a part of
+
+
+def lifetimes(instructions: Instructions, kinds: Mapping[str, str]) -> dict[str, Span]:
     """First and last position at which each buffer's contents matter.
 
     What is used in a loop lives for the whole of the outermost one. An ``input`` lives from the start on, an ``output``
     until the end. ``kinds`` names the arena's buffers and what they are; other tensors are passed over.
     """
-    aliases: dict[str, set[str]] = {}
-    spans: dict[str, tuple[int, int]] = {}
-    end = 0
-    for start, end, instruction in _positions(instructions):
-        for name in _tensors_of(instruction, aliases):
-            first, last = spans.get(name, (start, end))
-            spans[name] = min(first, start), max(last, end)
+    spans: dict[str, Span] = {}
+
+    def touch(name: str, span: Span) -> None:
+        first, last = spans.get(name, span)
+        spans[name] = min(first, span[0]), max(last, span[1])
+
+    nodes, end = _nodes(instructions, 0)
+    _visit(nodes, {}, touch)
     used = {name: span for name, span in spans.items() if name in kinds}
     return {
         name: (0 if kinds[name] == "input" else first, end if kinds[name] == "output" else last)
@@ -65,44 +70,69 @@ def lifetimes(instructions: Instructions, kinds: Mapping[str, str]) -> dict[str,
     }
 
 
-def _positions(instructions: Instructions, start: int = 0) -> Iterator[tuple[int, int, Instruction]]:
-    """(first, last, instruction) for each instruction that touches tensors: its own position, or all of its outermost loop's."""
-    position = start
+@dataclass(frozen=True)
+class _Node:
+    """An instruction, and its position, or that of the outermost loop that it is in."""
+
+    instruction: Instruction
+    span: Span
+    body: "list[_Node]"
+
+    def within(self, span: Span) -> "_Node":
+        return _Node(self.instruction, span, [node.within(span) for node in self.body])
+
+
+def _nodes(instructions: Instructions, start: int) -> tuple[list[_Node], int]:
+    """The instructions from position ``start`` on, and the position after them."""
+    nodes = []
     for instruction in instructions:
-        match instruction:
-            case For(_, _, _, _, body):
-                inside = list(_positions(body, position))
-                last = max((end for _, end, _ in inside), default=position)
-                yield from ((position, last, item) for _, _, item in inside)
-                position = last + 1
-            case Phase(_, body):
-                inside = list(_positions(body, position))
-                yield from inside
-                position = max((end for _, end, _ in inside), default=position) + 1
-            case _:
-                yield position, position, instruction
-                position += 1
+        body = instruction.body if isinstance(instruction, For | Phase) else ()
+        inside, end = _nodes(body, start)
+        end = max(end, start + 1)
+        span = start, end - 1
+        nodes.append(
+            _Node(instruction, span, [n.within(span) for n in inside] if isinstance(instruction, For) else inside)
+        )
+        start = end
+    return nodes, start
 
 
-def _tensors_of(instruction: Instruction, aliases: dict[str, set[str]]) -> set[str]:
-    """The tensors that an instruction touches, by reference or through a value that was once let to be one."""
-    match instruction:
-        case Call(_, inputs, _):
-            sources: tuple[Source, ...] = inputs
-        case Let(value, source, _):
-            aliases.setdefault(value, set()).update(_named(source, aliases))
-            sources = (source,)
-        case Store(value, reference):
-            sources = (value, reference)
-        case _:
-            sources = ()
-    return {name for source in sources for name in _named(source, aliases)}
+def _visit(nodes: Iterable[_Node], aliases: Aliases, touch: Callable[[str, Span], None]) -> None:
+    """Follows the values through the schedule, and touches what each instruction does."""
 
+    def named(source: Source) -> frozenset[str]:
+        if isinstance(source, Reference):
+            return frozenset((source.tensor,))
+        return aliases.get(source.value if isinstance(source, Part) else source, frozenset())
 
-def _named(source: Source, aliases: dict[str, set[str]]) -> set[str]:
-    if isinstance(source, Reference):
-        return {source.tensor}
-    return aliases.get(source.value if isinstance(source, Part) else source, set())
+    for node in nodes:
+        sources: tuple[Source, ...] = ()
+        match node.instruction:
+            case Call(_, inputs, _):
+                sources = inputs
+            case Let(_, source, _):
+                sources = (source,)
+            case Store(value, reference):
+                sources = (value, reference)
+            case Draw(reference, _, seed, _):
+                sources = (reference, Reference(seed))
+        for source in sources:
+            for name in named(source):
+                touch(name, node.span)
+        match node.instruction:
+            case Call(_, _, outputs):
+                for value in outputs:
+                    aliases.pop(value, None)
+            case Let(value, source, _):
+                aliases[value] = named(source)
+            case For():
+                # Until a round begins as another one did: what is named at the end of a round is what the next one starts with.
+                begun: list[Aliases] = []
+                while aliases not in begun:
+                    begun.append(dict(aliases))
+                    _visit(node.body, aliases, touch)
+            case Phase():
+                _visit(node.body, aliases, touch)
 
 
 def check_arena(

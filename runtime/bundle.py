@@ -34,12 +34,16 @@ _DTYPES = {"F32": "float32", "I8": "int8", "U8": "uint8", "I64": "int64"}
 class Tensor:
     """Memory with a name that the runtime provides.
 
-    ``kind``: ``state`` is kept from run to run and starts as zeros; the others live in the arena: an ``input`` is written before a run, an
-    ``output`` is read after it, a ``buffer`` is neither.
+    ``kind``: ``state`` is kept from run to run and starts as zeros; a ``file`` is kept on the disk; the others live in the arena: an
+    ``input`` is written before a run, an ``output`` is read after it, a ``buffer`` is neither.
     """
 
     kind: str
     spec: TensorSpec
+
+    @property
+    def in_arena(self) -> bool:
+        return self.kind not in ("state", "file")
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, **self.spec.to_json()}
@@ -159,7 +163,7 @@ class Manifest:
 
     def arena_kinds(self) -> dict[str, str]:
         """The tensors that live in the arena, and their kinds."""
-        return {name: tensor.kind for name, tensor in self.tensors.items() if tensor.kind != "state"}
+        return {name: tensor.kind for name, tensor in self.tensors.items() if tensor.in_arena}
 
 
 class Bundle:

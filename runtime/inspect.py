@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .bundle import Bundle, Manifest
-from .schedule import Call, For, Instructions, Let, Part, Phase, Reference, Source, Store, references, walk
+from .schedule import Call, Draw, For, Instructions, Let, Part, Phase, Reference, Source, Store, references, walk
 
 _MB = 1e6
 
@@ -71,6 +71,9 @@ def _memory_lines(bundle: Bundle, schedule: str) -> Iterator[str]:
                 if placed.nbytes > 1024:
                     yield f"{'':14}{placed.nbytes / _MB:9.2f} MB  {buffer}, at {placed.offset}, alive {placed.first} to {placed.last}"
     yield f"{sum(plan.values()) / _MB:9.2f} MB  in all, and XNNPACK's workspace: as much as its largest program needs"
+    for name in {reference.tensor for reference in references(bundle.manifest.schedules[schedule].instructions)}:
+        if name in bundle.manifest.tensors and bundle.manifest.tensors[name].kind == "file":
+            yield f"{bundle.manifest.tensors[name].spec.nbytes / _MB:9.2f} MB  {name} in a file, written and read once a step"
     mapped = bundle.manifest.files["weights.safetensors"]["bytes"]
     yield f"{mapped / _MB:9.2f} MB  of weights are mapped: clean pages, not counted"
 
@@ -98,6 +101,8 @@ class _Printer:
                     yield f"{indent}{value} = {self._source(source, spec.elements)}"
                 case Store(value, reference):
                     yield f"{indent}{self._reference(reference, self.elements[value])} <- {value}"
+                case Draw(reference, spec, seed, strides):
+                    yield f"{indent}{self._reference(reference, spec.elements)} <- signs({', '.join([seed, *strides])})"
                 case For(variable, _, _, _, body):
                     values = instruction.range()
                     yield f"{indent}for {variable} in {values[0]} … {values[-1]}:"

@@ -1,10 +1,11 @@
 """The schedule: the list of instructions that is a training step, and the only thing a runtime has to interpret.
 
-Five instructions, and nothing of transformers or of MeSP in them:
+Six instructions, and nothing of transformers or of MeSP in them:
 
     call    run a program; its inputs are values or references, its results become values
     let     give a name to a part of a tensor or of a value, or a second name to a value
     store   copy a value into a part of a tensor
+    draw    fill a part of a tensor with random signs
     for     repeat a body over a variable, forwards or in reverse
     phase   name what its body is doing, for the memory samples
 
@@ -147,6 +148,25 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """Fills a part of a tensor with +1 and -1, which depend on the seed, an input of the step, and on their places: element i of the part
+    is sign number ``strides[v]`` * v for each loop variable v, plus i, of ``random_signs.signs``."""
+
+    reference: Reference
+    spec: TensorSpec
+    seed: str
+    strides: Mapping[str, int]
+
+    def to_json(self) -> Json:
+        return {
+            "draw": self.reference.to_json(),
+            "seed": self.seed,
+            "strides": dict(self.strides),
+            **self.spec.to_json(),
+        }
+
+
+@dataclass(frozen=True)
 class For:
     """Runs ``body`` for variable = first .. first + count - 1, or in reverse."""
 
@@ -182,7 +202,7 @@ class Phase:
 
 
 Source = Reference | Part | str
-Instruction = Call | Let | Store | For | Phase
+Instruction = Call | Let | Store | Draw | For | Phase
 Instructions = tuple[Instruction, ...]
 
 
@@ -222,6 +242,8 @@ def _instruction(item: Json) -> Instruction:
             return Let(value, _source(source), TensorSpec.from_json(item))
         case {"store": value, "to": reference}:
             return Store(value, _reference(reference))
+        case {"draw": reference, "seed": seed, "strides": strides}:
+            return Draw(_reference(reference), TensorSpec.from_json(item), seed, strides)
         case {"for": variable, "first": first, "count": count, "reverse": reverse, "body": body}:
             return For(variable, first, count, reverse, from_json(body))
         case {"phase": name, "body": body}:
@@ -258,6 +280,11 @@ class _Checker:
                     self.values[value] = self._source(source, spec, loops, f"let {value}")
                 case Store(value, reference):
                     self._reference(reference, self._value(value, "store").spec, loops, f"store {value}")
+                case Draw(reference, spec, seed, strides):
+                    self._reference(reference, spec, loops, "draw")
+                    self._reference(Reference(seed), TensorSpec((1,), "int64"), loops, "draw")
+                    if spec.dtype != "float32" or set(strides) - set(loops):
+                        raise MespError(f"Schedule: cannot draw {spec} that moves with {sorted(strides)}.")
                 case For(variable, _, count, _, body):
                     if variable in loops:
                         raise MespError(f"Schedule: loop variable {variable!r} is used by an outer loop.")
@@ -355,3 +382,5 @@ def references(instructions: Instructions) -> Iterator[Reference]:
                 yield source
             case Store(_, reference):
                 yield reference
+            case Draw(reference, _, seed, _):
+                yield from (reference, Reference(seed))

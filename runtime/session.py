@@ -3,15 +3,33 @@
 import io
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
 
 import torch
 from executorch.extension.pybindings import portable_lib
 
 from .bundle import PROGRAM, Bundle
-from .schedule import Call, For, Instructions, Let, Part, Phase, Reference, Source, Store, TensorSpec, references
+from .random_signs import signs
+from .schedule import (
+    Call,
+    Draw,
+    For,
+    Instruction,
+    Instructions,
+    Let,
+    Part,
+    Phase,
+    Reference,
+    Source,
+    Store,
+    TensorSpec,
+    references,
+)
+from .scratch import ScratchTensor
 
 _DTYPES = {"float32": torch.float32, "int8": torch.int8, "int64": torch.int64}
 
@@ -27,10 +45,16 @@ class Session:
         schedules: the schedules that will be run; memory is allocated for these alone
         threads: of XNNPACK's pool; None for one a core
         observer: called at phases and after program calls
+        scratch: folder for what the bundle keeps in files; None for the system's
     """
 
     def __init__(
-        self, bundle: Bundle, schedules: Iterable[str], threads: int | None = None, observer: Observer = lambda _: None
+        self,
+        bundle: Bundle,
+        schedules: Iterable[str],
+        threads: int | None = None,
+        observer: Observer = lambda _: None,
+        scratch: Path | None = None,
     ):
         # Torch's own threads spin after each small copy and take the cores from XNNPACK's pool.
         torch.set_num_threads(1)
@@ -48,8 +72,14 @@ class Session:
         self._tensors = bundle.manifest.tensors
         self.state = {
             name: torch.zeros(tensor.spec.shape, dtype=_DTYPES[tensor.spec.dtype])
-            for name, tensor in bundle.manifest.tensors.items()
+            for name, tensor in self._tensors.items()
             if tensor.kind == "state" and name in used
+        }
+        folder = scratch or Path(tempfile.gettempdir())
+        self._files = {
+            name: ScratchTensor(folder, tensor.spec)
+            for name, tensor in self._tensors.items()
+            if tensor.kind == "file" and name in used
         }
         self._inputs = {name: self._input_elements(name) for name in names}
         self._runners = {name: _Runner(self, name) for name in names}
@@ -66,6 +96,8 @@ class Session:
                             if isinstance(source, Reference) and self._is_input(source.tensor):
                                 end = source.at(last) + spec.elements
                                 elements[source.tensor] = max(end, elements.get(source.tensor, 0))
+                    case Draw(_, _, seed, _):
+                        elements[seed] = 1
                     case For(variable, first, count, _, body):
                         read(body, {**last, variable: first + count - 1})
                     case Phase(_, body):
@@ -103,7 +135,9 @@ class Session:
 
     def base(self, schedule: str, name: str) -> torch.Tensor:
         """A tensor's memory, flat."""
-        return self._weights[name] if name in self._weights else self.tensor(schedule, name).view(-1)
+        if name in self._weights:
+            return self._weights[name]
+        return self._files[name].base if name in self._files else self.tensor(schedule, name).view(-1)
 
 
 @contextmanager
@@ -164,6 +198,19 @@ class _View:
         return self.tensor
 
 
+class _FileView(_View):
+    """A part of what is kept in a file."""
+
+    def __init__(self, part: Reference, spec: TensorSpec, file: ScratchTensor):
+        super().__init__(part, spec)
+        self._file, self.moves = file, True
+        self.rest_on(file.base)
+
+    def move(self, variables: Mapping[str, int]) -> torch.Tensor:
+        self._file.flush()
+        return super().move(variables)
+
+
 class _Runner:
     """One schedule, with every reference resolved to a view."""
 
@@ -179,12 +226,14 @@ class _Runner:
             step()
 
     def _view(self, reference: Reference, spec: TensorSpec) -> _View:
+        if file := self._session._files.get(reference.tensor):
+            return _FileView(reference, spec, file)
         return _View(reference, spec).rest_on(self._session.base(self._name, reference.tensor))
 
     def _compile(self, instructions: Instructions) -> list[Callable[[], None]]:
         return [self._compile_one(instruction) for instruction in instructions]
 
-    def _compile_one(self, instruction: Call | Let | Store | For | Phase) -> Callable[[], None]:
+    def _compile_one(self, instruction: Instruction) -> Callable[[], None]:
         match instruction:
             case Call():
                 return self._compile_call(instruction)
@@ -192,8 +241,12 @@ class _Runner:
                 self._specs[value] = spec
                 return self._compile_let(value, source, spec)
             case Store(value, reference):
+                if file := self._session._files.get(reference.tensor):
+                    return lambda: file.write(reference.at(self._variables), self._values[value])
                 view = self._view(reference, self._specs[value])
                 return lambda: self._store(value, view)
+            case Draw(reference, spec, seed, strides):
+                return self._compile_draw(self._view(reference, spec), seed, strides)
             case For():
                 return self._compile_for(instruction)
             case Phase(name, body):
@@ -232,6 +285,16 @@ class _Runner:
             return lambda: values.__setitem__(value, part.rest_on(values[whole]).move(self._variables))
         view = self._view(source, spec)
         return lambda: values.__setitem__(value, view.move(self._variables))
+
+    def _compile_draw(self, view: _View, seed: str, strides: Mapping[str, int]) -> Callable[[], None]:
+        seed_tensor, variables = self._session.base(self._name, seed), self._variables
+
+        def step() -> None:
+            first = sum(stride * variables[name] for name, stride in strides.items())
+            place = view.move(variables)
+            place.copy_(torch.from_numpy(signs(int(seed_tensor[0]), first, place.numel())).view_as(place))
+
+        return step
 
     def _compile_for(self, loop: For) -> Callable[[], None]:
         steps, variables = self._compile(loop.body), self._variables

@@ -8,9 +8,11 @@ The loss of a step is the mean over the targets of all of its sequences, however
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .bundle import Bundle
@@ -18,6 +20,14 @@ from .data import Example, bucket, inputs
 from .optimizer import Optimizer, clip_scale
 from .session import Observer, Session
 from .settings import TrainSettings
+
+# Of MeZO's two forward passes: Malladi et al., 2023, use this for all of their models.
+_PERTURBATION = 1e-3
+
+
+def noise(seed: int, step: int, place: int) -> dict[str, Tensor | float]:
+    """The inputs from which a schedule draws, different for each sequence of a run. Methods with exact gradients have no use for them."""
+    return {"noise_seed": torch.tensor(((seed << 42) + (step << 16) + place) % 2**63), "perturbation": _PERTURBATION}
 
 
 class Stopped(Exception):
@@ -44,6 +54,7 @@ class Stepper:
         evaluates: whether it has held-out data
         observer: of the session
         stop: asked before every sequence; a lean step, once begun, is finished
+        scratch: folder for what the bundle keeps in files
     """
 
     def __init__(
@@ -55,13 +66,14 @@ class Stepper:
         evaluates: bool,
         observer: Observer,
         stop: Callable[[], bool],
+        scratch: Path,
     ):
         self.optimizer, self.scale = optimizer, 1.0
         self._lengths, self._stop = lengths, stop
-        self._kept, self._clip_norm = settings.keeps_gradients, settings.clip_norm
+        self._kept, self._clip_norm, self._seed = settings.keeps_gradients, settings.clip_norm, settings.seed
         accumulates, clips = settings.grad_accumulation > 1, settings.clip_norm is not None
         names = schedule_names(optimizer.program, lengths, evaluates, accumulates, clips)
-        self.session = Session(bundle, names, settings.threads, observer)
+        self.session = Session(bundle, names, settings.threads, observer, scratch)
 
     def step(self, number: int, examples: Sequence[Example]) -> tuple[float, float]:
         """Takes step ``number`` (from 1) and returns its loss and the norm of its gradient, before clipping.
@@ -76,14 +88,15 @@ class Stepper:
 
     def _lean_step(self, number: int, examples: Sequence[Example]) -> tuple[float, float]:
         (example,) = examples
-        scalars = self.optimizer.scalars(number)
+        scalars = {**self.optimizer.scalars(number), **noise(self._seed, number, 0)}
         outputs = self._run(f"train.{self.optimizer.program}", example, example.predictions, scalars)
         return outputs["loss"], math.sqrt(outputs["gradient_square_sum"])
 
     def _kept_step(self, number: int, examples: Sequence[Example]) -> tuple[float, float]:
         predictions, loss = sum(example.predictions for example in examples), 0.0
         for place, example in enumerate(examples):
-            loss += self._run("accumulate" if place else "gradients", example, predictions)["loss"]
+            drawn = noise(self._seed, number, place)
+            loss += self._run("accumulate" if place else "gradients", example, predictions, drawn)["loss"]
         norm = math.sqrt(float(self.session.run("gradient_norm", {})["gradient_square_sum"]))
         if not math.isfinite(loss + norm):
             return loss, norm
@@ -104,7 +117,7 @@ class Stepper:
         return loss
 
     def _run(
-        self, schedule: str, example: Example, predictions: int, scalars: dict[str, float] | None = None
+        self, schedule: str, example: Example, predictions: int, scalars: Mapping[str, Tensor | float] | None = None
     ) -> dict[str, float]:
         if self._stop():
             raise Stopped

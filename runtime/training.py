@@ -76,7 +76,9 @@ def train(
         if (report := folder.read_json("report.json")) and report["status"] in FINISHED:
             return report
     with Sampler() as sampler:
-        run = _Run(bundle, settings, data, held_out, sampler, listener or Listener(), stop)
+        # The run's folder is made when nothing can fail any more: what is offloaded goes to where it will be.
+        scratch = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
+        run = _Run(bundle, settings, data, held_out, sampler, listener or Listener(), stop, scratch)
         if not resume:
             # With the idle footprint, so that a run that is killed can be reported against it.
             baseline = sampler.baseline_footprint_bytes
@@ -97,6 +99,7 @@ class _Run:
         sampler: Sampler,
         listener: Listener,
         stop: Callable[[], bool],
+        scratch: Path,
     ):
         self.bundle, self.settings, self.data, self.held_out = bundle, settings, data, held_out
         self.sampler, self.listener = sampler, listener
@@ -104,7 +107,7 @@ class _Run:
         optimizer = settings.make_optimizer(self.steps)
         examples = [*data.examples, *(held_out.examples if held_out else [])]
         lengths = sorted({bucket(example, bundle.manifest.lengths) for example in examples})
-        self.stepper = Stepper(bundle, settings, optimizer, lengths, held_out is not None, sampler, stop)
+        self.stepper = Stepper(bundle, settings, optimizer, lengths, held_out is not None, sampler, stop, scratch)
         self.state = self.stepper.session.state
         self.scaling = load_adapter(bundle, self.state["adapter"], settings)
         self.position = Position()

@@ -10,7 +10,8 @@ from mesp.export.plan import Plan
 from mesp.export.schedule import Schedules
 from mesp.export.weights import write_weights
 from mesp.runtime.bundle import Lora, read_layout
-from mesp.runtime.schedule import Call, For, Instructions, Let, Part, Phase, Reference, Store, TensorSpec, check
+from mesp.runtime.random_signs import signs
+from mesp.runtime.schedule import Call, Draw, For, Instructions, Let, Part, Phase, Reference, Store, TensorSpec, check
 from torch import Tensor
 
 LLAMA: dict[str, Any] = {
@@ -153,6 +154,10 @@ class EagerSession:
                     values[value] = values[source] if isinstance(source, str) else self._part(source, spec.shape, loops)
                 case Store(value, reference):
                     self._part(reference, tuple(values[value].shape), loops).copy_(values[value])
+                case Draw(reference, spec, seed, strides):
+                    first = sum(stride * loops[name] for name, stride in strides.items())
+                    drawn = signs(int(self.tensors[seed][0]), first, spec.elements)
+                    self._part(reference, spec.shape, loops).copy_(torch.from_numpy(drawn))
                 case For(variable, _, _, _, body):
                     for i in instruction.range():
                         self._run(body, values, {**loops, variable: i})

@@ -25,3 +25,6 @@ LOGITS_FP32 = 1e-4
 
 # A dequantized weight against the same levels, scale and offset worked out in double precision.
 DEQUANTIZE_FP32 = 1e-6
+
+# A slope and a mean from two losses 1e-5 to both sides, in double precision: what is left of higher derivatives.
+FINITE_DIFFERENCE = 1e-6
