@@ -27,6 +27,7 @@ PHASE_COLOURS = {
     "forward": "#2b7de9",
     "head": "#e8710a",
     "backward": "#1e9e4a",
+    "perturb": "#f2b600",
     "update": "#d6249f",
     "between steps": "#80868b",
 }
