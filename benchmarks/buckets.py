@@ -58,10 +58,11 @@ def make_stepper(bundle: Bundle, settings: TrainSettings, sampler: Sampler) -> S
         bundle,
         settings,
         Optimizer("sgd", LearningRate(1e-2)),
-        bundle.manifest.lengths,
+        bundle.manifest.sizes(),
         False,
         sampler,
         lambda: False,
+        settings.data.parent,
     )
     stepper.scale = load_adapter(bundle, stepper.session.state["adapter"]).at(bundle.manifest.lora.rank)
     return stepper

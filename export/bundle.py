@@ -42,6 +42,7 @@ class ExportSettings:
         weights, group_size: format of the frozen projections: int4, int8 or fp32
         seed: of the adapter's initial A, and of random weights
         offload: keep block inputs in a file while a step runs
+        head_rows: numbers of targets that get programs of the head, beside the lengths; a row runs the head on the fewest that hold its targets
     """
 
     lengths: tuple[int, ...] = (256,)
@@ -55,6 +56,7 @@ class ExportSettings:
     seed: int = 0
     tiling: Tiling = field(default_factory=Tiling)
     offload: bool = False
+    head_rows: tuple[int, ...] = ()
 
 
 Progress = Callable[[str], None]
@@ -114,6 +116,11 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
             raise UsageError(
                 f"Sequence length {tokens} is not between 2 and {architecture.max_tokens}, the longest that the model takes."
             )
+    for rows in settings.head_rows:
+        if not 1 <= rows < max(settings.lengths):
+            raise UsageError(
+                f"{rows} rows of the head are not between 1 and {max(settings.lengths) - 1}: the longest sequence has all of its own."
+            )
     if not settings.lengths:
         raise UsageError("No sequence length: at least one is needed, such as 256.")
     if settings.method not in METHODS:
@@ -140,6 +147,7 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
         layers,
         settings.method,
         settings.offload,
+        tuple(sorted(set(settings.head_rows))),
     )
 
 
@@ -189,6 +197,7 @@ def _manifest(
             **({"group_size": settings.group_size} if settings.weights == "int4" else {}),
         },
         lengths=plan.lengths,
+        head_rows=plan.head_rows,
         tiling=asdict(plan.tiling),
         method=plan.method,
         lora=make_lora(plan, settings.alpha),

@@ -94,6 +94,14 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
         metavar="N[,N…]",
         help="tokens of a sequence; several lengths share the weights, and a row runs in the smallest that holds it",
     )
+    parser.add_argument(
+        "--head-rows",
+        type=_lengths,
+        default=(),
+        metavar="N[,N…]",
+        help="also let the head run on so few rows alone, where a sequence has no more targets, as in chats; "
+        "with several lengths it does on each shorter one's",
+    )
     parser.add_argument("--rank", type=int, default=8, help="rank of the adapters")
     parser.add_argument("--alpha", type=float, default=16.0, help="adapters are scaled by alpha / rank")
     parser.add_argument(

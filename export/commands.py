@@ -49,6 +49,7 @@ def _export_settings(args: argparse.Namespace) -> "ExportSettings":
     )
     return ExportSettings(
         lengths=args.seq_len,
+        head_rows=args.head_rows,
         rank=args.rank,
         alpha=args.alpha,
         targets=targets,
@@ -114,16 +115,16 @@ def run_verify(args: argparse.Namespace) -> int:
     from .verify import TOLERANCE, verify
 
     result = verify(args.bundle, args.seed)
-    table = Table("tokens", "tensor", "norm", "relative error", "")
+    table = Table("size", "tensor", "norm", "relative error", "")
     for check in result.checks:
         name = check.name.removeprefix("base_model.model.model.").removesuffix(".weight")
         verdict = "ok" if check.passed else "MISS"
-        table.add_row(str(check.tokens), name, f"{check.norm:.3e}", f"{check.relative_error:.1e}", verdict)
+        table.add_row(check.size.name, name, f"{check.norm:.3e}", f"{check.relative_error:.1e}", verdict)
     console_of(sys.stdout).print(table)
     worst = max(result.checks, key=lambda check: check.relative_error)
     missed = sum(not check.passed for check in result.checks)
-    for tokens, (loss, reference) in result.losses.items():
-        print(f"{tokens} tokens: loss {loss:.6f}, by autograd {reference:.6f}")
+    for size, (loss, reference) in result.losses.items():
+        print(f"{size}: loss {loss:.6f}, by autograd {reference:.6f}")
     print(f"{len(result.checks)} gradients, {missed} missed, tolerance {TOLERANCE:.0e}")
     print(f"worst relative error {worst.relative_error:.1e}: {worst.name}")
     return 0 if result.passed else 1

@@ -12,6 +12,7 @@ from dataclasses import replace
 from mesp.runtime.arena import plan_arena
 from mesp.runtime.errors import UsageError
 from mesp.runtime.schedule import Call, references, walk
+from mesp.runtime.sizes import Size
 from mesp.runtime.stepper import schedule_names
 
 from .plan import Plan, Program
@@ -41,7 +42,7 @@ def footprint(plan: Plan, optimizer: str = "adamw", accumulates: bool = False, c
         )
     schedules = Schedules(plan)
     tensors, written = schedules.tensors(), schedules.schedules()
-    names = schedule_names(optimizer, plan.lengths, False, accumulates, clips)
+    names = schedule_names(optimizer, [Size(n, n) for n in plan.lengths], False, accumulates, clips)
     specs = weight_tensors(plan) | {name: tensor.spec for name, tensor in tensors.items()}
     kinds = {name: tensor.kind for name, tensor in tensors.items() if tensor.in_arena}
     used = {reference.tensor for name in names for reference in references(written[name])}

@@ -21,6 +21,15 @@ def embed(plan: Plan, rows: int) -> Program:
     return Program("embed", inputs, outputs, lambda a: (gather(a, a["input_ids"]),))
 
 
+def pick(plan: Plan, table_rows: int, rows: int) -> Program:
+    """Rows of a table: of the stream those with targets, and back to where they came from. It is one gather, outside of the delegate."""
+    width = plan.architecture.D
+    inputs = (Argument("table", (table_rows, width)), Argument("positions", (rows,), torch.int64, by_rows=True))
+    outputs = (Argument("picked", (rows, width), by_rows=True),)
+    body = lambda a: (torch.nn.functional.embedding(a["positions"], a["table"]),)  # noqa: E731
+    return Program(f"pick.{table_rows}", inputs, outputs, body)
+
+
 def head_start(plan: Plan, rows: int) -> Program:
     """The final norm, and the target's own logit."""
     arch = plan.architecture

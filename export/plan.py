@@ -154,6 +154,7 @@ class Plan:
     Args:
         lengths: the sequence lengths that there are programs for, ascending
         offload: block inputs are kept in a file
+        head_rows: numbers of targets that there are programs of the head for, beside the lengths
     """
 
     architecture: Architecture
@@ -165,6 +166,7 @@ class Plan:
     layers: int  # with an adapter, the topmost
     method: str = "mesp"  # of ``methods.METHODS``
     offload: bool = False
+    head_rows: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:

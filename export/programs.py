@@ -8,7 +8,12 @@ from .plan import Plan, Program
 
 def forward_programs(plan: Plan) -> list[Program]:
     """Blocks forward and head by tiles, for sequences of ``plan.tokens``."""
-    return [head.head_tile(plan), head.head_loss_tile(plan), *block_programs(plan)]
+    return head_programs(plan) + block_programs(plan)
+
+
+def head_programs(plan: Plan) -> list[Program]:
+    """The head by tiles, on ``plan.tokens`` rows."""
+    return [head.head_tile(plan), head.head_loss_tile(plan)]
 
 
 def block_programs(plan: Plan, keeps_h: bool = False) -> list[Program]:

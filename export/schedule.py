@@ -1,14 +1,17 @@
 """The schedules of a bundle: a method's, for each sequence length, and those on kept gradients, which have no sequence."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
 from mesp.runtime.bundle import Tensor
 from mesp.runtime.schedule import Instructions, Reference, TensorSpec
+from mesp.runtime.sizes import sizes
 
+from .head import pick
 from .methods import METHODS
 from .plan import Plan, Program, length_name
+from .programs import head_programs
 from .sequence import SCALARS, Writer
 
 OPTIMIZERS = ("sgd", "momentum", "adamw")
@@ -18,20 +21,33 @@ def training_programs(plan: Plan) -> dict[str, Program]:
     """Every program of a bundle, by name."""
     method = METHODS[plan.method]
     programs = {program.name: program for program in method.adapter_programs(plan)}
-    sized = {tokens: method.tile_programs(plan.at(tokens)) for tokens in plan.lengths}
-    for rows in {group.width for tokens in plan.lengths for group in plan.at(tokens).rows()}:
-        sized[rows] = sized.get(rows, []) + method.row_programs(plan, rows)
-    for tokens, of_size in sized.items():
-        for program in of_size:
-            name = length_name(program.name, tokens)
+
+    def add(number: int, made: Iterable[Program]) -> None:
+        for program in made:
+            name = length_name(program.name, number)
             programs[name] = replace(program, name=name)
+
+    for tokens in plan.lengths:
+        add(tokens, method.tile_programs(plan.at(tokens)))
+    there = sizes(plan.lengths, plan.head_rows)
+    for size in there:
+        if size.head not in plan.lengths:
+            add(size.head, head_programs(plan.at(size.head)))
+        if size.head < size.tokens:
+            # From the stream to the head's rows, and back: what follows the last of them is a row of zeros.
+            for rows, table in ((size.head, size.tokens), (size.tokens, size.head + 1)):
+                for group in plan.at(rows).rows():
+                    add(group.width, [pick(plan, table, group.width)])
+    for rows in {group.width for size in there for n in (size.tokens, size.head) for group in plan.at(n).rows()}:
+        add(rows, method.row_programs(plan, rows))
     return programs
 
 
 class Schedules:
     """The schedules of a plan.
 
-    evaluate.T          the loss of a sequence of T tokens
+    evaluate.T          the loss of a sequence of T tokens; all that have a T come as evaluate.T.H too: with at most H targets, where the
+                        head runs on the rows of those alone
     train.OPTIMIZER.T   a whole step on one sequence: each layer's update is applied as its gradient arrives, and no other layer's is kept
     gradients.T         the gradient of every layer, kept in ``gradients``
     accumulate.T        the same, added to what is there
@@ -52,6 +68,8 @@ class Schedules:
             "input_ids": Tensor("input", TensorSpec((plan.tokens,), "int64")),
             "targets": Tensor("input", TensorSpec((plan.tokens,), "int64")),
             "token_weight": Tensor("input", TensorSpec((plan.tokens, 1))),
+            "head_positions": Tensor("input", TensorSpec((plan.tokens,), "int64")),
+            "head_places": Tensor("input", TensorSpec((plan.tokens,), "int64")),
             "noise_seed": Tensor("input", TensorSpec((1,), "int64")),
             **{name: Tensor("input", TensorSpec((1,))) for name in SCALARS},
             **METHODS[plan.method].buffers(plan),
@@ -63,13 +81,13 @@ class Schedules:
     def schedules(self) -> dict[str, Instructions]:
         """Every schedule by name."""
         schedules = {}
-        for tokens in self.plan.lengths:
-            step = METHODS[self.plan.method](self.plan.at(tokens), self.programs)
-            schedules[length_name("evaluate", tokens)] = step.evaluate()
+        for size in sizes(self.plan.lengths, self.plan.head_rows):
+            step = METHODS[self.plan.method](self.plan.at(size.tokens), self.programs, size.head)
+            schedules[f"evaluate.{size.name}"] = step.evaluate()
             for optimizer in OPTIMIZERS:
-                schedules[length_name(f"train.{optimizer}", tokens)] = step.train(optimizer)
-            schedules[length_name("gradients", tokens)] = step.gradients(accumulate=False)
-            schedules[length_name("accumulate", tokens)] = step.gradients(accumulate=True)
+                schedules[f"train.{optimizer}.{size.name}"] = step.train(optimizer)
+            schedules[f"gradients.{size.name}"] = step.gradients(accumulate=False)
+            schedules[f"accumulate.{size.name}"] = step.gradients(accumulate=True)
         schedules["gradient_norm"] = self._gradient_norm()
         return schedules | {f"update.{optimizer}": self._update(optimizer) for optimizer in OPTIMIZERS}
 

@@ -28,7 +28,8 @@ from .update import ADAMW_SCALARS
 
 # The scalars and inputs that the trainer writes before a step.
 SCALARS = ("lora_scale", "gradient_scale", "lr", "weight_decay", "momentum", "perturbation", *ADAMW_SCALARS)
-INPUTS = ("input_ids", "targets", "token_weight", "noise_seed", *SCALARS)
+OF_SEQUENCE = ("input_ids", "targets", "token_weight", "head_positions", "head_places")
+INPUTS = (*OF_SEQUENCE, "noise_seed", *SCALARS)
 
 
 def dtype_name(argument: Argument) -> str:
@@ -95,6 +96,15 @@ class Writer:
     def _call(self, program: str, inputs: tuple[str | Reference, ...], outputs: Iterable[str]) -> None:
         self.instructions.append(Call(program, inputs, tuple(outputs)))
 
+    @contextmanager
+    def sized(self, tokens: int) -> Iterator[None]:
+        """Programs are called for so many tokens."""
+        outer = self.plan
+        assert outer
+        self.plan = outer.at(tokens)
+        yield
+        self.plan = outer
+
     def let(self, value: str, source: Source, *shape: int) -> None:
         self.instructions.append(Let(value, source, TensorSpec(shape)))
 
@@ -123,7 +133,8 @@ class Writer:
 def _source(argument: Argument, inputs: Mapping[str, str]) -> str | Reference:
     if argument.stored:
         return argument.stored
-    return Reference(argument.name) if argument.name in INPUTS else inputs.get(argument.name, argument.name)
+    name = inputs.get(argument.name, argument.name)
+    return Reference(name) if name in INPUTS else name
 
 
 def _rows_of(whole: Reference, argument: Argument, first: int) -> Reference:
@@ -134,10 +145,14 @@ def _rows_of(whole: Reference, argument: Argument, first: int) -> Reference:
 
 
 class Sequence(ABC):
-    """A method: its programs, and its schedules of one sequence length, ``plan.tokens``."""
+    """A method: its programs, and its schedules of one sequence length, ``plan.tokens``.
 
-    def __init__(self, plan: Plan, programs: Mapping[str, Program]):
-        self.plan, self.programs = plan, programs
+    Args:
+        head: rows that the head runs on; None for all
+    """
+
+    def __init__(self, plan: Plan, programs: Mapping[str, Program], head: int | None = None):
+        self.plan, self.programs, self.head_rows = plan, programs, head or plan.tokens
         self.wide = (plan.tokens, plan.architecture.D)
         self.first_layer = plan.adapter.first_layer
 
@@ -167,6 +182,8 @@ class Sequence(ABC):
             "n": wide,
             **{f"h.{p}": thin for _, _, readers in norms() for p in plan.targeted(*readers)},
             "z_target": (plan.tokens, 1),
+            "head_x": wide,
+            "head_dx": (plan.tokens + 1, plan.architecture.D),
             "gradient": (plan.adapter.size,),
         }
         return {name: Tensor("buffer", TensorSpec(shape)) for name, shape in shapes.items()}
@@ -208,11 +225,13 @@ class Sequence(ABC):
         with w.repeat("layer", self.plan.layers, first=self.first_layer), w.phase("forward"):
             self.forward(w)
         with w.phase("head"):
-            self._head_start(w)
-            with w.repeat("tile", self.plan.vocabulary().count):
-                w.call("head_loss_tile")
-            w.zero("loss", 1, 1)
-            w.call_rows("head_loss", {}, {})
+            self._pick_targets(w)
+            with w.sized(self.head_rows):
+                self._head_start(w)
+                with w.repeat("tile", self.plan.vocabulary().count):
+                    w.call("head_loss_tile")
+                w.zero("loss", 1, 1)
+                w.call_rows("head_loss", {}, {})
             w.store("loss", place)
 
     def embed(self, w: Writer) -> None:
@@ -258,17 +277,34 @@ class Sequence(ABC):
 
     def head(self, w: Writer, dx: Reference) -> None:
         """The loss, and its gradient at the last block's output."""
+        rows, width = self.head_rows, self.wide[1]
+        some = rows < self.plan.tokens
         with w.phase("head"):
-            self._head_start(w)
-            w.zero("dn", *self.wide)
-            with w.repeat("tile", self.plan.vocabulary().count):
-                w.call("head_tile")
-            w.zero("loss", 1, 1)
-            w.call_rows("head_end", {}, {"dx": dx})
+            self._pick_targets(w)
+            with w.sized(rows):
+                self._head_start(w)
+                w.zero("dn", rows, width)
+                with w.repeat("tile", self.plan.vocabulary().count):
+                    w.call("head_tile")
+                w.zero("loss", 1, 1)
+                w.call_rows("head_end", {}, {"dx": Reference("head_dx") if some else dx})
             w.store("loss", Reference("loss"))
+            if some:
+                w.zero("none", 1, width)
+                w.store("none", Reference("head_dx", rows * width))
+                w.let("table", Reference("head_dx"), rows + 1, width)
+                w.call_rows(f"pick.{rows + 1}", {"positions": "head_places"}, {"picked": dx})
+
+    def _pick_targets(self, w: Writer) -> None:
+        """x <- its rows that have targets, if the head runs on those alone."""
+        if self.head_rows < self.plan.tokens:
+            with w.sized(self.head_rows):
+                inputs = {"table": "x", "positions": "head_positions"}
+                w.call_rows(f"pick.{self.plan.tokens}", inputs, {"picked": Reference("head_x")})
+            w.let("x", Reference("head_x"), self.head_rows, self.wide[1])
 
     def _head_start(self, w: Writer) -> None:
         w.call_rows("head_start", {}, {name: Reference(name) for name in ("n", "z_target")})
-        w.let("n", Reference("n"), *self.wide)
+        w.let("n", Reference("n"), self.head_rows, self.wide[1])
         for value in ("z_target", "lse"):
-            w.let(value, Reference("z_target"), self.plan.tokens, 1)
+            w.let(value, Reference("z_target"), self.head_rows, 1)

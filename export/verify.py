@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from mesp.runtime import adapter as peft
 from mesp.runtime.bundle import ADAPTER, Bundle, Lora, open_bundle
+from mesp.runtime.data import Example, inputs
 from mesp.runtime.errors import UsageError
+from mesp.runtime.labels import MASKED
 from mesp.runtime.session import Session, WeightsView
+from mesp.runtime.sizes import Size
 from torch import Tensor, nn
 
 from .architecture import NORMS, PROJECTIONS, expected_tensors, read_architecture, weight_name
@@ -26,7 +29,7 @@ TOLERANCE = 1e-4
 class Check:
     """One tensor of the adapter: its gradient by the programs against autograd's."""
 
-    tokens: int  # length of the sequence
+    size: Size
     name: str  # PEFT's
     norm: float  # of autograd's gradient
     relative_error: float  # |ours - autograd's| / |autograd's|
@@ -38,9 +41,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """Both losses by sequence length, and every tensor's check."""
+    """Both losses by size of sequence, and every tensor's check."""
 
-    losses: dict[int, tuple[float, float]]  # by the programs, by autograd
+    losses: dict[Size, tuple[float, float]]  # by the programs, by autograd
     checks: list[Check]
 
     @property
@@ -50,7 +53,7 @@ class Verification:
 
 
 def verify(bundle_path: Path, seed: int = 0) -> Verification:
-    """Runs a sequence of random tokens of each length both ways. The adapter's B is drawn too: with the initial zeros A would have no gradient.
+    """Runs a sequence of random tokens of each size both ways. The adapter's B is drawn too: with the initial zeros A would have no gradient.
 
     Raises:
         UsageError: not a bundle, one that was changed, or one whose gradients are not exact.
@@ -62,7 +65,7 @@ def verify(bundle_path: Path, seed: int = 0) -> Verification:
             "with autograd. benchmarks/mezo.py shows how close they are."
         )
     lora, generator = bundle.manifest.lora, torch.Generator().manual_seed(seed)
-    session = Session(bundle, [f"gradients.{tokens}" for tokens in bundle.manifest.lengths])
+    session = Session(bundle, [f"gradients.{size.name}" for size in bundle.manifest.sizes()])
     adapter, scale = session.state["adapter"], lora.alpha / lora.rank
     peft.read_adapter(bundle.path / ADAPTER, lora, adapter)
     for name, tensor in peft.named(lora, adapter).items():
@@ -70,30 +73,31 @@ def verify(bundle_path: Path, seed: int = 0) -> Verification:
             tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.02)
     model, losses, checks = reference_model(bundle), {}, []
     leaves = attach_lora(model, lora, adapter, scale)
-    for tokens in bundle.manifest.lengths:
-        example = _random_example(tokens, bundle.manifest.model["config"]["vocab_size"], generator)
-        loss = float(session.run(f"gradients.{tokens}", {**example, "lora_scale": scale})["loss"])
+    for size in bundle.manifest.sizes():
+        example = _random_example(size, bundle.manifest.model["config"]["vocab_size"], generator)
+        given = {**inputs(example, size, example.predictions), "lora_scale": scale}
+        loss = float(session.run(f"gradients.{size.name}", given)["loss"])
         ours = peft.named(lora, session.state["gradients"])
         reference_loss, reference = _autograd(model, leaves, example)
-        losses[tokens] = loss, reference_loss
+        losses[size] = loss, reference_loss
         for name, gradient in reference.items():
             error = (ours[name] - gradient).double().norm() / gradient.double().norm().clamp_min(1e-30)
-            checks.append(Check(tokens, name, float(gradient.norm()), float(error)))
+            checks.append(Check(size, name, float(gradient.norm()), float(error)))
     return Verification(losses, checks)
 
 
-def _random_example(tokens: int, vocabulary: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Random tokens, about a fifth of the targets masked."""
-    ids = torch.randint(vocabulary, (tokens + 1,), generator=generator)
-    keep = (torch.rand(tokens, 1, generator=generator) < 0.8).float()
-    keep[0] = 1
-    return {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": keep / keep.sum()}
+def _random_example(size: Size, vocabulary: int, generator: torch.Generator) -> Example:
+    """Random tokens, with about four fifths of the targets that the size can have, and at least one."""
+    ids = torch.randint(vocabulary, (size.tokens + 1,), generator=generator)
+    places = torch.randperm(size.tokens, generator=generator)[: max(1, size.head * 4 // 5)]
+    targets = torch.full((size.tokens,), MASKED)
+    targets[places] = ids[1:][places]
+    return Example(ids[:-1], targets)
 
 
-def _autograd(model: Any, leaves: dict[str, Tensor], example: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
-    logits = model(input_ids=example["input_ids"][None]).logits[0]
-    losses = nn.functional.cross_entropy(logits, example["targets"], reduction="none")
-    loss = (losses * example["token_weight"][:, 0]).sum()
+def _autograd(model: Any, leaves: dict[str, Tensor], example: Example) -> tuple[float, dict[str, Tensor]]:
+    logits = model(input_ids=example.input_ids[None]).logits[0]
+    loss = nn.functional.cross_entropy(logits, example.targets, ignore_index=MASKED)
     gradients = torch.autograd.grad(loss, list(leaves.values()))
     return float(loss.detach()), dict(zip(leaves, gradients, strict=True))
 
@@ -158,6 +162,7 @@ def bundle_plan(bundle: Bundle) -> Plan:
         lora.layers,
         manifest.method,
         any(tensor.kind == "file" for tensor in manifest.tensors.values()),
+        manifest.head_rows,
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from .arena import Arena, check_arena
 from .errors import MespError, UsageError
 from .schedule import Instructions, ProgramSpec, TensorSpec, check, from_json, to_json
+from .sizes import Size, sizes
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
@@ -111,6 +112,7 @@ class Manifest:
     model: Mapping[str, Any]  # origin, config (transformers' own), parameters
     weights: Mapping[str, Any]  # format, group_size
     lengths: tuple[int, ...]  # of the sequences that there are programs for, ascending
+    head_rows: tuple[int, ...]  # numbers of targets that there are programs of the head for, beside the lengths
     tiling: Mapping[str, int]
     method: str
     lora: Lora
@@ -131,6 +133,7 @@ class Manifest:
             "model": dict(self.model),
             "weights": dict(self.weights),
             "lengths": list(self.lengths),
+            "head_rows": list(self.head_rows),
             "tiling": dict(self.tiling),
             "method": self.method,
             "lora": self.lora.to_json(),
@@ -146,6 +149,7 @@ class Manifest:
             model=json["model"],
             weights=json["weights"],
             lengths=tuple(json["lengths"]),
+            head_rows=tuple(json["head_rows"]),
             tiling=json["tiling"],
             method=json["method"],
             lora=Lora.from_json(json["lora"]),
@@ -160,6 +164,10 @@ class Manifest:
     def tokens(self) -> int:
         """The longest sequence."""
         return self.lengths[-1]
+
+    def sizes(self) -> list[Size]:
+        """What there are schedules for."""
+        return sizes(self.lengths, self.head_rows)
 
     def arena_kinds(self) -> dict[str, str]:
         """The tensors that live in the arena, and their kinds."""

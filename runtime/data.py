@@ -20,7 +20,7 @@ is "{seed} {epoch}", from epoch 0.
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from torch import Tensor
 from .errors import UsageError
 from .labels import MASKED, Labelled, Labeller
 from .rows import EXPECTED, Kind, read_rows
+from .sizes import Size
 
 
 @dataclass(frozen=True)
@@ -83,30 +84,37 @@ class Dataset:
         return digest.hexdigest()
 
 
-def inputs(example: Example, length: int, predictions: int) -> dict[str, Tensor]:
-    """An example as a program takes it, padded to ``length``.
+def inputs(example: Example, size: Size, predictions: int) -> dict[str, Tensor]:
+    """An example as a schedule takes it, padded.
 
     Args:
-        length: at least the example's ``tokens``
+        size: at least the example's
         predictions: of all the examples of an optimizer step, whose mean loss is the step's
 
     Returns:
-        input_ids: [length], int64, padded with 0
-        targets: [length], int64, 0 where nothing is predicted
-        token_weight: [length, 1], fp32, 1 / predictions on targets, 0 elsewhere
+        input_ids: [tokens], int64, padded with 0
+        targets: [head], int64, 0 where nothing is predicted
+        token_weight: [head, 1], fp32, 1 / predictions on targets, 0 elsewhere
+        head_positions: [head], int64, where in the sequence each row of the head is; 0 for rows that are padding
+        head_places: [tokens], int64, which row of the head each token is, or ``head`` for none
     """
-    input_ids, targets = torch.zeros(2, length, dtype=torch.int64)
-    weight = torch.zeros(length, 1)
-    keep = example.targets != MASKED
+    input_ids, places = torch.zeros(size.tokens, dtype=torch.int64), torch.full((size.tokens,), size.head)
     input_ids[: example.tokens] = example.input_ids
-    targets[: example.tokens] = example.targets * keep
-    weight[: example.tokens, 0] = keep / predictions
-    return {"input_ids": input_ids, "targets": targets, "token_weight": weight}
-
-
-def bucket(example: Example, lengths: Iterable[int]) -> int:
-    """The smallest of the lengths that holds the example."""
-    return min(length for length in lengths if length >= example.tokens)
+    keep = example.targets != MASKED
+    positions = keep.nonzero()[:, 0] if size.head < size.tokens else torch.arange(example.tokens)
+    count = len(positions)
+    places[positions] = torch.arange(count)
+    rows = torch.zeros(2, size.head, dtype=torch.int64)
+    rows[:, :count] = torch.stack([example.targets * keep, torch.arange(example.tokens)])[:, positions]
+    weight = torch.zeros(size.head, 1)
+    weight[:count, 0] = keep[positions] / predictions
+    return {
+        "input_ids": input_ids,
+        "targets": rows[0],
+        "token_weight": weight,
+        "head_positions": rows[1],
+        "head_places": places,
+    }
 
 
 def load_data(

@@ -22,9 +22,11 @@ def describe(bundle: Bundle) -> Iterator[tuple[str, list[str]]]:
 
 
 def _of_longest(manifest: Manifest) -> Iterator[str]:
-    """The schedules that have no sequence, and those of the longest: those of other lengths differ from these in shapes alone."""
-    shorter = {str(tokens) for tokens in manifest.lengths[:-1]}
-    return (name for name in manifest.schedules if name.rsplit(".", 1)[-1] not in shorter)
+    """The schedules that have no sequence, and those of the largest size: those of others differ from these in shapes, or in the head."""
+    for name in manifest.schedules:
+        size = [part for part in name.split(".") if part.isdigit()]
+        if not size or size == [str(manifest.tokens)]:
+            yield name
 
 
 def _contents(bundle: Bundle) -> Iterator[str]:
@@ -37,6 +39,8 @@ def _contents(bundle: Bundle) -> Iterator[str]:
     yield f"          {config['model_type']}, {config['num_hidden_layers']} layers, {sizes}"
     yield f"          {config['num_attention_heads']} query heads, {config['num_key_value_heads']} key-value heads"
     yield f"sequence  {' or '.join(map(str, manifest.lengths))} tokens"
+    if manifest.head_rows:
+        yield f"head      on {', '.join(map(str, manifest.head_rows))} rows too, for sequences with no more targets"
     yield f"weights   {' '.join(str(value) for value in manifest.weights.values())}"
     yield f"adapter   rank {lora.rank}, alpha {lora.alpha:g}, {lora.nbytes / _MB:.2f} MB, on {', '.join(lora.targets)}"
     yield f"          in layers {lora.first_layer} to {lora.first_layer + lora.layers - 1}"

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from .bundle import Bundle
-from .data import Example, bucket, inputs
+from .data import Example, inputs
 from .optimizer import Optimizer, clip_scale
 from .session import Observer, Session
 from .settings import TrainSettings
+from .sizes import Size, smallest
 
 # Of MeZO's two forward passes: Malladi et al., 2023, use this for all of their models.
 _PERTURBATION = 1e-3
@@ -34,15 +35,13 @@ class Stopped(Exception):
     """The run was asked to stop; what was not finished is as if it had not begun."""
 
 
-def schedule_names(
-    optimizer: str, lengths: Sequence[int], evaluates: bool, accumulates: bool, clips: bool
-) -> list[str]:
+def schedule_names(optimizer: str, used: Sequence[Size], evaluates: bool, accumulates: bool, clips: bool) -> list[str]:
     """The schedules of a bundle that a run uses, and therefore allocates for."""
-    names = [f"evaluate.{n}" for n in lengths] if evaluates else []
+    names = [f"evaluate.{size.name}" for size in used] if evaluates else []
     if not (accumulates or clips):
-        return names + [f"train.{optimizer}.{n}" for n in lengths]
+        return names + [f"train.{optimizer}.{size.name}" for size in used]
     kinds = ("gradients", "accumulate") if accumulates else ("gradients",)
-    return [*names, *(f"{kind}.{n}" for kind in kinds for n in lengths), "gradient_norm", f"update.{optimizer}"]
+    return [*names, *(f"{kind}.{size.name}" for kind in kinds for size in used), "gradient_norm", f"update.{optimizer}"]
 
 
 class Stepper:
@@ -50,7 +49,7 @@ class Stepper:
 
     Args:
         bundle, settings, optimizer: of the run
-        lengths: the sequence lengths that its examples need
+        used: the sizes that its examples need
         evaluates: whether it has held-out data
         observer: of the session
         stop: asked before every sequence; a lean step, once begun, is finished
@@ -62,17 +61,17 @@ class Stepper:
         bundle: Bundle,
         settings: TrainSettings,
         optimizer: Optimizer,
-        lengths: Sequence[int],
+        used: Sequence[Size],
         evaluates: bool,
         observer: Observer,
         stop: Callable[[], bool],
         scratch: Path,
     ):
         self.optimizer, self.scale = optimizer, 1.0
-        self._lengths, self._stop = lengths, stop
+        self._used, self._stop = used, stop
         self._kept, self._clip_norm, self._seed = settings.keeps_gradients, settings.clip_norm, settings.seed
         accumulates, clips = settings.grad_accumulation > 1, settings.clip_norm is not None
-        names = schedule_names(optimizer.program, lengths, evaluates, accumulates, clips)
+        names = schedule_names(optimizer.program, used, evaluates, accumulates, clips)
         self.session = Session(bundle, names, settings.threads, observer, scratch)
 
     def step(self, number: int, examples: Sequence[Example]) -> tuple[float, float]:
@@ -121,10 +120,10 @@ class Stepper:
     ) -> dict[str, float]:
         if self._stop():
             raise Stopped
-        length = bucket(example, self._lengths)
+        size = smallest(self._used, example.tokens, example.predictions)
         given: dict[str, Tensor | float] = {
-            **inputs(example, length, predictions),
+            **inputs(example, size, predictions),
             "lora_scale": self.scale,
             **(scalars or {}),
         }
-        return {name: float(value) for name, value in self.session.run(f"{schedule}.{length}", given).items()}
+        return {name: float(value) for name, value in self.session.run(f"{schedule}.{size.name}", given).items()}

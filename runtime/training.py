@@ -19,7 +19,7 @@ from torch import Tensor
 from .adapter import WEIGHTS, Scaling, read_adapter, read_peft, write_peft
 from .bundle import ADAPTER, TOKENIZER, Bundle, open_bundle, sha256
 from .checkpoint import Position, checkpoints, prune, read_checkpoint, write_checkpoint
-from .data import Dataset, Example, bucket, load_data
+from .data import Dataset, Example, load_data
 from .environment import versions
 from .errors import MespError, UsageError
 from .files import folder_that_appears_whole, write_json
@@ -29,6 +29,7 @@ from .outcome import bundle_json, outcome, surroundings
 from .report import write_report
 from .run_writer import GO_ON, RunWriter
 from .settings import TrainSettings, differences
+from .sizes import smallest
 from .stepper import Stepper, Stopped
 
 FINISHED = ("done", "stopped_early")
@@ -106,8 +107,9 @@ class _Run:
         self.steps = settings.steps_of(len(data.examples))
         optimizer = settings.make_optimizer(self.steps)
         examples = [*data.examples, *(held_out.examples if held_out else [])]
-        lengths = sorted({bucket(example, bundle.manifest.lengths) for example in examples})
-        self.stepper = Stepper(bundle, settings, optimizer, lengths, held_out is not None, sampler, stop, scratch)
+        there = bundle.manifest.sizes()
+        used = sorted({smallest(there, example.tokens, example.predictions) for example in examples})
+        self.stepper = Stepper(bundle, settings, optimizer, used, held_out is not None, sampler, stop, scratch)
         self.state = self.stepper.session.state
         self.scaling = load_adapter(bundle, self.state["adapter"], settings)
         self.position = Position()

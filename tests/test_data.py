@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow
 import pytest
-import torch
-from mesp.runtime.data import MASKED, Dataset, Example, bucket, inputs, load_data
+from mesp.runtime.data import MASKED, Dataset, inputs, load_data
 from mesp.runtime.errors import UsageError
+from mesp.runtime.sizes import Size, sizes, smallest
 from pyarrow import parquet
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -395,15 +395,31 @@ def test_the_fingerprint_changes_with_any_value_and_any_border(tmp_path: Path) -
 def test_inputs_are_padded_and_weighted_for_the_whole_step(tmp_path: Path) -> None:
     (example,) = load(write(tmp_path, ids_row(5, 6, 7, 8, masked=2))).examples
     assert (example.tokens, example.predictions) == (3, 2)
-    made = inputs(example, 5, predictions=8)
+    made = inputs(example, Size(5, 5), predictions=8)
     assert made["input_ids"].tolist() == [5, 6, 7, 0, 0]
     assert made["targets"].tolist() == [0, 7, 8, 0, 0]
     assert made["token_weight"].tolist() == [[0], [0.125], [0.125], [0], [0]]
-    assert [str(value.dtype) for value in made.values()] == ["torch.int64", "torch.int64", "torch.float32"]
+    assert {name: str(value.dtype).removeprefix("torch.") for name, value in made.items()} == {
+        "input_ids": "int64",
+        "targets": "int64",
+        "token_weight": "float32",
+        "head_positions": "int64",
+        "head_places": "int64",
+    }
 
 
-def test_the_bucket_is_the_smallest_length_that_holds_the_example() -> None:
-    def of(tokens: int) -> int:
-        return bucket(Example(torch.zeros(tokens), torch.zeros(tokens)), (128, 32, 64))
+def test_inputs_of_a_shorter_head_are_the_targets_alone(tmp_path: Path) -> None:
+    (example,) = load(write(tmp_path, ids_row(5, 6, 7, 8, masked=2))).examples
+    made = inputs(example, Size(5, 3), predictions=2)
+    assert made["input_ids"].tolist() == [5, 6, 7, 0, 0]
+    assert made["targets"].tolist() == [7, 8, 0]
+    assert made["token_weight"].tolist() == [[0.5], [0.5], [0]]
+    assert made["head_positions"].tolist() == [1, 2, 0]
+    assert made["head_places"].tolist() == [3, 0, 1, 3, 3]  # 3 is the row of zeros after the head's
 
-    assert [of(tokens) for tokens in (1, 32, 33, 64, 65, 128)] == [32, 32, 64, 64, 128, 128]
+
+def test_the_smallest_size_holds_the_tokens_and_then_the_targets() -> None:
+    there = sizes((128, 32, 64), (16, 100))
+    assert [size.name for size in there if size.tokens == 64] == ["64.16", "64.32", "64"]
+    cases = {(1, 1): "32.16", (32, 17): "32", (33, 17): "64.32", (64, 33): "64", (65, 65): "128.100", (128, 101): "128"}
+    assert {case: smallest(there, *case).name for case in cases} == cases

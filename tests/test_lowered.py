@@ -67,7 +67,7 @@ def test_verify_passes(fixture: str, request: pytest.FixtureRequest) -> None:
     assert result.passed
     assert max(check.relative_error for check in result.checks) <= GRADIENT_FP32
     manifest = open_bundle(request.getfixturevalue(fixture)).manifest
-    assert len(result.checks) == 2 * len(manifest.lora.targets) * manifest.lora.layers * len(manifest.lengths)
+    assert len(result.checks) == 2 * len(manifest.lora.targets) * manifest.lora.layers * len(manifest.sizes())
 
 
 def test_verify_exits_with_1_on_a_miss(

@@ -10,7 +10,10 @@ from mesp.export.plan import Plan, Tiling
 from mesp.export.quantize import Fp32
 from mesp.export.schedule import OPTIMIZERS, SCALARS
 from mesp.runtime.adapter import named
+from mesp.runtime.data import Example, inputs
+from mesp.runtime.labels import MASKED
 from mesp.runtime.random_signs import signs
+from mesp.runtime.sizes import Size
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -121,6 +124,26 @@ EXACT = CASES | AUTODIFF | STORED
 @pytest.mark.parametrize("case", EXACT.values(), ids=EXACT)
 def test_gradients_are_those_of_transformers_and_peft(tmp_path: Path, case: tuple[Any, ...]) -> None:
     check_model(tmp_path, *case)
+
+
+@pytest.mark.parametrize("method", ["mesp", "mebp"])
+def test_a_head_on_the_rows_of_targets_alone_changes_nothing(tmp_path: Path, method: str) -> None:
+    model = save_checkpoint(tmp_path / "checkpoint", **LLAMA)
+    architecture = read_architecture(model.config)
+    plan = Plan(architecture, (13,), 3, PROJECTIONS, Fp32(), ODD, 2, method, head_rows=(5,))
+    session = EagerSession(plan, tmp_path / "checkpoint", tmp_path)
+    tokens = torch.randint(LLAMA["vocab_size"], (12,))
+    targets = torch.full((11,), MASKED)
+    targets[[1, 4, 5, 10]] = tokens[[2, 5, 6, 11]]
+    example_ = Example(tokens[:-1], targets)
+    whole, short = (inputs(example_, Size(13, head), 4) for head in (13, 5))
+    loss, gradients = peft_gradients(model, session, {**whole, "token_weight": whole["token_weight"].double()})
+    session.run("gradients.13.5", **short)
+    assert_close(session.get("loss"), loss.view(1, 1), SCHEDULE_FP64, "loss")
+    for name, ours in named(session.lora, session.get("gradients")).items():
+        assert_close(ours, gradients[name], SCHEDULE_FP64, name)
+    session.run("evaluate.13.5", **short)
+    assert_close(session.get("loss"), loss.view(1, 1), SCHEDULE_FP64, "loss of evaluate")
 
 
 def test_gradients_add_up_over_sequences_of_different_lengths(tmp_path: Path) -> None:
