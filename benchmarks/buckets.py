@@ -1,10 +1,15 @@
-"""The time that sequence lengths save: an epoch of a chat data set of mixed lengths, with several lengths and with the longest alone.
+"""The time that sequence lengths save, and a head on the targets alone: an epoch of a chat data set of mixed lengths, three ways.
 
     python benchmarks/buckets.py SEVERAL LONGEST TEXT -o benchmarks/results/buckets-NAME.json
 
 SEVERAL is a bundle of several lengths, LONGEST one of the same model with the longest of them alone, TEXT a play as the demo downloads it:
-what a character says is the user's turn, and what the next one answers is the assistant's. Steps take turns between the two, row by row, so
-that a machine that is slow for a while is slow for both; the losses must agree.
+what a character says is the user's turn, and what the next one answers is the assistant's.
+
+    longest     the longest length alone, the head on every row
+    lengths     the shortest that holds a row, the head on every row
+    targets     the same, the head on the rows of targets alone, as `mesp train` does
+
+Steps take turns between the three, row by row, so that a machine that is slow for a while is slow for all; the losses must agree.
 """
 
 import argparse
@@ -17,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from mesp.runtime.bundle import TOKENIZER, Bundle, open_bundle
-from mesp.runtime.data import Dataset, Example, bucket, load_data
+from mesp.runtime.data import Dataset, load_data
 from mesp.runtime.environment import environment
 from mesp.runtime.files import write_json
 from mesp.runtime.memory import Sampler
 from mesp.runtime.optimizer import LearningRate, Optimizer
 from mesp.runtime.settings import TrainSettings
+from mesp.runtime.sizes import Size, smallest
 from mesp.runtime.stepper import Stepper
 from mesp.runtime.training import load_adapter
 
@@ -52,13 +58,13 @@ def load(bundle: Bundle, rows: list[dict[str, Any]], settings: TrainSettings) ->
     return data
 
 
-def make_stepper(bundle: Bundle, settings: TrainSettings, sampler: Sampler) -> Stepper:
-    """A trainer's, with SGD."""
+def make_stepper(bundle: Bundle, used: list[Size], settings: TrainSettings, sampler: Sampler) -> Stepper:
+    """A trainer's, with SGD, that has some of a bundle's sizes."""
     stepper = Stepper(
         bundle,
         settings,
         Optimizer("sgd", LearningRate(1e-2)),
-        bundle.manifest.sizes(),
+        used,
         False,
         sampler,
         lambda: False,
@@ -68,44 +74,40 @@ def make_stepper(bundle: Bundle, settings: TrainSettings, sampler: Sampler) -> S
     return stepper
 
 
-def compare(paths: dict[str, Path], play: str, count: int) -> dict[str, Any]:
-    """Runs the epoch with both. A length's first row is not timed: it loads the length's programs."""
-    bundles = {name: open_bundle(path) for name, path in paths.items()}
+def compare(several: Bundle, longest: Bundle, play: str, count: int) -> dict[str, Any]:
+    """Runs the epoch each way. A size's first row is not timed: it loads the size's programs."""
+    there = several.manifest.sizes()
+    whole = [size for size in there if size.head == size.tokens]
+    ways = {"longest": (longest, longest.manifest.sizes()), "lengths": (several, whole), "targets": (several, there)}
     with tempfile.TemporaryDirectory() as folder, Sampler() as sampler:
         settings = TrainSettings(Path(folder) / "rows.jsonl", optimizer="sgd")
-        data = load(bundles["several"], dialogues(play)[:count], settings)
-        steppers = {name: make_stepper(bundle, settings, sampler) for name, bundle in bundles.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in steppers}
-        timed: list[Example] = []
-        loaded: set[int] = set()
+        data = load(several, dialogues(play)[:count], settings)
+        steppers = {name: make_stepper(*way, settings, sampler) for name, way in ways.items()}
+        rows: list[tuple[Size, dict[str, float]]] = []
         for number, example in enumerate(data.examples, 1):
             losses, taken = {}, {}
             for name, stepper in steppers.items():
                 began = time.perf_counter()
                 losses[name], _ = stepper.step(number, [example])
                 taken[name] = time.perf_counter() - began
-            if abs(losses["several"] - losses["longest"]) > TOLERANCE:
+            if max(losses.values()) - min(losses.values()) > TOLERANCE:
                 raise SystemExit(f"Row {number}: the losses are {losses}, which should agree.")
-            length = bucket(example, bundles["several"].manifest.lengths)
-            if length in loaded:
-                timed.append(example)
-                for name in seconds:
-                    seconds[name].append(taken[name])
-            loaded.add(length)
-    return report(timed, bundles, seconds)
+            rows.append((smallest(there, example.tokens, example.predictions), taken))
+    first = {size: number for number, (size, _) in reversed(list(enumerate(rows)))}
+    timed = [row for number, row in enumerate(rows) if number not in first.values()]
+    return report(timed, {"several": several, "longest": longest})
 
 
-def report(examples: list[Example], bundles: dict[str, Bundle], seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """What the two epochs came to."""
-    lengths = bundles["several"].manifest.lengths
-    by_length: Counter[int] = Counter(bucket(example, lengths) for example in examples)
+def report(rows: list[tuple[Size, dict[str, float]]], bundles: dict[str, Bundle]) -> dict[str, Any]:
+    """What the epochs came to."""
+    seconds = {name: sum(taken[name] for _, taken in rows) for name in ("longest", "lengths", "targets")}
     return {
         "command": "python benchmarks/buckets.py SEVERAL LONGEST TEXT -o FILE",
-        "rows": len(examples),
-        "tokens": sum(example.tokens for example in examples),
-        "rows_by_length": dict(sorted(by_length.items())),
-        "epoch_seconds": {name: sum(values) for name, values in seconds.items()},
-        "ratio": sum(seconds["several"]) / sum(seconds["longest"]),
+        "rows": len(rows),
+        "rows_by_size": {str(size): count for size, count in sorted(Counter(size for size, _ in rows).items())},
+        "epoch_seconds": seconds,
+        "lengths_over_longest": seconds["lengths"] / seconds["longest"],
+        "targets_over_lengths": seconds["targets"] / seconds["lengths"],
         "bundle_bytes": {
             name: sum(item["bytes"] for item in bundle.manifest.files.values()) for name, bundle in bundles.items()
         },
@@ -122,11 +124,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=150)
     args = parser.parse_args()
-    paths = {"several": args.several, "longest": args.longest}
-    results = compare(paths, args.text.read_text(), args.rows)
+    results = compare(open_bundle(args.several), open_bundle(args.longest), args.text.read_text(), args.rows)
     write_json(args.output, results)
-    print(f"{results['rows']} rows by length: {results['rows_by_length']}")
-    print(f"epoch: {results['epoch_seconds']}, ratio {results['ratio']:.2f}")
+    print(f"{results['rows']} rows: {results['rows_by_size']}")
+    print(f"epoch: {results['epoch_seconds']}")
+    print(
+        f"lengths over longest {results['lengths_over_longest']:.2f}, targets over lengths {results['targets_over_lengths']:.2f}"
+    )
 
 
 if __name__ == "__main__":

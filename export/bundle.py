@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from .quantize import weight_format
 from .schedule import Schedules
 from .sequence import spec_of
 from .weights import check_checkpoint, weight_tensors, write_weights
+from .workspace import vocabulary_rows
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class ExportSettings:
         method: how gradients are computed, of ``methods.METHODS``
         weights, group_size: format of the frozen projections: int4, int8 or fp32
         seed: of the adapter's initial A, and of random weights
+        tiling: None to choose tiles from the shapes
         offload: keep block inputs in a file while a step runs
         head_rows: numbers of targets that get programs of the head, beside the lengths; a row runs the head on the fewest that hold its targets
     """
@@ -54,7 +56,7 @@ class ExportSettings:
     weights: str = "int4"
     group_size: int = 32
     seed: int = 0
-    tiling: Tiling = field(default_factory=Tiling)
+    tiling: Tiling | None = None
     offload: bool = False
     head_rows: tuple[int, ...] = ()
 
@@ -125,9 +127,6 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
         raise UsageError("No sequence length: at least one is needed, such as 256.")
     if settings.method not in METHODS:
         raise UsageError(f"There is no method {settings.method!r}. Methods are: {', '.join(METHODS)}.")
-    tiling = settings.tiling
-    if settings.method == "mebp":  # autodiff takes a block as a whole
-        tiling = Tiling(max(settings.lengths), architecture.F, tiling.vocabulary)
     layers = architecture.layers if settings.layers is None else settings.layers
     if not 1 <= layers <= architecture.layers:
         raise UsageError(
@@ -137,18 +136,23 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
     fmt = weight_format(settings.weights, settings.group_size)
     if settings.offload and settings.method == "mezo":
         raise UsageError("mezo keeps no block inputs, so there is nothing to offload. Leave --offload out.")
-    return Plan(
+    plan = Plan(
         architecture,
         tuple(sorted(set(settings.lengths))),
         settings.rank,
         targets,
         fmt,
-        tiling,
+        settings.tiling or Tiling(),
         layers,
         settings.method,
         settings.offload,
         tuple(sorted(set(settings.head_rows))),
     )
+    if settings.tiling is None:
+        plan = replace(plan, tiling=replace(plan.tiling, vocabulary=vocabulary_rows(plan)))
+    if plan.method == "mebp":  # autodiff takes a block as a whole
+        plan = replace(plan, tiling=replace(plan.tiling, query_rows=plan.tokens, ffn=architecture.F))
+    return plan
 
 
 def make_lora(plan: Plan, alpha: float) -> Lora:
@@ -203,6 +207,7 @@ def _manifest(
         lora=make_lora(plan, settings.alpha),
         tensors=tensors,
         programs=program_specs(schedules.programs, lowered.planned_bytes),
+        warm_up=schedules.warm_up(),
         schedules={
             name: Schedule(instructions, plan_arena(instructions, specs, kinds))
             for name, instructions in schedules.schedules().items()

@@ -2,7 +2,7 @@
 
 Buffers, results and states are counted from the schedules themselves. Two parts are not known from them, and are measured:
 
-    workspace      XNNPACK's, as large as the largest program needs: the head's tile, or attention's backward (``_workspace_bytes``)
+    workspace      XNNPACK's, as large as the largest program needs: the head's tile, or attention's backward (``workspace``)
     interpreter    programs, schedules and what reads them: 1.8 MB for SmolLM2-135M and for Qwen2.5-0.5B
 """
 
@@ -19,6 +19,7 @@ from .plan import Plan, Program
 from .schedule import Schedules
 from .sequence import spec_of
 from .weights import weight_tensors
+from .workspace import attention_workspace, head_workspace
 
 PREDICTED = ("mesp", "store-h", "mezo")  # whose largest programs are the same
 _INTERPRETER_BYTES = 1_800_000
@@ -55,7 +56,7 @@ def footprint(plan: Plan, optimizer: str = "adamw", accumulates: bool = False, c
         "other buffers": arena - block_inputs,
         **states,
         "results of the programs": sum(_result_bytes(plan, schedules.programs[name]) for name in called),
-        "XNNPACK's workspace": _workspace_bytes(plan),
+        "XNNPACK's workspace": max(head_workspace(plan), attention_workspace(plan)),
         "interpreter": _INTERPRETER_BYTES,
     }
 
@@ -70,21 +71,6 @@ def _result_bytes(plan: Plan, program: Program) -> int:
     elif gathered and gathered.name == "targets":  # the embedding's rows are its result
         results += gathered.shape[0] * plan.architecture.D * 4
     return results + _PLANNED_BESIDE
-
-
-def _workspace_bytes(plan: Plan) -> int:
-    """Fitted to 28 measurements, which benchmarks/workspace.py takes again: four models from 135M to 3B, 128 to 1,024 tokens.
-
-    A head's tile of v rows: its rows twice, its logits, and the sequence twice, within 1%. Attention's backward, of two moments
-    the larger: while the queries' weight is dequantized and packed; and among blocks of query rows, with three to four of a
-    block's score matrices and the output projection's weight. It is within 7% where it is larger than the head's tile.
-    """
-    arch, tokens, width = plan.architecture, plan.tokens, plan.architecture.D
-    vocabulary, queries = plan.vocabulary().width, arch.G * arch.C
-    head = vocabulary * (8 * width + 4 * tokens) + 8 * tokens * width
-    dequantizing = 10.3 * width * queries + 2.8 * width * tokens
-    attending = 8 * width * tokens + 13 * arch.G * plan.query_rows * tokens + 4 * width * queries
-    return round(max(head, dequantizing, attending))
 
 
 def longest_within(budget: int, plan: Plan, predict: Callable[[Plan], Mapping[str, int]]) -> int:

@@ -23,6 +23,7 @@ from .mezo import Mezo
 from .plan import Plan, Program, TileGroup
 from .programs import backward_programs, backward_rows, block_programs, norm_programs, prefixed
 from .sequence import Sequence, Writer
+from .workspace import largest_program
 
 
 class Mesp(Backpropagation):
@@ -37,6 +38,10 @@ class Mesp(Backpropagation):
     @classmethod
     def row_programs(cls, plan: Plan, rows: int) -> list[Program]:
         return super().row_programs(plan, rows) + backward_rows(plan, rows)
+
+    @classmethod
+    def largest_program(cls, plan: Plan) -> str:
+        return largest_program(plan)
 
     def backward(self, w: Writer) -> None:
         # Rebuild what the gradients need: the stream between the sublayers, y, and each sublayer's norm when it is its turn.
@@ -131,6 +136,10 @@ class Mebp(Backpropagation):
     @classmethod
     def tile_programs(cls, plan: Plan) -> list[Program]:
         return [*super().tile_programs(plan), block_backward(plan)]
+
+    @classmethod
+    def largest_program(cls, plan: Plan) -> str:
+        return "block_backward"
 
     def backward(self, w: Writer) -> None:
         w.call("block_backward")

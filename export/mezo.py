@@ -16,6 +16,7 @@ from .arguments import scalar
 from .plan import Argument, Plan, Program
 from .sequence import Sequence, Writer
 from .update import part
+from .workspace import dequantizing_workspace, head_workspace
 
 
 def perturb(plan: Plan, name: str, factor: float) -> Program:
@@ -55,6 +56,11 @@ class Mezo(Sequence):
     def adapter_programs(cls, plan: Plan) -> list[Program]:
         there, back = perturb(plan, "perturb", 1.0), perturb(plan, "perturb_back", -2.0)
         return [*super().adapter_programs(plan), there, back, slope(plan), estimate(plan)]
+
+    @classmethod
+    def largest_program(cls, plan: Plan) -> str:
+        head = head_workspace(plan) - 8 * plan.tokens * plan.architecture.D  # without the gradient
+        return "head_loss_tile" if head > dequantizing_workspace(plan) else "attention_forward"
 
     @classmethod
     def buffers(cls, plan: Plan) -> dict[str, Tensor]:

@@ -91,6 +91,12 @@ class Schedules:
         schedules["gradient_norm"] = self._gradient_norm()
         return schedules | {f"update.{optimizer}": self._update(optimizer) for optimizer in OPTIMIZERS}
 
+    def warm_up(self) -> tuple[str, ...]:
+        """The program with the largest workspace of each length, the longest first: a session runs the first that it has before all else."""
+        method = METHODS[self.plan.method]
+        lengths = reversed(self.plan.lengths)
+        return tuple(length_name(method.largest_program(self.plan.at(tokens)), tokens) for tokens in lengths)
+
     def _gradient_norm(self) -> Instructions:
         w = Writer(self.programs)
         w.zero("square_sum", 1, 1)

@@ -174,6 +174,11 @@ class Sequence(ABC):
         return adapter_programs(plan)
 
     @classmethod
+    @abstractmethod
+    def largest_program(cls, plan: Plan) -> str:
+        """The program of ``plan.tokens`` with the largest workspace."""
+
+    @classmethod
     def buffers(cls, plan: Plan) -> dict[str, Tensor]:
         """The memory of the schedules beside inputs, outputs and states, for the longest sequence."""
         wide, thin = (plan.tokens, plan.architecture.D), (plan.tokens, plan.rank)

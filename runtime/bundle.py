@@ -118,6 +118,7 @@ class Manifest:
     lora: Lora
     tensors: Mapping[str, Tensor]
     programs: Mapping[str, ProgramSpec]
+    warm_up: tuple[str, ...]  # programs by workspace, the largest first
     schedules: Mapping[str, Schedule]
     versions: Mapping[str, str]
     files: Mapping[str, Mapping[str, Any]]  # sha256, bytes
@@ -140,6 +141,7 @@ class Manifest:
             "files": dict(self.files),
             "tensors": jsons(self.tensors),
             "programs": jsons(self.programs),
+            "warm_up": list(self.warm_up),
             "schedules": jsons(self.schedules),
         }
 
@@ -155,6 +157,7 @@ class Manifest:
             lora=Lora.from_json(json["lora"]),
             tensors={name: Tensor.from_json(item) for name, item in json["tensors"].items()},
             programs={name: ProgramSpec.from_json(item) for name, item in json["programs"].items()},
+            warm_up=tuple(json["warm_up"]),
             schedules={name: Schedule.from_json(item) for name, item in json["schedules"].items()},
             versions=json["versions"],
             files=json["files"],

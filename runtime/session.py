@@ -28,6 +28,7 @@ from .schedule import (
     Store,
     TensorSpec,
     references,
+    walk,
 )
 from .scratch import ScratchTensor
 
@@ -65,6 +66,7 @@ class Session:
         self._observer = observer
         names = list(schedules)
         self._schedules = {name: bundle.manifest.schedules[name] for name in names}
+        self._warm_up(bundle.manifest.warm_up)
         self._weights = WeightsView(bundle)
         arena = max(schedule.arena.nbytes for schedule in self._schedules.values())
         self._arena = torch.zeros(arena, dtype=torch.uint8)
@@ -83,6 +85,16 @@ class Session:
         }
         self._inputs = {name: self._input_elements(name) for name in names}
         self._runners = {name: _Runner(self, name) for name in names}
+
+    def _warm_up(self, largest_first: Iterable[str]) -> None:
+        """Runs the program with the largest workspace before there is one, on zeros: XNNPACK's is then as large as it will be. When it
+        grows, the old and the new one exist at once."""
+        called = {i.program for s in self._schedules.values() for i in walk(s.instructions) if isinstance(i, Call)}
+        for name in [name for name in largest_first if name in called][:1]:
+            specs = self._programs[name].inputs.values()
+            # Memory that is only read is never given to the process: these zeros cost nothing.
+            zeros = [torch.zeros(spec.shape, dtype=_DTYPES[spec.dtype]) for spec in specs]
+            self._module.run_method(name, zeros, clone_outputs=False)
 
     def _input_elements(self, schedule: str) -> dict[str, int]:
         """How much a schedule reads of each input: of those that hold a sequence, a prefix of its own length."""

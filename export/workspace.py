@@ -1,0 +1,50 @@
+"""XNNPACK's workspace: one for all programs, as large as the largest needs. What that is follows from shapes, by formulas that are fitted to
+what benchmarks/workspace.py measures: four models from 135M to 3B, at 128 to 1,024 tokens. Sizes are in bytes.
+
+It grows when a program comes that needs more, and then the old and the new one exist for a moment. So a session runs the largest program once,
+on zeros, before anything else (``largest_program``), and the tile of the vocabulary is chosen so that it is clear which one that is.
+"""
+
+from dataclasses import replace
+
+from .plan import Plan
+
+_MARGIN = 0.93  # attention's formulas are within 7% of what was measured
+
+
+def head_workspace(plan: Plan) -> int:
+    """A head's tile of v rows: its rows twice, its logits, and the sequence twice. Within 2%."""
+    rows, tokens, width = plan.vocabulary().width, plan.tokens, plan.architecture.D
+    return rows * (8 * width + 4 * tokens) + 8 * tokens * width
+
+
+def dequantizing_workspace(plan: Plan) -> int:
+    """Attention's backward while the queries' weight is dequantized and packed."""
+    arch = plan.architecture
+    return round(10.3 * arch.D * arch.G * arch.C + 2.8 * arch.D * plan.tokens)
+
+
+def attending_workspace(plan: Plan) -> int:
+    """Attention's backward among blocks of query rows, with three to four of a block's score matrices and the output projection's weight."""
+    arch, tokens = plan.architecture, plan.tokens
+    return 8 * arch.D * tokens + 13 * arch.G * plan.query_rows * tokens + 4 * arch.D * arch.G * arch.C
+
+
+def attention_workspace(plan: Plan) -> int:
+    """Attention's backward, at the larger of its moments."""
+    return max(dequantizing_workspace(plan), attending_workspace(plan))
+
+
+def largest_program(plan: Plan) -> str:
+    """The program of ``plan.tokens`` with the largest workspace, of a block's backward pass by tiles and of the head."""
+    return "head_tile" if _MARGIN * head_workspace(plan) > attention_workspace(plan) else "attention_backward"
+
+
+def vocabulary_rows(plan: Plan) -> int:
+    """Rows of a tile of the vocabulary, 256 to 1,024: as many as attention's workspace has clearly room for."""
+    for rows in range(1024, 256, -64):
+        if head_workspace(replace(plan, tiling=replace(plan.tiling, vocabulary=rows))) < _MARGIN * attention_workspace(
+            plan
+        ):
+            return rows
+    return 256
