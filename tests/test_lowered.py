@@ -21,7 +21,7 @@ BUNDLES = ("qwen2_fp32", "llama_int4", "llama_int8", "qwen2_mebp")
 
 def draw(argument: Argument, generator: torch.Generator) -> Tensor:
     if argument.dtype == torch.int64:
-        return torch.randint(9, argument.shape, generator=generator)
+        return torch.randint(5, argument.shape, generator=generator)  # every table has so many rows
     if argument.dtype == torch.int8:
         return torch.randint(-128, 128, argument.shape, generator=generator, dtype=torch.int8)
     if argument.name == "ones":
