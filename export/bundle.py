@@ -29,6 +29,9 @@ from .sequence import spec_of
 from .weights import check_checkpoint, weight_tensors, write_weights
 from .workspace import vocabulary_rows
 
+# In which block inputs can be kept. ExecuTorch's programs take and give bfloat16 too, but its Java API has no tensor of it.
+BLOCK_INPUTS = {"float32": torch.float32, "float16": torch.float16}
+
 
 @dataclass(frozen=True)
 class ExportSettings:
@@ -45,6 +48,7 @@ class ExportSettings:
         tiling: None to choose tiles from the shapes
         offload: keep block inputs in a file while a step runs
         head_rows: numbers of targets that get programs of the head, beside the lengths; a row runs the head on the fewest that hold its targets
+        block_inputs: the dtype in which block inputs are kept, of ``BLOCK_INPUTS``
     """
 
     lengths: tuple[int, ...] = (256,)
@@ -59,6 +63,7 @@ class ExportSettings:
     tiling: Tiling | None = None
     offload: bool = False
     head_rows: tuple[int, ...] = ()
+    block_inputs: str = "float32"
 
 
 Progress = Callable[[str], None]
@@ -136,6 +141,12 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
     fmt = weight_format(settings.weights, settings.group_size)
     if settings.offload and settings.method == "mezo":
         raise UsageError("mezo keeps no block inputs, so there is nothing to offload. Leave --offload out.")
+    if settings.block_inputs not in BLOCK_INPUTS:
+        raise UsageError(
+            f"Block inputs cannot be kept in {settings.block_inputs!r}, only in {' or '.join(BLOCK_INPUTS)}."
+        )
+    if settings.block_inputs != "float32" and settings.method == "mezo":
+        raise UsageError("mezo keeps no block inputs, in whatever dtype. Leave --block-inputs out.")
     plan = Plan(
         architecture,
         tuple(sorted(set(settings.lengths))),
@@ -147,6 +158,7 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
         settings.method,
         settings.offload,
         tuple(sorted(set(settings.head_rows))),
+        BLOCK_INPUTS[settings.block_inputs],
     )
     if settings.tiling is None:
         plan = replace(plan, tiling=replace(plan.tiling, vocabulary=vocabulary_rows(plan)))

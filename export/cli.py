@@ -119,6 +119,12 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
         help="keep the blocks' inputs in a file instead of memory: written once and read once a step",
     )
     parser.add_argument(
+        "--block-inputs",
+        choices=("float32", "float16"),
+        default="float32",
+        help="dtype of the blocks' inputs that are kept: float16 halves them, and gradients are no longer exact",
+    )
+    parser.add_argument(
         "--layers", type=int, metavar="N", help="adapters in the N topmost blocks alone; backward stops there"
     )
     parser.add_argument(

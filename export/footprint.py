@@ -9,13 +9,14 @@ Buffers, results and states are counted from the schedules themselves. Two parts
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import torch
 from mesp.runtime.arena import plan_arena
 from mesp.runtime.errors import UsageError
 from mesp.runtime.schedule import Call, references, walk
 from mesp.runtime.sizes import Size
 from mesp.runtime.stepper import schedule_names
 
-from .plan import Plan, Program
+from .plan import F32, Plan, Program
 from .schedule import Schedules
 from .sequence import spec_of
 from .weights import weight_tensors
@@ -70,6 +71,8 @@ def _result_bytes(plan: Plan, program: Program) -> int:
         results += gathered.shape[0] * (plan.architecture.D + 4)
     elif gathered and gathered.name == "targets":  # the embedding's rows are its result
         results += gathered.shape[0] * plan.architecture.D * 4
+    if any(argument.dtype == torch.float16 for argument in (*program.inputs, *program.outputs)):
+        results += spec_of(replace(program.inputs[0], dtype=F32)).nbytes  # between the delegate and the conversion
     return results + _PLANNED_BESIDE
 
 

@@ -155,6 +155,7 @@ class Plan:
         lengths: the sequence lengths that there are programs for, ascending
         offload: block inputs are kept in a file
         head_rows: numbers of targets that there are programs of the head for, beside the lengths
+        block_inputs: the dtype in which block inputs are kept
     """
 
     architecture: Architecture
@@ -167,6 +168,12 @@ class Plan:
     method: str = "mesp"  # of ``methods.METHODS``
     offload: bool = False
     head_rows: tuple[int, ...] = ()
+    block_inputs: torch.dtype = F32
+
+    @property
+    def packs_block_inputs(self) -> bool:
+        """They are kept in another dtype than programs compute in."""
+        return self.block_inputs != F32
 
     @property
     def tokens(self) -> int:

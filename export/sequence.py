@@ -68,9 +68,11 @@ class Writer:
             if argument.stored:
                 self.store(name, argument.stored)
 
-    def call_rows(self, program: str, /, inputs: Mapping[str, str], outputs: Mapping[str, Reference]) -> None:
-        """Calls a row program for all rows of the sequence. Arguments that are ``by_rows`` are cut from the values of ``inputs`` and
-        from inputs of the step, results that are go to the tensors of ``outputs``; other results are accumulators."""
+    def call_rows(
+        self, program: str, /, inputs: Mapping[str, str | Reference], outputs: Mapping[str, Reference]
+    ) -> None:
+        """Calls a row program for all rows of the sequence. Arguments that are ``by_rows`` are cut from the values or tensors of ``inputs``
+        and from inputs of the step, results that are go to the tensors of ``outputs``; other results are accumulators."""
         assert self.plan
         for group in self.plan.rows():
             name = length_name(program, group.width)
@@ -83,7 +85,7 @@ class Writer:
                     if argument.by_rows:
                         self.store(result, _rows_of(outputs[argument.name], argument, group.first))
 
-    def _cut(self, argument: Argument, first: int, inputs: Mapping[str, str]) -> str | Reference:
+    def _cut(self, argument: Argument, first: int, inputs: Mapping[str, str | Reference]) -> str | Reference:
         """The rows of an argument; of a value under a name of their own."""
         source = _source(argument, inputs)
         if isinstance(source, Reference):
@@ -130,7 +132,7 @@ class Writer:
         self.instructions = [*outer, Phase(name, tuple(self.instructions))]
 
 
-def _source(argument: Argument, inputs: Mapping[str, str]) -> str | Reference:
+def _source(argument: Argument, inputs: Mapping[str, str | Reference]) -> str | Reference:
     if argument.stored:
         return argument.stored
     name = inputs.get(argument.name, argument.name)

@@ -48,7 +48,7 @@ class TensorSpec:
         return TensorSpec(tuple(json["shape"]), json["dtype"])
 
 
-ITEM_BYTES = {"float32": 4, "int8": 1, "int64": 8, "uint8": 1}
+ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1, "int64": 8, "uint8": 1}
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from .schedule import (
 )
 from .scratch import ScratchTensor
 
-_DTYPES = {"float32": torch.float32, "int8": torch.int8, "int64": torch.int64}
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int8, "int64": torch.int64}
 
 # What a session calls at the start of a phase (with its name), and at the end of every program call (with None).
 Observer = Callable[[str | None], None]

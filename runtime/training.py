@@ -202,9 +202,13 @@ class _Run:
         good = [path for step, path in checkpoints(self.folder.checkpoints).items() if step < number - 1][-1:]
         where = f"The last good checkpoint is {good[0]}" if good else "No checkpoint from before that is kept"
         how = f", or from there: --adapter {good[0]}" if good else ""
+        kept = self.bundle.manifest.tensors.get("block_inputs")
+        range_ = ""
+        if math.isfinite(loss) and kept and kept.spec.dtype == "float16":
+            range_ = " Or a block's input is beyond what float16 holds: a bundle exported with --block-inputs float32 has no such limit."
         return _Diverged(
             f"Step {number}: the loss is {loss}, and the norm of its gradient {norm}. {where}, and the log until here. "
-            f"Start a new run with a lower --lr, with --clip-norm or with --warmup{how}."
+            f"Start a new run with a lower --lr, with --clip-norm or with --warmup{how}.{range_}"
         )
 
     def _log_memory(self) -> int:

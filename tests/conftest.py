@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mesp.export.bundle import ExportSettings, export_bundle
+from mesp.export.cli import main
 from mesp.export.plan import Tiling
 
 from .models import LLAMA, LLAMA3_ROPE, QWEN2, save_checkpoint
@@ -70,4 +71,15 @@ def qwen2_mebp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(folder / "checkpoint", **{**QWEN2, "num_hidden_layers": 1})
     settings = ExportSettings(lengths=(12,), rank=2, method="mebp", tiling=Tiling(vocabulary=97))
     export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def llama_float16(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Block inputs in float16 and in a file, by the command line: the upper of two layers, fp32 weights, and the fewest programs."""
+    folder = tmp_path_factory.mktemp("float16")
+    save_checkpoint(folder / "checkpoint", **LLAMA)
+    sizes = ["--seq-len", "9", "--rank", "2", "--layers", "1", "--targets", "q_proj,down_proj", "--weights", "fp32"]
+    options = [*sizes, "--block-inputs", "float16", "--offload", "inputs"]
+    assert main(["export", str(folder / "checkpoint"), "-o", str(folder / "bundle"), *options]) == 0
     return folder / "bundle"

@@ -108,7 +108,7 @@ class EagerSession:
         for name in ("adamw.m", "adamw.v", "momentum.velocity"):
             self.set(name, 0.0)
         specs = {
-            name: TensorSpec(tuple(t.shape), "float32" if t.is_floating_point() else str(t.dtype)[6:])
+            name: TensorSpec(tuple(t.shape), "float32" if t.dtype == dtype else str(t.dtype)[6:])
             for name, t in self.tensors.items()
         }
         self.programs = self.schedules.programs

@@ -1,9 +1,11 @@
 """The predicted memory: against what lowering planned, its search, and its command."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from mesp.export.cli import main
 from mesp.export.footprint import footprint, longest_within
 from mesp.export.verify import bundle_plan
@@ -16,7 +18,7 @@ from .models import LLAMA
 MEASURED = ("XNNPACK's workspace", "interpreter")
 
 
-@pytest.mark.parametrize("fixture", ["qwen2_fp32", "llama_int4", "llama_int8"])
+@pytest.mark.parametrize("fixture", ["qwen2_fp32", "llama_int4", "llama_int8", "llama_float16"])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
 def test_what_is_counted_is_what_the_lowered_bundle_allocates(
     fixture: str, optimizer: str, request: pytest.FixtureRequest
@@ -39,6 +41,17 @@ def test_options_add_what_they_keep(qwen2_fp32: Path) -> None:
     assert sum(footprint(plan, "sgd").values()) > sum(footprint(plan.at(13), "sgd").values())
 
 
+def test_block_inputs_in_float16_are_half_as_large(llama_float16: Path) -> None:
+    plan = replace(bundle_plan(open_bundle(llama_float16)), offload=False)
+    plain, packed = (footprint(replace(plan, block_inputs=dtype), "sgd") for dtype in (torch.float32, torch.float16))
+    assert packed["block inputs"] == plain["block inputs"] / 2
+    # What there is more: the input of one block in fp32, and what packing and unpacking plan for rows of it.
+    elements = plan.tokens * plan.architecture.D
+    assert packed["other buffers"] - plain["other buffers"] == elements * 4
+    results = [parts["results of the programs"] for parts in (packed, plain)]
+    assert results[0] - results[1] == elements * (2 + 4 + 4 + 4) + 2 * 64
+
+
 def test_the_longest_sequence_within_a_budget_is_the_longest(llama_int4: Path) -> None:
     plan = bundle_plan(open_bundle(llama_int4))
     need = {tokens: sum(footprint(plan.at(tokens), "sgd").values()) for tokens in (16, 32, 48, 64)}
@@ -57,6 +70,20 @@ def test_a_configuration_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "block inputs" in output and "16 or 32 tokens" in output
     assert main(["plan", str(tmp_path), "--seq-len", "16", "--weights", "fp32", "--budget-mb", "9"]) == 0
     assert "The longest sequence within 9 MB" in capsys.readouterr().out
+
+
+def test_plan_takes_the_dtype_of_block_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "hidden_size": 640}))
+    shown = {}
+    for dtype in ("float32", "float16"):
+        assert main(["plan", str(tmp_path), "--seq-len", "64", "--block-inputs", dtype]) == 0
+        line = next(line for line in capsys.readouterr().out.splitlines() if line.endswith("block inputs"))
+        shown[dtype] = float(line.split()[0])
+    assert shown == {"float32": 0.33, "float16": 0.16}
+    assert main(["plan", str(tmp_path), "--seq-len", "64", "--method", "mezo", "--block-inputs", "float16"]) == 2
+    assert "mezo keeps no block inputs" in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # what no Android library takes is not offered
+        main(["plan", str(tmp_path), "--block-inputs", "bfloat16"])
 
 
 def test_only_mesp_is_predicted(qwen2_mebp: Path, capsys: pytest.CaptureFixture[str]) -> None:

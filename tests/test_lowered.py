@@ -1,6 +1,8 @@
 """The lowered programs: against themselves run eagerly, in place, and a whole step against autograd."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,13 +10,14 @@ from mesp.export import verify as verification
 from mesp.export.cli import main
 from mesp.export.lower import lower
 from mesp.export.plan import Argument, Program
-from mesp.export.schedule import training_programs
-from mesp.runtime.bundle import PROGRAM, open_bundle
+from mesp.export.schedule import Schedules, training_programs
+from mesp.runtime.arena import plan_arena
+from mesp.runtime.bundle import PROGRAM, Bundle, Schedule, open_bundle
 from mesp.runtime.errors import MespError
 from torch import Tensor
 
 from .checks import assert_close
-from .tolerances import GRADIENT_FP32, LOWERED_FP32
+from .tolerances import GRADIENT_FLOAT16_INPUTS, GRADIENT_FP32, LOWERED_FP32
 
 BUNDLES = ("qwen2_fp32", "llama_int4", "llama_int8", "qwen2_mebp")
 
@@ -24,6 +27,8 @@ def draw(argument: Argument, generator: torch.Generator) -> Tensor:
         return torch.randint(5, argument.shape, generator=generator)  # every table has so many rows
     if argument.dtype == torch.int8:
         return torch.randint(-128, 128, argument.shape, generator=generator, dtype=torch.int8)
+    if argument.dtype == torch.float16:
+        return torch.randn(argument.shape, generator=generator).half()
     if argument.name == "ones":
         return torch.ones(argument.shape)
     if argument.name in ("v", "one_minus_beta2"):  # AdamW's second moment has a root
@@ -34,7 +39,7 @@ def draw(argument: Argument, generator: torch.Generator) -> Tensor:
     return torch.randn(argument.shape, generator=generator) * size + shift
 
 
-@pytest.mark.parametrize("fixture", BUNDLES)
+@pytest.mark.parametrize("fixture", [*BUNDLES, "llama_float16"])
 def test_every_lowered_program_computes_what_it_does_eagerly(fixture: str, request: pytest.FixtureRequest) -> None:
     """Each result, and again with the accumulators fed back into the memory that they came from."""
     from executorch.extension.pybindings import portable_lib
@@ -78,6 +83,55 @@ def test_verify_exits_with_1_on_a_miss(
     monkeypatch.setattr(verification, "TOLERANCE", 1e-12)
     assert main(["verify", str(qwen2_fp32)]) == 1
     assert "MISS" in capsys.readouterr().out
+
+
+def test_block_inputs_in_float16_have_a_tolerance_of_their_own_that_an_error_misses(
+    llama_float16: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = verification.verify(llama_float16)
+    assert result.passed
+    assert 1e-5 < max(check.relative_error for check in result.checks) <= GRADIENT_FLOAT16_INPUTS
+    model = verification.reference_model
+
+    def wrong_by_two_percent(bundle: Bundle) -> Any:
+        return scaled(model(bundle), "model.layers.1.mlp.up_proj.weight", 1.02)
+
+    monkeypatch.setattr(verification, "reference_model", wrong_by_two_percent)
+    assert main(["verify", str(llama_float16)]) == 1
+    output = capsys.readouterr().out
+    assert "MISS" in output and "tolerance 1e-02 for block inputs kept in float16" in output
+
+
+def scaled(model: Any, weight: str, factor: float) -> Any:
+    model.get_parameter(weight).mul_(factor)
+    return model
+
+
+def test_block_inputs_in_float16_are_the_same_in_memory_as_in_a_file(llama_float16: Path) -> None:
+    bundle = open_bundle(llama_float16)
+    in_memory = replace(verification.bundle_plan(bundle), offload=False)
+    schedules = Schedules(in_memory)
+    tensors = schedules.tensors()
+    assert tensors["block_inputs"].spec == bundle.manifest.tensors["block_inputs"].spec
+    kinds = {name: tensor.kind for name, tensor in tensors.items() if tensor.in_arena}
+    instructions = schedules.schedules()["gradients.9"]
+    specs = bundle.tensors()
+    schedule = Schedule(instructions, plan_arena(instructions, specs, kinds))
+    manifest = replace(bundle.manifest, tensors=tensors, schedules={"gradients.9": schedule})
+    found = [
+        next(iter(verification.both_ways(each))) for each in (bundle, Bundle(bundle.path, manifest, bundle.weights))
+    ]
+    assert found[0].loss == found[1].loss
+    for name, gradient in found[0].gradients.items():
+        assert torch.equal(gradient, found[1].gradients[name]), name
+
+
+def test_a_conversion_outside_the_delegate_is_refused_unless_it_is_of_float16() -> None:
+    ids, x = Argument("ids", (4, 4), torch.int64), Argument("x", (4, 4))
+    half = Argument("half", (4, 4), torch.float16)
+    assert lower([Program("pack", (x,), (half,), lambda a: (a["x"].to(torch.float16),))]).planned_bytes["pack"] >= 32
+    with pytest.raises(MespError, match="_to_dim_order_copy"):
+        lower([Program("convert", (ids,), (x,), lambda a: (a["ids"].to(torch.float32) * 2,))])
 
 
 def test_a_program_that_is_not_one_delegate_is_refused() -> None:

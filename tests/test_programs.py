@@ -1,14 +1,17 @@
 """Each program alone, run eagerly in fp64: a backward program against autograd of its forward program, head and optimizers against PyTorch."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from mesp.export.architecture import PROJECTIONS, read_architecture
+from mesp.export.backpropagation import pack_input, unpack_input
 from mesp.export.ops import causal_mask
 from mesp.export.plan import Argument, Plan, Program, Tiling
 from mesp.export.programs import backward_programs, backward_rows, forward_programs, forward_rows
 from mesp.export.quantize import Fp32
+from mesp.export.schedule import Schedules
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -142,6 +145,28 @@ def test_tile_and_norm_backward_of_some_targets(targets: tuple[str, ...], sublay
 @pytest.mark.parametrize("sublayer", ["attention", "ffn"])
 def test_norm_backward(sublayer: str) -> None:
     check_norm_backward(make_plan(LLAMA, *TILINGS["rest"]), sublayer)
+
+
+def test_a_block_input_in_float16_is_the_nearest_one_and_comes_back_exactly() -> None:
+    plan = replace(make_plan(LLAMA, *TILINGS["rest"]), block_inputs=torch.float16)
+    x = Draw()(5, plan.architecture.D) * 100
+    x[0, :4] = torch.tensor([2.0**19, -(2.0**19), 2.0**21, -(2.0**21)])
+    packed = pack_input(plan, 5).run({"x": x})["packed"]
+    unpacked = unpack_input(plan, 5).run({"packed": packed})["x"]
+    assert unpacked[0, :4].tolist() == [2.0**19, -(2.0**19), float("inf"), -float("inf")]
+    assert torch.equal(unpacked[1:], x[1:].half().float())
+
+
+@pytest.mark.parametrize("block_inputs", [torch.float32, torch.float16])
+@pytest.mark.parametrize("method", ["mesp", "store-h", "mebp"])
+def test_block_inputs_are_packed_only_if_they_are_kept_in_16_bits(method: str, block_inputs: torch.dtype) -> None:
+    plan = replace(make_plan(LLAMA, *TILINGS["rest"]), method=method, block_inputs=block_inputs)
+    schedules = Schedules(plan)
+    packing = {name for name in schedules.programs if "pack" in name}
+    names = {"pack_input.13", "unpack_input.13"} if block_inputs == torch.float16 else set()
+    assert packing == names
+    assert ("block_input" in schedules.tensors()) == bool(names)
+    assert schedules.tensors()["block_inputs"].spec.dtype == str(block_inputs).removeprefix("torch.")
 
 
 @pytest.mark.parametrize("tiling", TILINGS)

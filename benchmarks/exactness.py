@@ -1,0 +1,95 @@
+"""What a bundle's options cost in exactness, and what they save: its gradients against autograd's in fp32, and the memory and time of its steps.
+
+    python benchmarks/exactness.py BUNDLE BUNDLE … -o benchmarks/results/NAME.json
+
+Gradients are those of ``mesp verify``, of the longest sequence. The whole gradient is every tensor's, as one vector: its relative error is
+|ours - autograd's| / |autograd's|, and of its cosine what is missing to 1 is given. The stream is the blocks' inputs by autograd's model: its
+largest element is what a dtype of 16 bits must hold. Memory and time are those of ``methods.py``.
+"""
+
+import argparse
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from compare import memory_of_training, random_ids
+from mesp.export.verify import both_ways, bundle_plan, reference_model
+from mesp.runtime.bundle import Bundle, open_bundle
+from mesp.runtime.environment import environment
+from mesp.runtime.files import write_json
+from methods import step_seconds
+from torch import Tensor
+
+
+def relative_error(ours: Tensor, reference: Tensor) -> float:
+    """|ours - reference| / |reference|"""
+    return float((ours - reference).norm() / reference.norm())
+
+
+def exactness(bundle: Bundle) -> dict[str, Any]:
+    """Losses, and the errors of the whole gradient and of the worst tensor."""
+    *_, found = both_ways(bundle)  # the last is the longest
+    ours = {name: tensor.double() for name, tensor in found.gradients.items()}
+    reference = {name: tensor.double() for name, tensor in found.autograd.items()}
+    errors = {name: relative_error(ours[name], tensor) for name, tensor in reference.items()}
+    worst = max(errors, key=lambda name: errors[name])
+    whole, exact = (torch.cat([values[name].flatten() for name in reference]) for values in (ours, reference))
+    return {
+        "loss": found.loss,
+        "autograd_loss": found.autograd_loss,
+        "relative_error": relative_error(whole, exact),
+        "one_minus_cosine": 1 - float(whole @ exact / (whole.norm() * exact.norm())),
+        "worst_tensor": worst,
+        "worst_tensor_relative_error": errors[worst],
+        "median_tensor_relative_error": median(errors.values()),
+    }
+
+
+def largest_of_stream(bundle: Bundle) -> float:
+    """The largest absolute value of any block's input, of a row of random tokens."""
+    ids = random_ids(bundle_plan(bundle))[None, :-1]
+    with torch.no_grad():
+        states = reference_model(bundle)(input_ids=ids, output_hidden_states=True).hidden_states
+    return max(float(state.abs().max()) for state in states[:-1])
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """What a bundle is, and everything of it but the time of its steps."""
+    bundle = open_bundle(path)
+    manifest, plan = bundle.manifest, bundle_plan(bundle)
+    return {
+        "block_inputs": manifest.tensors["block_inputs"].spec.dtype,
+        "offload": plan.offload,
+        "method": manifest.method,
+        "model": manifest.model["config"]["model_type"],
+        "tokens": manifest.tokens,
+        "rank": manifest.lora.rank,
+        "weights": dict(manifest.weights),
+        "memory": memory_of_training(path, random_ids(plan)),
+        "gradient": exactness(bundle),
+        "largest_of_stream": largest_of_stream(bundle),
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Measure what a bundle's options cost in exactness.")
+    parser.add_argument("bundles", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    found = [measure(path) for path in args.bundles]
+    for item, seconds in zip(found, step_seconds(args.bundles), strict=True):
+        item["step_seconds"] = seconds
+        gradient, peak = item["gradient"], item["memory"]["delta_footprint_bytes"] / 1e6
+        print(
+            f"{item['block_inputs']:8} {item['tokens']:5} tokens  relative error {gradient['relative_error']:.1e}"
+            f"  1 - cosine {gradient['one_minus_cosine']:.1e}  worst tensor {gradient['worst_tensor_relative_error']:.1e}"
+            f"  {peak:6.1f} MB over idle  {median(seconds):.3f} s"
+        )
+    command = "python benchmarks/exactness.py BUNDLE … -o FILE"
+    write_json(args.output, {"command": command, "bundles": found, "environment": environment()})
+
+
+if __name__ == "__main__":
+    main()
