@@ -8,5 +8,6 @@
     report      results.md
     draw        the plots
 
-tables/ has the definitions, configurations/ the models'. The other modules are scripts that answer one question each and are run as files.
+tables/ has the definitions, configurations/ the models'. The other modules are scripts that answer one question each: workspace, step_profile
+and mezo are run as ``python -m mesp.bench.NAME``, the others as files.
 """

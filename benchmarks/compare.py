@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -26,9 +26,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from mesp.export.architecture import FFN, PROJECTIONS
-from mesp.export.lower import lower
-from mesp.export.plan import Argument, Arguments, Plan, Program
+from mesp.export.duration import TimedPrograms, product_program
+from mesp.export.flops import frozen_products, gigaflop
+from mesp.export.plan import Plan
 from mesp.export.verify import bundle_plan, reference_model
 from mesp.runtime.bundle import Bundle, open_bundle
 from mesp.runtime.environment import environment
@@ -77,60 +77,16 @@ def eager_step(bundle: Bundle, ids: Tensor) -> Callable[[], None]:
 # --- The products alone -----------------------------------------------------------------------------------------------
 
 
-def products(plan: Plan) -> Iterator[tuple[int, int, int, bool, int]]:
-    """(rows, inner, columns, weight transposed, how many a step) of every product with a frozen weight.
-
-    A projection's forward runs once in the forward pass and once more where the backward pass rebuilds it (all but down's),
-    and its transpose once. The attention tiles rebuild q, k and v a second time for their gradients.
-    """
-    arch, tokens = plan.architecture, plan.tokens
-    for projection in PROJECTIONS:
-        inputs, outputs = arch.shape(projection)
-        again = {"down_proj": 1, "o_proj": 2}.get(projection, 2 if projection in FFN else 3)
-        for group in plan.groups(projection):
-            width = plan.tile_range(projection, group).width
-            inner, columns = (width, outputs) if projection in ("o_proj", "down_proj") else (inputs, width)
-            yield tokens, inner, columns, False, again * group.count * arch.layers
-            yield tokens, columns, inner, True, group.count * arch.layers
-    vocabulary = plan.vocabulary()
-    yield tokens, arch.D, vocabulary.width, True, vocabulary.count
-    yield tokens, vocabulary.width, arch.D, False, vocabulary.count
-
-
 def product_seconds(plan: Plan) -> tuple[Callable[[], None], Callable[[], float], float]:
     """(a round of measurements, the seconds of all products at the best rates so far, their GFLOP)."""
-    from executorch.extension.pybindings import portable_lib
-
-    counts: dict[tuple[int, int, int, bool], int] = {}
-    for *shape, count in products(plan):
-        key = (shape[0], shape[1], shape[2], bool(shape[3]))
-        counts[key] = counts.get(key, 0) + count
-    programs, inputs = [], {}
-    for number, (rows, inner, columns, transposed) in enumerate(counts):
-        weight = (columns, inner) if transposed else (inner, columns)
-        arguments = (Argument("x", (rows, inner)), Argument("weight", weight))
-
-        def body(a: Arguments, transposed: bool = transposed) -> tuple[Tensor, ...]:
-            return (torch.mm(a["x"], a["weight"].t() if transposed else a["weight"]),)
-
-        programs.append(Program(f"product_{number}", arguments, (Argument("y", (rows, columns)),), body))
-        inputs[f"product_{number}"] = [torch.randn(rows, inner), torch.randn(weight)]
-    lowered = lower(programs)
-    module = portable_lib._load_for_executorch_from_buffer(lowered.buffer)
-    best = dict.fromkeys(inputs, float("inf"))
-    keep = lowered.buffer  # the module reads its programs from there
-
-    def measure() -> None:
-        assert keep
-        for name, arguments in inputs.items():
-            for _ in range(12):
-                run = partial(module.run_method, name, arguments, clone_outputs=False)
-                best[name] = min(best[name], timed(run))
+    counts = frozen_products(plan)
+    alone = TimedPrograms(map(product_program, counts))
 
     def total() -> float:
-        return sum(best[f"product_{number}"] * count for number, count in enumerate(counts.values()))
+        seconds: float = sum(alone.best[product.name] * count for product, count in counts.items())
+        return seconds
 
-    return measure, total, sum(2 * m * k * n * count for (m, k, n, _), count in counts.items()) / 1e9
+    return alone.measure, total, gigaflop(counts)
 
 
 # --- All of it --------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TEXT, QUIET, FAINT = "#202124", "#5f6368", "#c3c7cc"
 PEAK = "peak over idle, MB"
+_X_LABELS = {"tokens": "tokens of the sequence", "rank": "rank of the adapters", "layers": "layers with adapters"}
 # Of a peak's parts, in the order in which they are stacked; a state that is not the adapter takes one of the others.
 PART_COLOURS = {
     "block inputs": "#3b6fb6",
@@ -71,6 +72,11 @@ def plots(results: Results) -> Iterator[tuple[str, str, "Figure"]]:
             first = cells[0]
             title = f"Memory by rank: {first.model}, {first.tokens:,} tokens{_layers(first)}"
             yield _name("rank", first.model, str(first.tokens), first), title, by_number(cells, title, "rank", colours)
+        for cells in _sweeps([cell for cell in results.cells if cell.layers is not None], "layers"):
+            first = cells[0]
+            title = f"Memory by layers with adapters: {first.model}, {first.tokens:,} tokens, rank {first.rank}"
+            name = f"layers-{first.model}-{first.tokens}-r{first.rank}"
+            yield name, title, by_number(cells, title, "layers", colours)
         for cells in _sweeps(results.cells, "model"):
             first = cells[0]
             title = f"Memory by model: {first.tokens:,} tokens, rank {first.rank}{_layers(first)}"
@@ -154,10 +160,11 @@ def by_number(cells: Sequence[Measured], title: str, axis: str, colours: Mapping
         axes.plot(*points(lambda cell: cell.paper_mb), color=colour, linestyle=(0, (4, 3)), linewidth=1.2)
         axes.scatter(*points(lambda cell: cell.goal_mb), **_goal(colour), zorder=4)
     numbers = sorted({getattr(cell, axis) for cell in cells})
-    axes.set_xscale("log", base=2)
+    if axis != "layers":
+        axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
     axes.minorticks_off()
-    axes.set_xlabel({"tokens": "tokens of the sequence", "rank": "rank of the adapters"}[axis])
+    axes.set_xlabel(_X_LABELS[axis])
     axes.set_ylabel(PEAK)
     _log_megabytes(axes, values)
     _legend(figure, axes, [cell for _, _, own in shown for cell in own])

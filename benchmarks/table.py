@@ -7,7 +7,7 @@
     [methods]                   the columns that are more than the name of a method of `mesp export`
     NAME = { method = "mesp", options = ["--offload", "inputs"] }
     [[sweeps]]                  the rows
-    model = "NAME"              one of model, tokens and rank may be a list, the sweep's axis
+    model = "NAME"              one of model, tokens, rank and layers may be a list, the sweep's axis
     tokens = [128, 256]
     paper.mesp = [110.7, 136.2] the paper's figure in MB, and with `goals` ours: one for each entry of the axis
 
@@ -26,7 +26,7 @@ from typing import Any
 
 from mesp.runtime.errors import UsageError
 
-AXES = ("model", "tokens", "rank")
+AXES = ("model", "tokens", "rank", "layers")
 # Columns that are measured outside of our runtime: the module that does it, and its own options.
 BASELINES: dict[str, tuple[str, ...]] = {
     "eager": ("mesp.bench.eager", "--no-checkpointing"),

@@ -71,7 +71,7 @@ def _export_parser(commands: "Commands") -> None:
 
 def _plan_parser(commands: "Commands") -> None:
     parser = commands.add_parser(
-        "plan", help="predict the memory of training, before anything is exported", formatter_class=_Help
+        "plan", help="predict memory and time of training, before anything is exported", formatter_class=_Help
     )
     parser.add_argument(
         "model", help="Hugging Face folder, of which config.json is enough, .gguf file, Hub id, or a bundle as it is"
@@ -82,6 +82,12 @@ def _plan_parser(commands: "Commands") -> None:
     parser.add_argument("--grad-accumulation", type=int, default=1, metavar="N", help="sequences of one step")
     parser.add_argument("--clip-norm", type=float, metavar="NORM", help="the largest norm of a step's gradient")
     parser.add_argument("--budget-mb", type=float, metavar="MB", help="find the longest sequence within so much memory")
+    parser.add_argument(
+        "--gflops",
+        type=float,
+        metavar="N",
+        help="the rate of products that times are predicted at, such as another device's; measured here if not given",
+    )
     parser.set_defaults(run=run_plan)
 
 

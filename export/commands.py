@@ -65,12 +65,15 @@ def _export_settings(args: argparse.Namespace) -> "ExportSettings":
 
 def run_plan(args: argparse.Namespace) -> int:
     """mesp plan"""
+    import math
+
     from mesp.runtime.bundle import MANIFEST, open_bundle
     from mesp.runtime.errors import UsageError
     from mesp.runtime.settings import TrainSettings
 
     from .bundle import ExportSettings, make_plan
     from .checkpoint import open_checkpoint
+    from .duration import duration, measured_gflops
     from .footprint import footprint, longest_within
     from .verify import bundle_plan
 
@@ -83,6 +86,8 @@ def run_plan(args: argparse.Namespace) -> int:
     )
     if args.budget_mb is not None and not 0 < args.budget_mb < 1e9:
         raise UsageError(f"--budget-mb {args.budget_mb} must be a number of megabytes above 0.")
+    if args.gflops is not None and not (math.isfinite(args.gflops) and args.gflops > 0):
+        raise UsageError(f"--gflops {args.gflops} must be a number of GFLOP/s above 0.")
     if (Path(args.model) / MANIFEST).is_file():
         if _export_settings(args) != ExportSettings():
             raise UsageError(
@@ -106,6 +111,15 @@ def run_plan(args: argparse.Namespace) -> int:
     for name, nbytes in parts.items():
         print(f"{nbytes / 1e6:9.2f} MB  {name}")
     print(f"{sum(parts.values()) / 1e6:9.2f} MB  over an idle process, {' or '.join(map(str, plan.lengths))} tokens")
+    rate, whose = args.gflops, "given"
+    if rate is None:
+        with console_of(sys.stderr).status("measuring the rate of products here"):
+            rate, whose = measured_gflops(plan), "measured here"
+    seconds = duration(plan, rate, training.grad_accumulation)
+    for name, value in seconds.items():
+        print(f"{value:9.2f} s   {name}")
+    sequences = f"{training.grad_accumulation} times " if training.grad_accumulation > 1 else ""
+    print(f"{sum(seconds.values()):9.2f} s   a step of {sequences}{plan.tokens} tokens, at {rate:.3g} GFLOP/s, {whose}")
     return 0
 
 

@@ -13,8 +13,7 @@ import torch
 from mesp.runtime.arena import plan_arena
 from mesp.runtime.errors import UsageError
 from mesp.runtime.schedule import Call, references, walk
-from mesp.runtime.sizes import Size
-from mesp.runtime.stepper import schedule_names
+from mesp.runtime.sizes import Size, schedule_names
 
 from .plan import F32, Plan, Program
 from .schedule import Schedules

@@ -14,9 +14,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
-from executorch.exir.passes import MemoryPlanningPass
 from mesp.runtime.errors import MespError
 from torch import Tensor, nn
 from torch._export import utils as export_utils
@@ -79,6 +76,11 @@ def _operators_listed_once() -> AbstractContextManager[Any]:
 
 
 def _lower(programs: Iterable[Program]) -> Lowered:
+    # Their import takes longer than `mesp plan` does, which makes no use of them.
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
+    from executorch.exir.passes import MemoryPlanningPass
+
     exported = {program.name: _trace(program) for program in programs}
     edge = to_edge_transform_and_lower(
         exported,

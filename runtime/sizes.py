@@ -1,6 +1,6 @@
 """The sizes of sequence that a bundle has schedules for: how many tokens, and on how many rows the head runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -30,3 +30,12 @@ def sizes(lengths: Iterable[int], head_rows: Iterable[int]) -> list[Size]:
 def smallest(among: Iterable[Size], tokens: int, targets: int) -> Size:
     """The shortest sequence that holds the tokens, and of those the one with the fewest rows that hold the targets."""
     return min(size for size in among if size.tokens >= tokens and size.head >= targets)
+
+
+def schedule_names(optimizer: str, used: Sequence[Size], evaluates: bool, accumulates: bool, clips: bool) -> list[str]:
+    """The schedules of a bundle that a run uses, and therefore allocates for."""
+    names = [f"evaluate.{size.name}" for size in used] if evaluates else []
+    if not (accumulates or clips):
+        return names + [f"train.{optimizer}.{size.name}" for size in used]
+    kinds = ("gradients", "accumulate") if accumulates else ("gradients",)
+    return [*names, *(f"{kind}.{size.name}" for kind in kinds for size in used), "gradient_norm", f"update.{optimizer}"]

@@ -20,7 +20,7 @@ from .data import Example, inputs
 from .optimizer import Optimizer, clip_scale
 from .session import Observer, Session
 from .settings import TrainSettings
-from .sizes import Size, smallest
+from .sizes import Size, schedule_names, smallest
 
 # Of MeZO's two forward passes: Malladi et al., 2023, use this for all of their models.
 _PERTURBATION = 1e-3
@@ -33,15 +33,6 @@ def noise(seed: int, step: int, place: int) -> dict[str, Tensor | float]:
 
 class Stopped(Exception):
     """The run was asked to stop; what was not finished is as if it had not begun."""
-
-
-def schedule_names(optimizer: str, used: Sequence[Size], evaluates: bool, accumulates: bool, clips: bool) -> list[str]:
-    """The schedules of a bundle that a run uses, and therefore allocates for."""
-    names = [f"evaluate.{size.name}" for size in used] if evaluates else []
-    if not (accumulates or clips):
-        return names + [f"train.{optimizer}.{size.name}" for size in used]
-    kinds = ("gradients", "accumulate") if accumulates else ("gradients",)
-    return [*names, *(f"{kind}.{size.name}" for kind in kinds for size in used), "gradient_norm", f"update.{optimizer}"]
 
 
 class Stepper:

@@ -103,6 +103,24 @@ def test_the_papers_table_has_every_cell() -> None:
         assert values["hidden_size"] % values["num_attention_heads"] == 0
 
 
+def test_layers_with_adapters_are_an_axis(tmp_path: Path) -> None:
+    text = DEFINITION.replace("tokens = [16, 32]", "tokens = 16\nlayers = [1, 2]")
+    cells = read_table(define(tmp_path, text)).cells
+    assert [(cell.name, cell.layers) for cell in cells[::2]] == [
+        ("tiny-16-r4-l1-mesp", 1),
+        ("tiny-16-r4-l2-mesp", 2),
+        ("tiny-16-r8-eager", None),
+    ]
+    assert cells[0].paper_mb == 3 and cells[2].paper_mb == 4.5
+    assert cells[2].export_options()[4:6] == ["--layers", "2"]
+
+
+def test_the_table_of_growth_has_every_cell() -> None:
+    names = {cell.row.removeprefix("0.5b-") for cell in read_table(BENCHMARKS / "tables" / "growth.toml").cells}
+    lengths = {f"{tokens}-r8" for tokens in (64, 128, 256, 512)}
+    assert names == lengths | {f"256-r8-l{n}" for n in (6, 12, 18, 24)} | {f"256-r{rank}" for rank in (4, 16, 32)}
+
+
 BAD = {
     "no TOML": ("title = ", "title ", "is no table"),
     "unknown key": ("rank = 4", "rang = 4", "[defaults] has rang, which is not known there"),

@@ -65,10 +65,11 @@ def test_the_longest_sequence_within_a_budget_is_the_longest(llama_int4: Path) -
 
 def test_a_configuration_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
-    assert main(["plan", str(tmp_path), "--seq-len", "16,32", "--weights", "fp32", "--optimizer", "sgd"]) == 0
+    given = ["--weights", "fp32", "--gflops", "100"]
+    assert main(["plan", str(tmp_path), "--seq-len", "16,32", *given, "--optimizer", "sgd"]) == 0
     output = capsys.readouterr().out
     assert "block inputs" in output and "16 or 32 tokens" in output
-    assert main(["plan", str(tmp_path), "--seq-len", "16", "--weights", "fp32", "--budget-mb", "9"]) == 0
+    assert main(["plan", str(tmp_path), "--seq-len", "16", *given, "--budget-mb", "9"]) == 0
     assert "The longest sequence within 9 MB" in capsys.readouterr().out
 
 
@@ -98,6 +99,8 @@ def test_only_mesp_is_predicted(qwen2_mebp: Path, capsys: pytest.CaptureFixture[
         (["--clip-norm", "0"], "--clip-norm 0.0 must be"),
         (["--grad-accumulation", "0"], "--grad-accumulation 0 must be"),
         (["--budget-mb", "nan"], "--budget-mb nan must be"),
+        (["--gflops", "0"], "--gflops 0.0 must be"),
+        (["--gflops", "inf"], "--gflops inf must be"),
         (["--rank", "4"], "is a bundle, whose lengths, adapter and weights"),
     ],
 )

@@ -1,0 +1,132 @@
+"""XNNPACK's workspace, program by program, beside what `mesp plan` takes it to be.
+
+    python -m mesp.bench.workspace -o benchmarks/results/workspace.json
+
+The workspace is as large as the largest program needs, so the programs that can be the largest are measured: a tile of the head, and
+the backward passes of a tile of attention and of the feed-forward layer. Each runs alone in a process of its own. What that adds to its
+anonymous memory is the workspace and the program's results, and the results are known. The time beside it is of random numbers, on all cores.
+"""
+
+import argparse
+import ctypes
+import gc
+import io
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from executorch.extension.pybindings import portable_lib
+from mesp.export.block import attention_backward, ffn_backward
+from mesp.export.bundle import ExportSettings, make_plan
+from mesp.export.checkpoint import open_checkpoint
+from mesp.export.duration import random_input
+from mesp.export.head import head_tile
+from mesp.export.lower import lower
+from mesp.export.plan import Plan, Program
+from mesp.export.workspace import attending_workspace, dequantizing_workspace, head_workspace
+from mesp.runtime.environment import environment
+from mesp.runtime.files import write_json
+
+MODELS = ("smollm2-135m", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b")
+TOKENS = (128, 256, 512, 1024)
+CALLS = 9
+
+# Each program, and what the plan takes its workspace to be: that of the feed-forward layer's is never the largest, and not predicted.
+PROGRAMS: dict[str, tuple[Callable[[Plan], Program], Callable[[Plan], dict[str, int]]]] = {
+    "head_tile": (head_tile, lambda plan: {"head": head_workspace(plan)}),
+    "attention_backward": (
+        lambda plan: attention_backward(plan, plan.heads()[0]),
+        lambda plan: {"dequantizing": dequantizing_workspace(plan), "attending": attending_workspace(plan)},
+    ),
+    "ffn_backward": (lambda plan: ffn_backward(plan, plan.ffn()[0]), lambda plan: {}),
+}
+
+
+def plans() -> Iterator[tuple[str, Plan]]:
+    """Every model at every length, as `mesp export` makes it of its defaults."""
+    for model in MODELS:
+        checkpoint = open_checkpoint(str(Path(__file__).parent / "configurations" / model), random_init=True)
+        for tokens in TOKENS:
+            yield model, make_plan(checkpoint, ExportSettings(lengths=(tokens,)))
+
+
+def measure(program: Program) -> dict[str, Any]:
+    """The workspace of a program, in bytes, and the seconds of its calls."""
+    lowered = lower([program])
+    context = get_context("fork")  # not spawned: importing the exporter takes longer than the measurement
+    with tempfile.NamedTemporaryFile(suffix=".pte") as file:
+        file.write(lowered.buffer)
+        file.flush()
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_run, args=(file.name, program, theirs))
+        process.start()
+        theirs.close()
+        try:
+            grown, seconds = ours.recv()
+        except EOFError:
+            raise SystemExit(f"The process that ran {program.name} ended without an answer.") from None
+        finally:
+            process.join()
+    return {"workspace_bytes": grown - lowered.planned_bytes[program.name], "median_seconds": median(seconds)}
+
+
+def _run(path: str, program: Program, pipe: Connection) -> None:
+    """In the process: what its anonymous memory grows by, and the seconds of each call."""
+    inputs = [random_input(argument) for argument in program.inputs]
+    with redirect_stderr(io.StringIO()):  # ExecuTorch's notes on the processor
+        portable_lib._unsafe_reset_threadpool(len(os.sched_getaffinity(0)))
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # or the heap that lowering left would be used again, and not seen
+    before, seconds = _anonymous_bytes(), []
+    module = portable_lib._load_for_executorch(path)
+    for _ in range(CALLS):
+        start = time.perf_counter()
+        module.run_method(program.name, inputs, clone_outputs=False)
+        seconds.append(time.perf_counter() - start)
+    pipe.send((_anonymous_bytes() - before, seconds))
+
+
+def _anonymous_bytes() -> int:
+    """Resident memory that is of no file."""
+    resident, of_files = Path("/proc/self/statm").read_text().split()[1:3]
+    return (int(resident) - int(of_files)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Measure XNNPACK's workspace of the largest programs.")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", FutureWarning)
+    torch.set_num_threads(1)  # a forked process would wait for this one's threads
+    found = []
+    for model, plan in plans():
+        for name, (make, predict) in PROGRAMS.items():
+            measured, parts = measure(make(plan)), predict(plan)
+            found.append({"model": model, "tokens": plan.tokens, "program": name, **measured, "predicted_bytes": parts})
+            print(_line(found[-1]), flush=True)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    command = "python -m mesp.bench.workspace -o FILE"
+    write_json(args.output, {"command": command, "programs": found, "environment": environment()})
+
+
+def _line(item: dict[str, Any]) -> str:
+    megabytes, parts = item["workspace_bytes"] / 1e6, item["predicted_bytes"]
+    line = f"{item['model']:14} {item['tokens']:5} {item['program']:19} {megabytes:6.2f} MB {item['median_seconds'] * 1e3:7.2f} ms"
+    if not parts:
+        return line
+    name = max(parts, key=lambda part: parts[part])
+    return f"{line}  planned {parts[name] / 1e6:6.2f} ({parts[name] / item['workspace_bytes'] - 1:+.1%}, {name})"
+
+
+if __name__ == "__main__":
+    main()

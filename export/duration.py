@@ -1,0 +1,98 @@
+"""The time of a step before anything is exported: its products at a rate, times a factor for all that is not products.
+
+The rate is XNNPACK's for the products that a step has the most of, on this machine or on another one. The factor is for what a step does
+beside them: dequantization, attention's softmax, norms, thin products with the adapter, calls. It is one number, so what is unlike the steps
+that it was fitted to is predicted less well: a weight is dequantized once for all tokens, which weighs more in a short sequence.
+"""
+
+import io
+import os
+import time
+from collections.abc import Iterable
+from contextlib import redirect_stderr
+
+import torch
+from torch import Tensor
+
+from .flops import Product, frozen_products, gigaflop, step_products
+from .lower import lower
+from .plan import Argument, Arguments, Plan, Program
+
+# Seconds of a step for each second of its products. Fitted to int4 weights and 256 tokens on two cores at 182 GFLOP/s: Qwen2.5-0.5B takes 5.1 to
+# 5.7 s a step, its 683 GFLOP alone would take 3.75; SmolLM2-135M takes 1.7 s, its 209 GFLOP 1.15.
+OVER_PRODUCTS = 1.45
+PARTS = ("forward", "head", "backward")  # the phases that have products to speak of
+_MEASURED = 3  # products
+_CALLS = 12
+
+
+def duration(plan: Plan, gflops: float, sequences: int = 1) -> dict[str, float]:
+    """Seconds of a step by part.
+
+    Args:
+        plan: the longest of its lengths is meant
+        gflops: the rate of the products, in GFLOP/s
+        sequences: of a step
+    """
+    phases = step_products(plan)
+    return {part: sequences * OVER_PRODUCTS * gigaflop(phases[part]) / gflops for part in PARTS if part in phases}
+
+
+def measured_gflops(plan: Plan) -> float:
+    """XNNPACK's rate on this machine, over the frozen products that a step of the plan has the most of."""
+    from executorch.extension.pybindings import portable_lib
+
+    total = frozen_products(plan)
+    largest = sorted(total, key=lambda product: product.flop * total[product])[-_MEASURED:]
+    with redirect_stderr(io.StringIO()):  # ExecuTorch's notes on the processor
+        portable_lib._unsafe_reset_threadpool(len(os.sched_getaffinity(0)))  # as a session's
+    timed = TimedPrograms(product_program(product) for product in largest)
+    timed.measure()
+    seconds = sum(timed.best[product.name] * total[product] for product in largest)
+    return gigaflop({product: total[product] for product in largest}) / seconds
+
+
+class TimedPrograms:
+    """Programs that are timed alone, on random numbers. ``best`` has the seconds of each one's fastest call so far, by name.
+
+    A weight is an argument of theirs, as of a bundle's programs: a static one would be unpacked into memory.
+    """
+
+    def __init__(self, programs: Iterable[Program]):
+        from executorch.extension.pybindings import portable_lib
+
+        programs = list(programs)
+        self._file = lower(programs).buffer
+        self._module = portable_lib._load_for_executorch_from_buffer(self._file)  # reads its programs from there
+        self._inputs = {program.name: [random_input(item) for item in program.inputs] for program in programs}
+        self.best = dict.fromkeys(self._inputs, float("inf"))
+
+    def measure(self) -> None:
+        """A round of calls of each."""
+        for name, inputs in self._inputs.items():
+            for _ in range(_CALLS):
+                start = time.perf_counter()
+                self._module.run_method(name, inputs, clone_outputs=False)
+                self.best[name] = min(self.best[name], time.perf_counter() - start)
+
+
+def random_input(argument: Argument) -> Tensor:
+    """Numbers for a program whose time is all that counts."""
+    if argument.dtype.is_floating_point:
+        return (torch.randn(argument.shape) * 0.05).to(argument.dtype)
+    return torch.randint(-100, 100, argument.shape, dtype=argument.dtype)
+
+
+def product_program(product: Product) -> Program:
+    """A product alone, by its own name."""
+    weight = (product.inner, product.columns)
+    inputs = (
+        Argument("x", (product.rows, product.inner)),
+        Argument("weight", weight[::-1] if product.transposed else weight),
+    )
+    output = Argument("y", (product.rows, product.columns))
+
+    def body(a: Arguments) -> tuple[Tensor, ...]:
+        return (torch.mm(a["x"], a["weight"].t() if product.transposed else a["weight"]),)
+
+    return Program(product.name, inputs, (output,), body)
