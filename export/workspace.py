@@ -41,10 +41,13 @@ def largest_program(plan: Plan) -> str:
 
 
 def vocabulary_rows(plan: Plan) -> int:
-    """Rows of a tile of the vocabulary, 256 to 1,024: as many as attention's workspace has clearly room for."""
-    for rows in range(1024, 256, -64):
-        if head_workspace(replace(plan, tiling=replace(plan.tiling, vocabulary=rows))) < _MARGIN * attention_workspace(
-            plan
-        ):
-            return rows
-    return 256
+    """Rows of a tile of the vocabulary, 256 to 1,024: as many as attention's workspace clearly has room for; if it has none for 256, the
+    fewest that clearly need more."""
+    attention = attention_workspace(plan)
+
+    def head(rows: int) -> int:
+        return head_workspace(replace(plan, tiling=replace(plan.tiling, vocabulary=rows)))
+
+    choices = range(256, 1025, 64)
+    below = [rows for rows in choices if head(rows) < _MARGIN * attention]
+    return below[-1] if below else next(rows for rows in choices if _MARGIN * head(rows) > attention)

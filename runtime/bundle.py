@@ -224,6 +224,8 @@ def open_bundle(path: Path, verify_files: bool = True) -> Bundle:
     if verify_files:
         _check_files(path, manifest)
     bundle = Bundle(path, manifest, read_layout(path / WEIGHTS))
+    if unknown := set(manifest.warm_up) - set(manifest.programs):
+        raise MespError(f"{file} would warm up with {', '.join(sorted(unknown))}, which the bundle does not have.")
     for schedule in manifest.schedules.values():
         check(schedule.instructions, manifest.programs, bundle.tensors())
         check_arena(schedule.arena, schedule.instructions, bundle.tensors(), manifest.arena_kinds())

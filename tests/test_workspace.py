@@ -1,0 +1,50 @@
+"""The tile of the vocabulary, and which program's workspace is the largest: by shapes alone."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mesp.export.architecture import PROJECTIONS, read_architecture
+from mesp.export.plan import Plan, Tiling
+from mesp.export.quantize import weight_format
+from mesp.export.workspace import attention_workspace, head_workspace, largest_program, vocabulary_rows
+from mesp.runtime.bundle import open_bundle
+from mesp.runtime.session import Session
+
+CONFIGURATIONS = Path(__file__).parents[1] / "benchmarks" / "configurations"
+
+
+def plan_of(name: str, tokens: int) -> Plan:
+    from transformers import AutoConfig
+
+    architecture = read_architecture(AutoConfig.from_pretrained(CONFIGURATIONS / name))
+    plan = Plan(architecture, (tokens,), 8, PROJECTIONS, weight_format("int4", 32), Tiling(), architecture.layers)
+    return replace(plan, tiling=replace(plan.tiling, vocabulary=vocabulary_rows(plan)))
+
+
+@pytest.mark.parametrize("tokens", [128, 256, 512, 1024])
+@pytest.mark.parametrize("name", ["smollm2-135m", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b"])
+def test_it_is_clear_which_program_is_the_largest(name: str, tokens: int) -> None:
+    plan = plan_of(name, tokens)
+    head, attention = head_workspace(plan), attention_workspace(plan)
+    assert head < 0.94 * attention or attention < 0.94 * head
+    assert largest_program(plan) == ("head_tile" if head > attention else "attention_backward")
+    assert 256 <= plan.tiling.vocabulary <= 1024
+
+
+def test_a_session_runs_it_before_anything_else(qwen2_fp32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, called = open_bundle(qwen2_fp32), []
+    from executorch.extension.pybindings import portable_lib
+
+    class Module:
+        def run_method(self, name: str, inputs: list[torch.Tensor], **_: Any) -> list[torch.Tensor]:
+            called.append((name, sum(int(value.abs().sum()) for value in inputs)))
+            return []
+
+    monkeypatch.setattr(portable_lib, "_load_for_executorch", lambda _: Module())
+    Session(bundle, ["train.sgd.5"])
+    Session(bundle, ["train.sgd.5", "train.sgd.13"])
+    Session(bundle, ["gradient_norm"])
+    assert called == [(name, 0) for name in bundle.manifest.warm_up[::-1]]
