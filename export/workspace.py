@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from .plan import Plan
 
-_MARGIN = 0.93  # attention's formulas are within 7% of what was measured
+# What counts as clearly less. The formulas are within 7%, and of what a program touches; what XNNPACK sets aside for it is more: with a head's
+# tile at 0.93 of attention's the workspace still grew.
+_MARGIN = 0.8
 
 
 def head_workspace(plan: Plan) -> int:

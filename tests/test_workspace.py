@@ -29,7 +29,7 @@ def plan_of(name: str, tokens: int) -> Plan:
 def test_it_is_clear_which_program_is_the_largest(name: str, tokens: int) -> None:
     plan = plan_of(name, tokens)
     head, attention = head_workspace(plan), attention_workspace(plan)
-    assert head < 0.94 * attention or attention < 0.94 * head
+    assert head < 0.81 * attention or attention < 0.81 * head
     assert largest_program(plan) == ("head_tile" if head > attention else "attention_backward")
     assert 256 <= plan.tiling.vocabulary <= 1024
 
