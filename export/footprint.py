@@ -13,7 +13,7 @@ import torch
 from mesp.runtime.arena import plan_arena
 from mesp.runtime.errors import UsageError
 from mesp.runtime.schedule import Call, references, walk
-from mesp.runtime.sizes import Size, schedule_names
+from mesp.runtime.sizes import schedule_names, sizes
 
 from .plan import F32, Plan, Program
 from .schedule import Schedules
@@ -43,7 +43,9 @@ def footprint(plan: Plan, optimizer: str = "adamw", accumulates: bool = False, c
         )
     schedules = Schedules(plan)
     tensors, written = schedules.tensors(), schedules.schedules()
-    names = schedule_names(optimizer, [Size(n, n) for n in plan.lengths], False, accumulates, clips)
+    # Rows may have targets everywhere; the shorter heads that were asked for are there beside those.
+    used = [size for size in sizes(plan.lengths, plan.head_rows) if size.head in (size.tokens, *plan.head_rows)]
+    names = schedule_names(optimizer, used, False, accumulates, clips)
     specs = weight_tensors(plan) | {name: tensor.spec for name, tensor in tensors.items()}
     kinds = {name: tensor.kind for name, tensor in tensors.items() if tensor.in_arena}
     used = {reference.tensor for name in names for reference in references(written[name])}
