@@ -44,8 +44,8 @@ def footprint(plan: Plan, optimizer: str = "adamw", accumulates: bool = False, c
     schedules = Schedules(plan)
     tensors, written = schedules.tensors(), schedules.schedules()
     # Rows may have targets everywhere; the shorter heads that were asked for are there beside those.
-    used = [size for size in sizes(plan.lengths, plan.head_rows) if size.head in (size.tokens, *plan.head_rows)]
-    names = schedule_names(optimizer, used, False, accumulates, clips)
+    chosen = [size for size in sizes(plan.lengths, plan.head_rows) if size.head in (size.tokens, *plan.head_rows)]
+    names = schedule_names(optimizer, chosen, False, accumulates, clips)
     specs = weight_tensors(plan) | {name: tensor.spec for name, tensor in tensors.items()}
     kinds = {name: tensor.kind for name, tensor in tensors.items() if tensor.in_arena}
     used = {reference.tensor for name in names for reference in references(written[name])}

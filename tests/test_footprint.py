@@ -52,6 +52,11 @@ def test_block_inputs_in_float16_are_half_as_large(llama_float16: Path) -> None:
     assert results[0] - results[1] == elements * (2 + 4 + 4 + 4) + 2 * 64
 
 
+def test_a_shorter_head_that_is_asked_for_is_counted(qwen2_fp32: Path) -> None:
+    plan = bundle_plan(open_bundle(qwen2_fp32)).at(13)
+    assert sum(footprint(replace(plan, head_rows=(5,)), "sgd").values()) > sum(footprint(plan, "sgd").values())
+
+
 def test_the_longest_sequence_within_a_budget_is_the_longest(llama_int4: Path) -> None:
     plan = bundle_plan(open_bundle(llama_int4))
     need = {tokens: sum(footprint(plan.at(tokens), "sgd").values()) for tokens in (16, 32, 48, 64)}
