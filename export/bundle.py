@@ -219,6 +219,7 @@ def _manifest(
         lora=make_lora(plan, settings.alpha),
         tensors=tensors,
         programs=program_specs(schedules.programs, lowered.planned_bytes),
+        needs=lowered.needs,
         warm_up=schedules.warm_up(),
         schedules={
             name: Schedule(instructions, plan_arena(instructions, specs, kinds))

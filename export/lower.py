@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from mesp.runtime.bundle import Needs
 from mesp.runtime.errors import MespError
 from torch import Tensor, nn
 from torch._export import utils as export_utils
@@ -32,6 +33,7 @@ class Lowered:
 
     buffer: bytes
     planned_bytes: dict[str, int]  # memory a method plans for its results, by program
+    needs: Needs
 
 
 class _Traceable(nn.Module):
@@ -93,7 +95,10 @@ def _lower(programs: Iterable[Program]) -> Lowered:
     planning = {name: MemoryPlanningPass(alloc_graph_input=False) for name in exported}
     manager = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=planning))
     plans = manager.executorch_program.execution_plan
-    return Lowered(manager.buffer, {plan.name: sum(plan.non_const_buffer_sizes) for plan in plans})
+    operators = {f"{item.name}.{item.overload}".rstrip(".") for plan in plans for item in plan.operators}
+    backends = {delegate.id for plan in plans for delegate in plan.delegates}
+    needs = Needs(tuple(sorted(operators)), tuple(sorted(backends)))
+    return Lowered(manager.buffer, {plan.name: sum(plan.non_const_buffer_sizes) for plan in plans}, needs)
 
 
 def _trace(program: Program) -> torch.export.ExportedProgram:

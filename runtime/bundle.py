@@ -21,7 +21,7 @@ from .errors import MespError, UsageError
 from .schedule import Instructions, ProgramSpec, TensorSpec, check, from_json, to_json
 from .sizes import Size, sizes
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 PROGRAM = "program.pte"
 WEIGHTS = "weights.safetensors"
@@ -106,6 +106,21 @@ class Lora:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What an ExecuTorch library must have for the programs to run, by the names that it lists them under."""
+
+    operators: tuple[str, ...]  # that run outside of the delegates, such as aten::embedding.out
+    backends: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"operators": list(self.operators), "backends": list(self.backends)}
+
+    @staticmethod
+    def from_json(json: dict[str, Any]) -> "Needs":
+        return Needs(tuple(json["operators"]), tuple(json["backends"]))
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What manifest.json says."""
 
@@ -118,6 +133,7 @@ class Manifest:
     lora: Lora
     tensors: Mapping[str, Tensor]
     programs: Mapping[str, ProgramSpec]
+    needs: Needs
     warm_up: tuple[str, ...]  # programs by workspace, the largest first
     schedules: Mapping[str, Schedule]
     versions: Mapping[str, str]
@@ -141,6 +157,7 @@ class Manifest:
             "files": dict(self.files),
             "tensors": jsons(self.tensors),
             "programs": jsons(self.programs),
+            "needs": self.needs.to_json(),
             "warm_up": list(self.warm_up),
             "schedules": jsons(self.schedules),
         }
@@ -157,6 +174,7 @@ class Manifest:
             lora=Lora.from_json(json["lora"]),
             tensors={name: Tensor.from_json(item) for name, item in json["tensors"].items()},
             programs={name: ProgramSpec.from_json(item) for name, item in json["programs"].items()},
+            needs=Needs.from_json(json["needs"]),
             warm_up=tuple(json["warm_up"]),
             schedules={name: Schedule.from_json(item) for name, item in json["schedules"].items()},
             versions=json["versions"],

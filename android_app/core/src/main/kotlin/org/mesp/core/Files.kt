@@ -1,0 +1,54 @@
+package org.mesp.core
+
+import java.io.File
+import java.io.FileOutputStream
+import java.io.IOException
+import java.io.RandomAccessFile
+import java.nio.file.Files
+import java.nio.file.StandardCopyOption.ATOMIC_MOVE
+import java.nio.file.StandardCopyOption.REPLACE_EXISTING
+import kotlinx.serialization.json.Json
+import kotlinx.serialization.json.JsonElement
+
+private val PRETTY = Json { prettyPrint = true; prettyPrintIndent = " " }
+
+/** Writes a whole file: beside its place, flushed, and renamed into it. */
+fun replacing(file: File, write: (File) -> Unit) {
+    val beside = File(file.absoluteFile.parentFile, ".${file.name}.new")
+    try {
+        write(beside)
+        RandomAccessFile(beside, "rw").use { it.fd.sync() }
+        Files.move(beside.toPath(), file.toPath(), ATOMIC_MOVE, REPLACE_EXISTING)
+    } finally {
+        beside.delete()
+    }
+}
+
+internal fun writeJson(file: File, value: JsonElement) =
+    replacing(file) { it.writeText(PRETTY.encodeToString(JsonElement.serializer(), value) + "\n") }
+
+/**
+ * Makes a folder beside [output] that is renamed into it at the end, or removed. One that is there is replaced.
+ *
+ * @throws MespException it could not be written; what was there stays as it was
+ */
+fun folderThatAppearsWhole(output: File, write: (File) -> Unit) {
+    val parent = output.absoluteFile.parentFile
+    val folder = File(parent, ".${output.name}.new")
+    val old = File(parent, ".${output.name}.old")
+    try {
+        listOf(folder, old).forEach(File::deleteRecursively)
+        Files.createDirectories(folder.toPath())
+        write(folder)
+        folder.walk().filter(File::isFile).forEach { file -> FileOutputStream(file, true).use { it.fd.sync() } }
+        if (output.exists()) Files.move(output.toPath(), old.toPath(), ATOMIC_MOVE)
+        Files.move(folder.toPath(), output.toPath(), ATOMIC_MOVE)
+    } catch (error: IOException) {
+        throw MespException("Could not write $output: ${reason(error)}.", error)
+    } finally {
+        listOf(folder, old).forEach(File::deleteRecursively)
+    }
+}
+
+/** What the system said, without the path that it begins with. */
+internal fun reason(error: IOException): String = error.message?.substringAfterLast("(")?.removeSuffix(")") ?: error.toString()

@@ -1,0 +1,130 @@
+"""What the Android core's tests compare with: bundles of tiny models, and what the host's runtime makes of them.
+
+    python -m tests.android_cases build/android/cases
+
+    bundles/NAME    what was exported
+    runs/NAME       data.jsonl; settings.json, of `mesp train`, with the bundle's name; and host/, the host's run folder
+
+What is there already is left as it is.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from mesp.export.bundle import ExportSettings, export_bundle
+from mesp.export.plan import Tiling
+from mesp.runtime import TrainSettings, train
+from mesp.runtime.bundle import open_bundle
+from mesp.runtime.files import folder_that_appears_whole
+
+from .models import LLAMA, QWEN2, save_checkpoint
+
+
+@dataclass(frozen=True)
+class Export:
+    """A model, and how it is exported."""
+
+    config: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+BUNDLES = {
+    "llama": Export(LLAMA),
+    "qwen2": Export(QWEN2, {"weights": "fp32"}),
+    "several": Export(
+        QWEN2,
+        {
+            "weights": "int8",
+            "lengths": (5, 13),
+            "head_rows": (3,),
+            "tiling": Tiling(query_rows=8, ffn=64, vocabulary=50, rows=4),
+        },
+    ),
+    "upper": Export(LLAMA, {"layers": 1, "targets": ("q_proj", "down_proj")}),
+    "mebp": Export(LLAMA, {"method": "mebp"}),
+    "store-h": Export(LLAMA, {"method": "store-h"}),
+    "mezo": Export(LLAMA, {"method": "mezo"}),
+    "file": Export(QWEN2, {"block_inputs": "float16", "offload": True}),
+}
+
+SGD = {"optimizer": "sgd", "lr": 0.5, "steps": 20}
+ADAMW = {"optimizer": "adamw", "lr": 5e-3, "steps": 20, "weight_decay": 0.01}
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama-sgd": ("llama", SGD),
+    "llama-adamw": ("llama", ADAMW),
+    "qwen2-sgd": ("qwen2", SGD),
+    "qwen2-adamw": ("qwen2", {**ADAMW, "schedule": "linear", "warmup": 3}),
+    "several": (
+        "several",
+        {
+            "optimizer": "sgd",
+            "momentum": 0.9,
+            "lr": 0.1,
+            "epochs": 6,
+            "schedule": "cosine",
+            "warmup": 0.2,
+            "weight_decay": 0.01,
+            "grad_accumulation": 3,
+            "clip_norm": 0.5,
+            "eval_split": 0.2,
+            "eval_every": 2,
+            "checkpoint_every": 3,
+            "seed": 7,
+        },
+    ),
+    "several-lean": ("several", SGD),
+    "upper": ("upper", ADAMW),
+    "mebp": ("mebp", SGD),
+    "store-h": ("store-h", SGD),
+    "mezo": ("mezo", {**SGD, "lr": 0.01}),
+    "file": ("file", SGD),
+}
+
+
+def write_bundle(path: Path, export: Export) -> None:
+    """Exports a random model."""
+    settings = {"lengths": (12,), "rank": 4, "tiling": Tiling(vocabulary=97), **export.settings}
+    checkpoint = path.parent / f".{path.name}.checkpoint"
+    save_checkpoint(checkpoint, **export.config)
+    export_bundle(str(checkpoint), path, ExportSettings(**settings))
+
+
+def write_run(folder: Path, bundle: Path, settings: dict[str, Any]) -> None:
+    """Trains on the host, and leaves the folder complete."""
+    manifest = open_bundle(bundle).manifest
+    with folder_that_appears_whole(folder) as new:
+        write_rows(new / "data.jsonl", manifest.tokens, manifest.model["config"]["vocab_size"])
+        (new / "settings.json").write_text(json.dumps({"bundle": bundle.name, "data": "data.jsonl", **settings}))
+        train(bundle, new / "host", TrainSettings(data=new / "data.jsonl", **settings))
+
+
+def write_rows(path: Path, tokens: int, vocabulary: int, count: int = 14) -> None:
+    """Rows of token ids of many lengths; of some only the last few tokens are targets, and some are too long."""
+    generator = torch.Generator().manual_seed(3)
+    lines = []
+    for row in range(count):
+        length = int(torch.randint(2, tokens + 4, (1,), generator=generator))
+        ids = torch.randint(vocabulary, (length,), generator=generator).tolist()
+        masked = length // 2 if row % 3 == 0 else 0
+        lines.append(json.dumps({"input_ids": ids, "labels": [-100] * masked + ids[masked:]}))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def main(output: Path) -> None:
+    """Writes what is not there."""
+    for name, export in BUNDLES.items():
+        if not (output / "bundles" / name).is_dir():
+            print(f"exports the bundle {name}", flush=True)
+            write_bundle(output / "bundles" / name, export)
+    for name, (bundle, settings) in RUNS.items():
+        if not (output / "runs" / name).is_dir():
+            print(f"trains {name} on the host", flush=True)
+            write_run(output / "runs" / name, output / "bundles" / bundle, settings)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
