@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mesp.export.cli import main
 from mesp.export.lower import Lowered
-from mesp.runtime.bundle import Needs
+from mesp.runtime.bundle import FORMAT_VERSION, Needs
 
 from .models import LLAMA, save_checkpoint
 
@@ -162,7 +162,7 @@ BUNDLES: dict[str, tuple[Callable[[Path], Any], int, str]] = {
     "no manifest": (lambda bundle: (bundle / "manifest.json").unlink(), 2, "is not a bundle"),
     "not JSON": (lambda bundle: (bundle / "manifest.json").write_text("{"), 2, "is not a bundle's manifest"),
     "a part missing": (lambda bundle: change_manifest(bundle, lambda manifest: manifest.pop("lora")), 2, "is damaged"),
-    "newer": (change_version, 2, "bundle format 99; this version of mesp reads format 3"),
+    "newer": (change_version, 2, f"bundle format 99; this version of mesp reads format {FORMAT_VERSION}"),
     "changed byte": (change_byte, 2, "its SHA-256 is not the manifest's"),
     "a file missing": (lambda bundle: (bundle / "program.pte").unlink(), 2, "lacks program.pte"),
     "changed schedule": (change_schedule, 1, "before it has a value"),
