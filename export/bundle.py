@@ -22,6 +22,7 @@ from .beside import beside
 from .checkpoint import Checkpoint, open_checkpoint
 from .lower import Lowered, lower
 from .methods import METHODS
+from .mobile import write_mobile
 from .plan import Plan, Program, Tiling
 from .quantize import weight_format
 from .schedule import Schedules
@@ -98,7 +99,8 @@ def export_bundle(
 def _write_model(folder: Path, plan: Plan, checkpoint: Checkpoint, settings: ExportSettings) -> None:
     """All files that hold numbers or words: weights, tokenizer, initial adapter."""
     write_weights(folder / format_.WEIGHTS, plan, checkpoint)
-    checkpoint.save_tokenizer(folder / format_.TOKENIZER)
+    if checkpoint.save_tokenizer(folder / format_.TOKENIZER):
+        write_mobile(folder / format_.TOKENIZER)
     lora = make_lora(plan, settings.alpha)
     write_adapter(folder / format_.ADAPTER, lora, initial_adapter(lora, settings.seed))
 

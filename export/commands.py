@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 def run_export(args: argparse.Namespace) -> int:
     """mesp export"""
+    from mesp.runtime.bundle import TOKENIZER
+
     from .bundle import export_bundle
+    from .mobile import notes
 
     settings = _export_settings(args)
     with console_of(sys.stderr).status("reading the checkpoint") as status:
@@ -35,6 +38,8 @@ def run_export(args: argparse.Namespace) -> int:
         f"  {' or '.join(map(str, manifest.lengths))} tokens, weights {weights}, adapter of rank {lora.rank} on {', '.join(lora.targets)}"
     )
     print(f"  {len(manifest.programs)} programs, {size / 1e6:.0f} MB on disk, adapter {lora.nbytes / 1e6:.1f} MB")
+    for note in notes(args.output / TOKENIZER):
+        print(f"  {note}")
     print(f"Train it with: mesp train {args.output} --data FILE -o RUN")
     return 0
 

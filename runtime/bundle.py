@@ -4,7 +4,7 @@ manifest.json         what is in it, the programs' signatures, the tensors, the 
 program.pte           a method for each program
 weights.safetensors   frozen weights in the programs' layout, mapped and never copied
 adapter.safetensors   the initial adapter, in PEFT's layout
-tokenizer/            what the tokenizer needs; absent if the checkpoint had none
+tokenizer/            what the tokenizer needs, and mobile.json, what a phone needs; absent if the checkpoint had none
 """
 
 import hashlib

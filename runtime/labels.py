@@ -40,9 +40,9 @@ from .errors import UsageError
 from .rows import Kind, Row
 
 MASKED = -100
-_BLANKS = " \t\r\n"
+BLANKS = " \t\r\n"
 Marked = tuple[list[int], Iterable[bool]]  # token ids, and whether each is a target
-_MARK = re.compile(r"\{%[-+]?\s*generation\b")
+MARK = re.compile(r"\{%[-+]?\s*generation\b")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _messages(tokenizer: Any, row: Row) -> Marked:
         )
     messages = [{"role": message["role"], "content": message["content"]} for message in row.values["messages"]]
     try:
-        if _MARK.search(tokenizer.get_chat_template()):
+        if MARK.search(tokenizer.get_chat_template()):
             return _marked(tokenizer, messages)
         text, turns = _turns(tokenizer, messages, row.where)
     except (TemplateError, TypeError, ValueError) as error:
@@ -166,7 +166,7 @@ def _turns(tokenizer: Any, messages: list[dict[str, str]], where: str) -> tuple[
                     "so the assistant's tokens cannot be found. Use prompt and completion, conversations of one answer, or a "
                     "template with {% generation %} marks."
                 )
-            turns.append((len(before), len(after.rstrip(_BLANKS))))
+            turns.append((len(before), len(after.rstrip(BLANKS))))
     return whole, turns
 
 

@@ -1,0 +1,237 @@
+"""What export tells a phone of the tokenizer: resolved chat templates write what the originals do, and what is not exact is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mesp.export.bundle import ExportSettings, _write_model, make_plan
+from mesp.export.chat import Chat, Messages, Turn, Unsupported, resolve
+from mesp.export.checkpoint import open_checkpoint
+from mesp.export.mobile import FILE, notes, write_mobile
+from mesp.runtime.data import MASKED, load_data
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from .android_golden import CONTENTS, LLAMA3_WORDS, QWEN2_WORDS, TOKENIZERS, conversations
+from .models import LLAMA, save_checkpoint
+from .test_data import CHATML, save_tokenizer
+from .test_masks import MARKED, TEMPLATES
+
+# The content and the end of the turn have marks of their own.
+TWICE_MARKED = MARKED.replace(
+    "message.content + '<|im_end|>' }}{% endg",
+    "message.content }}{% endgeneration %}{% generation %}{{ '<|im_end|>' }}{% endg",
+)
+
+
+def mobile(folder: Path) -> Any:
+    write_mobile(folder)
+    return json.loads((folder / FILE).read_text())
+
+
+def chat_of(folder: Path, template: str) -> tuple[Any, Chat]:
+    save_tokenizer(folder, template=template)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return tokenizer, resolve(tokenizer)
+
+
+@pytest.mark.parametrize(
+    "name", ["qwen2_5", "llama3", "llama3_1", "qwen3_instruct_2507", "lfm2", "qwen2_5_training", "llama3_training"]
+)
+def test_a_resolved_template_writes_and_trains_on_what_the_original_does(tmp_path: Path, name: str) -> None:
+    tokenizer, chat = chat_of(tmp_path, (TEMPLATES / f"{name}.jinja").read_text())
+    rows = [row for row in conversations() if chat.allows(tuple(message["role"] for message in row["messages"]))]
+    assert len(rows) >= 15
+    for row in rows:
+        messages: Messages = row["messages"]
+        for prompt in (False, True):
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+            assert chat.render(messages, prompt) == text
+        encoded = tokenizer(chat.render(messages), add_special_tokens=False, return_offsets_mapping=True)
+        spans = chat.spans(messages)
+        labels = [
+            token if any(first < end and last > start for start, end in spans) else MASKED
+            for token, (first, last) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        ]
+        path = tmp_path / "row.jsonl"
+        path.write_text(json.dumps(row))
+        (example,) = load_data(path, 10_000, 1000, tmp_path)[0].examples
+        assert example.targets.tolist() == labels[1:]
+
+
+def test_a_resolved_template_is_a_table(tmp_path: Path) -> None:
+    _, chat = chat_of(tmp_path, "{% if messages[0].role != 'system' %}{{ 'Be kind.\n' }}{% endif %}" + CHATML)
+    begins = {role: f"<|im_start|>{role}\n" for role in ("user", "assistant", "system", "tool")}
+    turns = {role: Turn(f"Be kind.\n{start}", start, "<|im_end|>\n", False) for role, start in begins.items()}
+    turns["assistant"] = Turn(None, begins["assistant"], "<|im_end|>\n", False)
+    turns["system"] = Turn(begins["system"], begins["system"], "<|im_end|>\n", False)
+    assert chat == Chat(turns, begins["assistant"], len(begins["assistant"]), None)
+
+
+def test_marks_are_resolved_to_what_is_before_and_after_the_content(tmp_path: Path) -> None:
+    _, chat = chat_of(tmp_path, MARKED)
+    assert (chat.prompt, chat.skip, chat.marked) == ("", len("<|im_start|>assistant\n"), len("<|im_end|>"))
+
+
+def test_a_role_that_depends_on_its_neighbours_is_left_out_where_it_does(tmp_path: Path) -> None:
+    _, chat = chat_of(tmp_path, (TEMPLATES / "qwen2_5.jinja").read_text())
+    assert chat.turns["tool"].next is None
+    _, chat = chat_of(
+        tmp_path,
+        CHATML.replace("{{ '<", "{% if message.role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ '<", 1),
+    )
+    assert set(chat.turns) == {"user", "assistant", "tool"}
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{{ strftime_now('%d') }}" + CHATML, "it writes the date"),
+        (CHATML.replace("assistant\n", "assistant\n<think>"), "an assistant's turn does not begin with its generation prompt"),
+        (CHATML.replace("message.content", "message.content.split('</think>')[-1]"), "with their contents as they are"),
+        (CHATML.replace("message.content", "message.content | e"), "with their contents as they are"),
+        (CHATML.replace("message.content", "(message.content or 'nothing')"), "with their contents as they are"),
+        (CHATML.replace("message.content", "(message.content if loop.last else message.content[:3])"), "with their contents as they are"),
+        (CHATML + "{% if not add_generation_prompt %}{{ 'end' }}{% endif %}", "it writes the end of a message by what follows"),
+        ("{{ messages[-1].content }}" + CHATML, "does not write each message once"),
+        (TWICE_MARKED, "marks are not one"),
+        ((TEMPLATES / "qwen3.jinja").read_text(), "it does not write user, assistant"),
+        ((TEMPLATES / "gemma.jinja").read_text(), "it refuses the messages user, user (Conversation roles must alternate"),
+        ("{{ 1 // 0 }}", "it refuses the messages user (integer"),
+        ("{{ raise_exception('no jesters') }}", "it refuses the messages user (no jesters)"),
+    ],
+)  # fmt: skip
+def test_a_template_that_is_no_table_is_refused(tmp_path: Path, template: str, why: str) -> None:
+    with pytest.raises(Unsupported) as error:
+        chat_of(tmp_path, template)
+    assert why in str(error.value)
+    assert why in mobile(tmp_path)["chat"]["unsupported"]
+    (note,) = notes(tmp_path)
+    assert note.startswith("On a phone it does not train on messages: ") and why in note
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_byte_level_tokenizer_is_described(tmp_path: Path, name: str) -> None:
+    TOKENIZERS[name](tmp_path)
+    described = mobile(tmp_path)["tokenizer"]
+    assert "unsupported" not in described
+    assert described["end"] == 2
+    assert described["special"] == {"<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2}
+    assert described["before"] == ([0] if name in ("marked", "llama3") else [])
+    assert described["after"] == []
+    assert described["nfc"] == (name == "qwen2")
+    assert described["trim_offsets"] == (name == "byte_level")
+    last = {"qwen2": QWEN2_WORDS, "llama3": LLAMA3_WORDS}.get(name)
+    assert last is None or described["splits"] == [last]
+    assert described["letters"].startswith("41-5a 61-7a aa b5 ba c0-d6")
+    assert described["numbers"].startswith("30-39 b2-b3 b9 bc-be 660-669")
+    assert described["spaces"] == "9-d 20 85 a0 1680 2000-200a 2028-2029 202f 205f 3000"
+    assert bool(described.get("digits")) == (name == "digits")
+    assert notes(tmp_path) == []
+
+
+def save(folder: Path, model: Any = None, **changes: Any) -> None:
+    """A tokenizer of a hundred tokens with changes to its parts."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.train_from_iterator(CONTENTS, trainers.BpeTrainer(vocab_size=100, show_progress=False))
+    if model is not None:
+        tokenizer.model = model
+    for name, value in changes.items():
+        setattr(tokenizer, name, value)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(folder)
+
+
+def words(pattern: str, behavior: str = "isolated") -> Any:
+    from tokenizers import Regex
+
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+AB = {"a": 0, "b": 1, "c": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"model": models.WordLevel(AB, unk_token="a")}, "its model is WordLevel and not byte-level BPE"),
+        ({"model": models.BPE(AB, [], unk_token="a")}, "its BPE has unk_token"),
+        ({"model": models.BPE(AB, [], byte_fallback=True)}, "its BPE has byte_fallback"),
+        ({"model": models.BPE(AB | {"ab": 4, "bc": 3}, [("a", "b"), ("b", "c")])}, "not in the order of their ids"),
+        (
+            {"model": models.BPE(AB | {"bc": 3, "abc": 4, "ab": 5}, [("b", "c"), ("ab", "c")])},
+            "merges are not|do not make",
+        ),
+        ({"normalizer": normalizers.NFKC()}, "it normalizes text with NFKC"),
+        ({"normalizer": normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])}, "with NFC, Lowercase"),
+        ({"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=True)}, "without a prefix space"),
+        ({"pre_tokenizer": pre_tokenizers.Whitespace()}, "not those of a byte-level tokenizer"),
+        ({"pre_tokenizer": words(r"\w+")}, "may differ in Java"),
+        ({"pre_tokenizer": words(r"\p{Lu}+")}, "may differ in Java"),
+        ({"pre_tokenizer": words(r"a++")}, "may differ in Java"),
+        ({"pre_tokenizer": words(r"[a&&b]")}, "may differ in Java"),
+        ({"pre_tokenizer": words(r"[a[bc]]")}, "may differ in Java"),
+        ({"pre_tokenizer": words(r"(?<=a)b")}, "may differ in Java"),
+        ({"pre_tokenizer": words(r"\s+", "merged_with_next")}, "it cuts text with Split MergedWithNext"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_reproduced_is_refused(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    save(tmp_path, **changes)
+    unsupported = mobile(tmp_path)["tokenizer"]["unsupported"]
+    assert any(part in unsupported for part in why.split("|"))
+    (note,) = notes(tmp_path)
+    assert note.startswith("On a phone it trains on rows of token ids alone: ") and unsupported in note
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        (AddedToken("<a>", lstrip=True, normalized=False), "its token <a> is matched with lstrip"),
+        (AddedToken("<a>", single_word=True, normalized=False), "its token <a> is matched with single_word"),
+        (AddedToken("<a>", normalized=True), "some of its added tokens are matched after normalization"),
+    ],
+)
+def test_added_tokens_that_are_matched_in_other_ways_are_refused(tmp_path: Path, token: AddedToken, why: str) -> None:
+    save_tokenizer(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_tokens([token])
+    tokenizer.save_pretrained(tmp_path)
+    assert mobile(tmp_path)["tokenizer"] == {"unsupported": why}
+
+
+def test_several_templates_without_a_default_are_refused(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.chat_template = {"tools": CHATML, "plain": CHATML}
+    with pytest.raises(Unsupported, match="it is several, and none is the default"):
+        resolve(tokenizer)
+
+
+def test_a_token_that_no_merge_makes_needs_every_merge_of_the_others(tmp_path: Path) -> None:
+    save(tmp_path, model=models.BPE(AB | {"bca": 3}, [], ignore_merges=True))
+    assert "unsupported" not in mobile(tmp_path)["tokenizer"]
+    why = "its merges do not make the token"
+    save(tmp_path, model=models.BPE(AB | {"bca": 3}, []))
+    assert mobile(tmp_path)["tokenizer"] == {"unsupported": f"{why} 'bca'"}
+    save(
+        tmp_path, model=models.BPE(AB | {"ca": 3, "cab": 4}, [("c", "a")], ignore_merges=True)
+    )  # "ca" and "b" do not merge
+    assert mobile(tmp_path)["tokenizer"] == {"unsupported": f"{why} 'cab'"}
+
+
+def test_the_file_is_a_part_of_the_bundle(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint", **LLAMA)
+    save_tokenizer(tmp_path / "checkpoint", template=CHATML)
+    checkpoint, settings = open_checkpoint(str(tmp_path / "checkpoint")), ExportSettings(lengths=(8,))
+    (tmp_path / "bundle").mkdir()
+    _write_model(tmp_path / "bundle", make_plan(checkpoint, settings), checkpoint, settings)
+    described = json.loads((tmp_path / "bundle" / "tokenizer" / FILE).read_text())
+    assert described["format_version"] == 1
+    assert set(described["chat"]["turns"]) == {"user", "assistant", "system", "tool"}
+    assert notes(tmp_path / "checkpoint") == []
