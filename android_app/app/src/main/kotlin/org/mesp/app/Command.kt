@@ -1,0 +1,27 @@
+package org.mesp.app
+
+import android.content.Context
+import android.content.Intent
+
+/** What [TrainService] is told to do, by the screen, the notification, or a harness. */
+enum class Command {
+    TRAIN,
+    PAUSE,
+
+    /** Ends the person's pause. */
+    CONTINUE,
+
+    /** Ends the run with a checkpoint. */
+    STOP,
+
+    /** Writes a checkpoint after this step. */
+    CHECKPOINT;
+
+    val action get() = "org.mesp.app.action.$name"
+
+    fun intent(context: Context) = Intent(action, null, context, TrainService::class.java)
+
+    companion object {
+        fun of(intent: Intent?) = entries.find { it.action == intent?.action }
+    }
+}

@@ -1,0 +1,181 @@
+package org.mesp.app
+
+import android.Manifest
+import android.app.Activity
+import android.app.NotificationManager
+import android.content.ActivityNotFoundException
+import android.content.Intent
+import android.net.Uri
+import android.os.Build
+import android.os.Bundle
+import android.view.View
+import android.widget.TextView
+import java.io.IOException
+import java.time.LocalDateTime
+import java.time.format.DateTimeFormatter
+
+/**
+ * The screen. It draws the store's state and turns what the person does into changes of it, or commands to the service; it holds nothing
+ * of a run, so it may be made anew at any time, as when the phone is turned.
+ */
+class MainActivity : Activity(), Actions {
+    private lateinit var setup: SetupScreen
+    private lateinit var run: RunScreen
+    private lateinit var setupView: View
+    private lateinit var runView: View
+    private lateinit var licencesView: View
+    private var unobserve = {}
+    private val store get() = mesp.store
+
+    override fun onCreate(saved: Bundle?) {
+        super.onCreate(saved)
+        setContentView(R.layout.main)
+        setupView = findViewById(R.id.setup)
+        runView = findViewById(R.id.run)
+        licencesView = findViewById(R.id.licences_screen)
+        setup = SetupScreen(setupView, this)
+        run = RunScreen(runView, this)
+        findViewById<View>(R.id.licences_back).setOnClickListener { showLicences(false) }
+        showLicences(saved?.getBoolean(LICENCES) ?: false)
+        mesp.shelf.refresh()
+    }
+
+    override fun onStart() {
+        super.onStart()
+        unobserve = store.observe(::render)
+    }
+
+    override fun onResume() {
+        super.onResume()
+        // The person may come back from the system's settings.
+        val off = !getSystemService(NotificationManager::class.java).areNotificationsEnabled()
+        store.update { it.copy(notificationsOff = off) }
+    }
+
+    override fun onStop() {
+        super.onStop()
+        unobserve()
+        mesp.preferences.form = store.state.form
+    }
+
+    override fun onSaveInstanceState(out: Bundle) {
+        super.onSaveInstanceState(out)
+        out.putBoolean(LICENCES, licencesView.visibility == View.VISIBLE)
+    }
+
+    private fun render(state: UiState) {
+        setupView.show(state.run == null)
+        runView.show(state.run != null)
+        if (state.run == null) setup.render(state) else run.render(state)
+    }
+
+    // --- Sources ------------------------------------------------------------------------------------------------------
+
+    override fun pickBundleFolder() = pick(Intent(Intent.ACTION_OPEN_DOCUMENT_TREE), BUNDLE_FOLDER)
+
+    // Zip has several types, and data files have none that all phones know: the system may show any, and the copy says what is wrong.
+    override fun pickBundleZip() = pick(openDocument(), BUNDLE_ZIP)
+
+    override fun pickData() = pick(openDocument(), DATA)
+
+    private fun openDocument() = Intent(Intent.ACTION_OPEN_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE).setType("*/*")
+
+    private fun pick(intent: Intent, code: Int) =
+        try {
+            startActivityForResult(intent, code)
+        } catch (_: ActivityNotFoundException) {
+            store.update { it.copy(message = getString(R.string.no_picker)) }
+        }
+
+    override fun onActivityResult(code: Int, result: Int, intent: Intent?) {
+        super.onActivityResult(code, result, intent)
+        val uri: Uri = intent?.data?.takeIf { result == RESULT_OK } ?: return
+        when (code) {
+            BUNDLE_FOLDER -> mesp.importer.bundleFolder(uri)
+            BUNDLE_ZIP -> mesp.importer.bundleZip(uri)
+            DATA -> mesp.importer.data(uri)
+        }
+    }
+
+    override fun cancelImport() = mesp.importer.cancel()
+
+    override fun change(form: (Form) -> Form) = store.update { it.copy(form = form(it.form), problems = Problems()) }
+
+    // --- The run ------------------------------------------------------------------------------------------------------
+
+    override fun start() {
+        val form = store.state.form
+        val problems = Problems.of(this, form)
+        store.update { it.copy(problems = problems, message = null) }
+        if (!problems.none) return
+        val name = LocalDateTime.now().format(DateTimeFormatter.ofPattern("yyyy-MM-dd_HHmmss"))
+        begin(RunRequest("bundles/${form.bundle}", "data/${form.data}", name, form.settings(), form.onlyWhileCharging))
+    }
+
+    override fun resume(run: String) {
+        mesp.requests.read(run)?.let(::begin)
+    }
+
+    private fun begin(request: RunRequest) {
+        askForNotifications()
+        try {
+            startForegroundService(request.intent(this))
+        } catch (error: RuntimeException) { // ForegroundServiceStartNotAllowedException (API 31): the app went to the background just now
+            val reason = getString(R.string.background_refused, error.message)
+            Logcat.error("refused", request.output, reason, error)
+            store.update { it.copy(message = reason) }
+        }
+    }
+
+    /** Once. Training does not wait for the answer, and goes on without the permission. */
+    private fun askForNotifications() {
+        if (Build.VERSION.SDK_INT < 33 || !store.state.notificationsOff || mesp.preferences.askedForNotifications) return
+        mesp.preferences.askedForNotifications = true
+        requestPermissions(arrayOf(Manifest.permission.POST_NOTIFICATIONS), 0)
+    }
+
+    override fun forget(run: String) {
+        mesp.preferences.forget(run)
+        mesp.shelf.refresh()
+    }
+
+    override fun pause() = tell(Command.PAUSE)
+
+    override fun goOn() = tell(Command.CONTINUE)
+
+    override fun stop() = tell(Command.STOP)
+
+    private fun tell(command: Command) {
+        startService(command.intent(this))
+    }
+
+    override fun newRun() = store.update { it.copy(run = null, message = null) }
+
+    override fun closeMessage() = store.update { it.copy(message = null) }
+
+    // --- Licences -----------------------------------------------------------------------------------------------------
+
+    override fun showLicences(show: Boolean) {
+        licencesView.show(show)
+        if (show) findViewById<TextView>(R.id.licences_text).say(licences())
+    }
+
+    private fun licences(): String =
+        try {
+            assets.open("licenses.txt").use { it.reader().readText() }
+        } catch (_: IOException) {
+            getString(R.string.no_licences)
+        }
+
+    @Deprecated("Android's own replacement is not there before API 33")
+    override fun onBackPressed() {
+        if (licencesView.visibility == View.VISIBLE) showLicences(false) else super.onBackPressed()
+    }
+
+    private companion object {
+        const val LICENCES = "licences"
+        const val BUNDLE_FOLDER = 1
+        const val BUNDLE_ZIP = 2
+        const val DATA = 3
+    }
+}

@@ -1,0 +1,186 @@
+package org.mesp.app
+
+import android.app.Service
+import android.content.ComponentCallbacks2
+import android.content.Intent
+import android.os.Handler
+import android.os.IBinder
+import android.os.Looper
+import android.os.PowerManager
+import kotlinx.serialization.json.JsonPrimitive
+import kotlinx.serialization.json.buildJsonArray
+import kotlinx.serialization.json.put
+import org.mesp.core.UsageException
+
+/**
+ * Trains in the foreground, as Android calls it: with a notification, and whether or not the Activity is there. It holds the policies:
+ * when to pause, when to keep the phone awake, when a checkpoint is due. What a run does is [TrainingJob]'s.
+ *
+ * The service is exported, guarded by the permission DUMP (see the manifest): a harness starts it by
+ *
+ *     adb shell am start-foreground-service -n org.mesp.app/.TrainService -a org.mesp.app.action.TRAIN \
+ *         --es bundle bundles/NAME --es data data/FILE --es output RUN --es settings '{"steps": 5}' [--ez resume true]
+ *
+ * and tells it more by `am startservice` with the other actions of [Command].
+ */
+class TrainService : Service() {
+    private val main = Handler(Looper.getMainLooper())
+    private val notification by lazy { RunNotification(this) }
+    private val wakeLock by lazy {
+        getSystemService(PowerManager::class.java).newWakeLock(PowerManager.PARTIAL_WAKE_LOCK, "mesp:training").apply {
+            setReferenceCounted(false)
+        }
+    }
+    private var job: TrainingJob? = null
+    private var lastStart = 0
+    private var onlyWhileCharging = false
+    private var hot = false
+    private var phone: PhoneWatch? = null
+    private var unobserve = {}
+    private var stepSeen = 0
+    private var memoryWasLow = false
+
+    override fun onBind(intent: Intent?): IBinder? = null
+
+    override fun onStartCommand(intent: Intent?, flags: Int, startId: Int): Int {
+        val command = Command.of(intent)
+        lastStart = startId
+        // Every start asks for it again: Android ends a process that was started for the foreground and does not go there.
+        if (enterForeground(intent.takeIf { command == Command.TRAIN })) {
+            when (command) {
+                Command.TRAIN -> begin(intent!!)
+                Command.PAUSE -> job?.gate?.set(Pause.USER, true)
+                Command.CONTINUE -> job?.gate?.set(Pause.USER, false)
+                Command.STOP -> job?.stop()
+                Command.CHECKPOINT -> job?.gate?.wantCheckpoint()
+                null -> refuse(null, getString(R.string.unknown_action, intent?.action))
+            }
+            if (job == null && command != Command.TRAIN) Logcat.error("refused", null, getString(R.string.no_run))
+        }
+        if (job == null) leave()
+        // Not sticky, not redelivered: a run that was killed for its memory would be started into the same shortage, unseen, and from
+        // Android 12 on a service that the system restarts may not go to the foreground. The checkpoint is there: the app offers to
+        // resume the run when it is opened, and a harness says when.
+        return START_NOT_STICKY
+    }
+
+    private fun enterForeground(start: Intent?): Boolean =
+        try {
+            startForeground(RunNotification.RUNNING, notification.of(mesp.store.state.run))
+            true
+        } catch (error: RuntimeException) { // ForegroundServiceStartNotAllowedException (API 31), or SecurityException
+            val reason = getString(R.string.background_refused, error.message)
+            refuse(start?.getStringExtra("output"), reason)
+            false
+        }
+
+    private fun begin(intent: Intent) {
+        val request = requestOf(intent) ?: return
+        job?.let {
+            if (!it.over) return refuse(request.output, getString(R.string.run_under_way, it.name))
+            close()
+        }
+        Logcat.event("start", request.output) {
+            for ((key, value) in request.toJson() + ("resume" to JsonPrimitive(request.resume))) put(key, value)
+        }
+        onlyWhileCharging = request.onlyWhileCharging
+        hot = false
+        stepSeen = 0
+        val job = TrainingJob(this, request) { pauses, waiting -> main.post { pausesChanged(pauses, waiting) } }
+        this.job = job
+        wakeLock.acquire()
+        job.start {
+            main.post {
+                if (this.job === job) {
+                    close()
+                    leave()
+                }
+            }
+        }
+        phone = PhoneWatch(this, ::phoneChanged).also(PhoneWatch::start)
+        unobserve = mesp.store.observe(::stateChanged)
+    }
+
+    private fun requestOf(intent: Intent): RunRequest? =
+        try {
+            RunRequest.of(this, intent)
+        } catch (error: UsageException) {
+            refuse(intent.getStringExtra("output"), error.message.orEmpty())
+            null
+        }
+
+    /** Tells it in the interface, in logcat, and in the folder of the run that was asked for, unless that is another run's. */
+    private fun refuse(run: String?, reason: String) {
+        mesp.store.update { it.copy(message = reason) }
+        Logcat.error("refused", run, reason)
+        if (run != null && Folders.isName(run) && run != job?.name && claim(this, run)) reportFailure(this, run, reason)
+    }
+
+    // --- Policies -----------------------------------------------------------------------------------------------------
+
+    private fun phoneChanged(warmth: Warmth, plugged: Boolean) {
+        val job = job ?: return
+        hot = HeatRule.isHot(warmth, before = hot)
+        mesp.store.updateRun(job.name) { it.copy(warmth = warmth) }
+        job.gate.set(Pause.HOT, hot)
+        job.gate.set(Pause.NOT_CHARGING, onlyWhileCharging && !plugged)
+    }
+
+    private fun pausesChanged(pauses: Set<Pause>, waiting: Boolean) {
+        val job = job ?: return
+        Logcat.event(if (waiting) "paused" else if (pauses.isEmpty()) "going_on" else "pausing", job.name) {
+            put("reasons", buildJsonArray { pauses.forEach { add(JsonPrimitive(it.name.lowercase())) } })
+        }
+        // A waiting run lets the phone sleep: the person or the charger will wake it. Coolness wakes no phone, so for heat it stays awake.
+        if (waiting && Pause.HOT !in pauses) wakeLock.release() else wakeLock.acquire()
+    }
+
+    /** Android 14 and later do not call this for a process in the foreground, so [stateChanged] asks too. */
+    override fun onTrimMemory(level: Int) {
+        super.onTrimMemory(level)
+        val critical = ComponentCallbacks2.TRIM_MEMORY_RUNNING_CRITICAL
+        // UI_HIDDEN and BACKGROUND lie between: they say that the screen is gone, not that memory is short.
+        if (level in critical..<ComponentCallbacks2.TRIM_MEMORY_UI_HIDDEN || level >= ComponentCallbacks2.TRIM_MEMORY_MODERATE) {
+            memoryIsLow()
+        }
+    }
+
+    private fun memoryIsLow() {
+        val job = job ?: return
+        job.gate.wantCheckpoint()
+        mesp.store.updateRun(job.name) { it.copy(lowMemory = it.step) }
+        Logcat.event("low_memory", job.name)
+    }
+
+    private fun stateChanged(state: UiState) {
+        val run = state.run?.takeIf { it.name == job?.name } ?: return
+        notification.show(run)
+        if (run.step == stepSeen) return
+        stepSeen = run.step
+        val low = memoryOf(this).lowMemory
+        if (low && !memoryWasLow) memoryIsLow()
+        memoryWasLow = low
+    }
+
+    // --- The end ------------------------------------------------------------------------------------------------------
+
+    private fun close() {
+        job = null
+        unobserve()
+        phone?.close()
+        wakeLock.release()
+        mesp.store.state.run?.let(notification::showEnd)
+        mesp.shelf.refresh()
+    }
+
+    private fun leave() {
+        notification.close()
+        stopForeground(STOP_FOREGROUND_REMOVE)
+        stopSelf(lastStart) // not if another start is on its way
+    }
+
+    override fun onDestroy() {
+        super.onDestroy()
+        job?.stop() // the system ends the service but not yet the process: time for a checkpoint
+    }
+}

@@ -1,0 +1,109 @@
+package org.mesp.app
+
+import android.content.Context
+import java.io.File
+import kotlinx.serialization.json.JsonObject
+import kotlinx.serialization.json.JsonPrimitive
+import kotlinx.serialization.json.put
+import org.mesp.core.UsageException
+
+/** One run, on a thread of its own, from its request to its end state in report.json, in the state and in logcat. */
+class TrainingJob(private val context: Context, private val request: RunRequest, pausesChanged: (Set<Pause>, Boolean) -> Unit) {
+    private val app = context.mesp
+    private val store = app.store
+    val name = request.output
+    val gate = Gate { pauses, waiting ->
+        store.updateRun(name) { it.copy(pauses = pauses, waiting = waiting) }
+        pausesChanged(pauses, waiting)
+    }
+
+    /** All is written and told: another run may begin, although the service may not yet have heard of this one's end. */
+    @Volatile var over = false
+        private set
+
+    /** Calls [ended] on the training thread, once it is over, whatever happened. */
+    fun start(ended: () -> Unit) {
+        store.update { it.copy(run = Run(name), message = null, resumable = null) }
+        Thread(
+                {
+                    try {
+                        train()
+                    } finally {
+                        ended()
+                    }
+                },
+                "training",
+            )
+            .start()
+    }
+
+    /** No later than after the sequence that is under way. */
+    fun stop() {
+        store.updateRun(name) { if (it.status.ended) it else it.copy(status = Status.STOPPING) }
+        gate.end()
+    }
+
+    private fun train() {
+        val output = request.runFolder(context)
+        val environment = describeDevice(context, store.state.library)
+        var ours = false // whether the folder is this run's, so that its report may be written
+        try {
+            ours = request.resume || claim(context, name)
+            if (!ours) throw UsageException(context.getString(R.string.output_exists, name))
+            app.requests.write(request)
+            val bundle = request.bundleFolder(context)
+            val settings = request.trainSettings(context)
+            val progress = RunProgress(store, name, output)
+            ended(app.trainer.train(bundle, output, settings, environment, progress, gate, request.resume))
+        } catch (error: Throwable) { // whatever the native library or the storage came up with: the person must hear of it
+            failed(reasonOf(context, error), error, ours)
+        }
+    }
+
+    private fun ended(report: JsonObject) {
+        val status = Status.of(report.text("status"))
+        if (status == Status.DONE || status == Status.STOPPED_EARLY) app.requests.delete(name)
+        Logcat.event("end", name) {
+            for (key in REPORTED) report[key]?.let { put(key, it) }
+        }
+        tellEnd { it.copy(status = status) }
+    }
+
+    private fun failed(reason: String, error: Throwable, ours: Boolean) {
+        Logcat.error("failed", name, reason, error)
+        if (ours) reportFailure(context, name, reason)
+        // Without a checkpoint there is nothing to go on from.
+        if (RunLog(request.runFolder(context)).checkpoint == null) app.requests.delete(name)
+        tellEnd { it.copy(status = Status.FAILED, failure = reason) }
+    }
+
+    private fun tellEnd(end: (Run) -> Run) {
+        over = true
+        store.updateRun(name) { end(it).copy(pauses = emptySet(), waiting = false) }
+    }
+
+    private companion object {
+        val REPORTED = listOf("status", "steps", "loss_first", "loss_last", "eval_loss_before", "eval_loss_after", "memory")
+    }
+}
+
+/** Whether there is no run of this name yet. What a start that was refused left, a report.json alone, does not count and is removed. */
+fun claim(context: Context, run: String): Boolean {
+    val folder = File(context.mesp.folders.runs, run)
+    val items = folder.list().orEmpty().filterNot { it.startsWith(".") }
+    if (items == listOf("report.json") && RunLog(folder).report?.get("status") == JsonPrimitive("failed")) {
+        return folder.resolve("report.json").delete()
+    }
+    return items.isEmpty()
+}
+
+/** Leaves the reason in the run's report.json, if the storage still takes it. */
+fun reportFailure(context: Context, run: String, reason: String) {
+    try {
+        val folder = File(context.mesp.folders.runs, run)
+        folder.mkdirs()
+        context.mesp.trainer.writeFailure(folder, reason, describeDevice(context, context.mesp.store.state.library))
+    } catch (error: Throwable) {
+        Logcat.error("report", run, reasonOf(context, error), error)
+    }
+}

@@ -1,0 +1,157 @@
+package org.mesp.app
+
+import android.app.Application
+import android.app.Notification
+import android.app.NotificationManager
+import android.content.Intent
+import android.os.BatteryManager
+import android.os.Looper
+import android.os.PowerManager
+import android.view.View
+import android.widget.TextView
+import java.io.File
+import java.io.RandomAccessFile
+import java.util.concurrent.Executor
+import org.junit.Assert.fail
+import org.robolectric.Robolectric
+import org.robolectric.RuntimeEnvironment
+import org.robolectric.Shadows.shadowOf
+import org.robolectric.android.controller.ActivityController
+import org.robolectric.android.controller.ServiceController
+import org.robolectric.shadows.ShadowLog
+import org.robolectric.shadows.ShadowPowerManager
+
+/** A phone with the app, one bundle and one data file on it: the real Activity and service, and, unless asked, a trainer that trains nothing. */
+class TestPhone(withFiles: Boolean = true, reallyTrains: Boolean = false) {
+    val application: Application = RuntimeEnvironment.getApplication()
+    val app = application.mesp
+    val trainer = FakeTrainer()
+    val power: ShadowPowerManager = shadowOf(application.getSystemService(PowerManager::class.java))
+    val notifications: NotificationManager = application.getSystemService(NotificationManager::class.java)
+    private var controller: ServiceController<TrainService>? = null
+    private var activityController: ActivityController<MainActivity>? = null
+
+    init {
+        app.trainer = if (reallyTrains) CoreTrainer else trainer
+        app.background = Executor(Runnable::run)
+        plug(true)
+        if (withFiles) {
+            addBundle("smollm2-135m", "SmolLM2-135M-Instruct.Q4_1.gguf", 120_937_000)
+            File(app.folders.data.apply { mkdirs() }, "hamlet.txt").writeText("Who's there?\n".repeat(10_000))
+        }
+        app.store.update { it.copy(library = Library.of(application.assets)) }
+    }
+
+    /** No bundle that trains: a manifest, and weights that are a hole in the file. */
+    fun addBundle(name: String, model: String, bytes: Long) {
+        val folder = File(app.folders.bundles, name).apply { mkdirs() }
+        folder.resolve("manifest.json").writeText(MANIFEST.replace("MODEL", model))
+        RandomAccessFile(folder.resolve("weights.safetensors"), "rw").use { it.setLength(bytes) }
+    }
+
+    val state get() = app.store.state
+    val run get() = state.run!!
+
+    fun runFolder(name: String) = File(app.folders.runs, name)
+
+    fun report(name: String = run.name) = RunLog(runFolder(name)).report!!
+
+    // --- Activity -----------------------------------------------------------------------------------------------------
+
+    fun open(): MainActivity {
+        val new = Robolectric.buildActivity(MainActivity::class.java)
+        activityController = new
+        new.setup()
+        idle()
+        return new.get()
+    }
+
+    /** As when the phone is turned. */
+    fun recreate(): MainActivity {
+        activityController!!.recreate()
+        idle()
+        return activityController!!.get()
+    }
+
+    // --- Service ------------------------------------------------------------------------------------------------------
+
+    /** Delivers what was asked of the service, as Android would. */
+    fun deliver() {
+        while (true) {
+            val intent = shadowOf(application).nextStartedService ?: break
+            send(intent)
+        }
+    }
+
+    fun send(intent: Intent) {
+        val service = controller ?: Robolectric.buildService(TrainService::class.java, intent).create().also { controller = it }
+        service.withIntent(intent).startCommand(0, 1)
+        idle()
+    }
+
+    val service: TrainService get() = controller!!.get()
+    val serviceIsThere get() = controller != null
+
+    fun startRun(output: String = "first", edit: Intent.() -> Unit = {}) {
+        val request = RunRequest("bundles/smollm2-135m", "data/hamlet.txt", output)
+        send(request.intent(application).putExtra("settings", """{"steps": 3}""").apply(edit))
+    }
+
+    fun tell(command: Command) = send(command.intent(application))
+
+    // --- Waiting ------------------------------------------------------------------------------------------------------
+
+    fun idle() {
+        shadowOf(Looper.getMainLooper()).idle()
+        // A service that stopped itself is destroyed; the next start makes a new one.
+        controller?.takeIf { shadowOf(it.get()).isStoppedBySelf }?.let {
+            controller = null
+            it.destroy()
+        }
+    }
+
+    /** Lets the main thread run until this holds: the training thread is a real one. */
+    fun await(what: String, seconds: Int = 20, holds: () -> Boolean) {
+        val end = System.nanoTime() + seconds * 1_000_000_000L
+        while (true) {
+            idle()
+            if (holds()) return
+            if (System.nanoTime() > end) fail("waited for: $what; the state is $state")
+            Thread.sleep(5)
+        }
+    }
+
+    /** Until this step is under way: what is asked of the run now holds after it. */
+    fun awaitInStep(step: Int) = await("step $step") { trainer.inStep == step }
+
+    fun awaitStatus(status: Status) = await("$status") { state.run?.status == status }
+
+    // --- The phone ----------------------------------------------------------------------------------------------------
+
+    fun plug(plugged: Boolean, celsius: Double = 31.5) =
+        application.sendStickyBroadcast(
+            Intent(Intent.ACTION_BATTERY_CHANGED)
+                .putExtra(BatteryManager.EXTRA_PLUGGED, if (plugged) BatteryManager.BATTERY_PLUGGED_AC else 0)
+                .putExtra(BatteryManager.EXTRA_TEMPERATURE, (celsius * 10).toInt())
+        )
+
+    fun notification(id: Int = RunNotification.RUNNING): Notification? = shadowOf(notifications).getNotification(id)
+
+    fun logged(): List<String> = ShadowLog.getLogsForTag(Logcat.TAG).map { it.msg }
+
+    private companion object {
+        const val MANIFEST =
+            """{"format": "mesp-bundle", "format_version": 3, "model": {"origin": "models/MODEL"}, "method": "mesp",
+            "weights": {"format": "int4", "group_size": 32}, "lengths": [256], "lora": {"rank": 8}}"""
+    }
+}
+
+fun MainActivity.text(screen: Int, id: Int) = findViewById<View>(screen).findViewById<TextView>(id).text.toString()
+
+fun MainActivity.isShown(id: Int) = findViewById<View>(id).visibility == View.VISIBLE
+
+fun Notification.title() = extras.getCharSequence(Notification.EXTRA_TITLE).toString()
+
+fun Notification.body() = extras.getCharSequence(Notification.EXTRA_TEXT).toString()
+
+fun Notification.actionTitles() = actions.orEmpty().map { it.title.toString() }
