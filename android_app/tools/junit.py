@@ -1,0 +1,47 @@
+"""JUnit's own launcher, for core's tests where Maven does not run them."""
+
+import os
+import re
+from pathlib import Path
+
+from common import BUILD, Failure
+from library import maven_options
+from maven import maven, parts
+
+CORE = BUILD / "maven" / "core"
+CASES, GOLDEN = BUILD / "cases", BUILD / "golden"
+
+
+def compiled_tests() -> list[Path]:
+    """Compiles core and its tests. Returns the class path of the tests without core's own classes; the tests' come first."""
+    maven("--quiet", *maven_options(), "process-test-classes", "--projects", "core", seconds=1800)
+    jars = [Path(jar) for jar in (CORE / "test-classpath").read_text().split(os.pathsep)]
+    # The launcher brings JUnit.
+    return [CORE / "test-classes", *(jar for jar in jars if "junit" not in jar.name)]
+
+
+def launcher() -> Path:
+    """JUnit with its engines in one jar."""
+    (jar,) = parts("junit").glob("junit-platform-console-standalone-*.jar")
+    return jar
+
+
+def arguments() -> list[str]:
+    """What the launcher is told: every test of core."""
+    options = ["--details=tree", "--disable-banner", "--disable-ansi-colors", "--fail-if-no-tests"]
+    return ["execute", f"--scan-classpath={CORE / 'test-classes'}", *options]
+
+
+def properties() -> list[str]:
+    """What Surefire would give the tests."""
+    return [f"-Dmesp.cases={CASES}", f"-Dmesp.golden={GOLDEN}"]
+
+
+def summary(said: str) -> str:
+    """The launcher's last lines, counted; a run of no tests is none."""
+    counts = {
+        word: int(number) for number, word in re.findall(r"(\d+) tests (found|successful|failed|skipped|aborted)", said)
+    }
+    if not counts.get("successful"):
+        raise Failure(f"No test ran:\n{said}")
+    return f"{counts['successful']} passed, {counts.get('failed', 0)} failed"

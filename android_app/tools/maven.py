@@ -1,0 +1,42 @@
+"""Maven, as this build calls it: for the poms of the app, and as the client that fetches artifacts."""
+
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from pathlib import Path
+
+from common import ANDROID, BUILD, Failure, digest, need, run, write
+
+
+def maven(*arguments: str | Path, seconds: float = 1200, show: str | None = None) -> str:
+    """Runs Maven; --batch-mode and the like are in .mvn/maven.config."""
+    program = need("mvn", "maven openjdk-17-jdk-headless")
+    return run(program, *arguments, seconds=seconds, show=show, folder=ANDROID)
+
+
+def parts(group: str) -> Path:
+    """The folder with the artifacts of a group in parts/pom.xml, fetched if one of them is not there yet.
+
+    Beside each Android library, NAME.aar, are its classes, NAME.jar: Maven puts no AAR on a class path.
+    """
+    folder = BUILD / "parts" / group
+    pom, stamp = ANDROID / "parts" / "pom.xml", folder / ".complete"
+    wanted = digest([pom, ANDROID / "pom.xml"])
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"Fetching what the build needs from Maven Central and Google: {group}", flush=True)
+        maven("--quiet", "--file", pom, f"dependency:copy@{group}")
+        for library in folder.glob("*.aar"):
+            with zipfile.ZipFile(library) as archive:
+                write(library.with_suffix(".jar"), archive.read("classes.jar"))
+        stamp.write_text(wanted)
+    return folder
+
+
+def version(name: str = "version") -> str:
+    """A property of the parent pom, or the app's own version: versions are written there alone."""
+    namespace = "{http://maven.apache.org/POM/4.0.0}"
+    project = ElementTree.parse(ANDROID / "pom.xml").getroot()
+    place = project if name == "version" else project.find(f"{namespace}properties")
+    found = place.findtext(f"{namespace}{name}") if place is not None else None
+    if found is None:
+        raise Failure(f"{ANDROID / 'pom.xml'} has no {name}.")
+    return found

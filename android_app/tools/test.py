@@ -1,0 +1,33 @@
+"""`make test-android`: core's and the app's tests on the JVM of this machine, with the x86_64 library. Runs in the project's environment.
+
+First what they need is made: the library on this host, what the Python runtime computes, to compare with, and the app's resources.
+"""
+
+import sys
+
+from apk import resources
+from cases import cases
+from common import main
+from host import host
+from library import maven_options
+from maven import maven, parts
+
+SECONDS = 3000
+
+
+def prepare() -> None:
+    """Makes what the tests read."""
+    host("x86_64")
+    cases()
+    parts("robolectric")
+    resources()
+
+
+def test() -> None:
+    """Runs the tests; Maven says which."""
+    prepare()
+    maven(*maven_options(), "test", seconds=SECONDS, show=r"Tests run:|^\[ERROR\]|^\[INFO\] Running")
+
+
+if __name__ == "__main__":
+    main(prepare if sys.argv[1:] == ["prepare"] else test)
