@@ -7,6 +7,7 @@ the steps take turns, so that a machine that is slow for a while is slow for all
 """
 
 import argparse
+from collections.abc import Mapping
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -14,7 +15,7 @@ from typing import Any
 
 from compare import memory_of_training, random_ids, work
 from mesp.export.verify import bundle_plan
-from mesp.runtime.bundle import open_bundle
+from mesp.runtime.bundle import Tensor, open_bundle
 from mesp.runtime.environment import environment
 from mesp.runtime.files import write_json
 
@@ -50,9 +51,16 @@ def measure(path: Path) -> dict[str, Any]:
         "tokens": manifest.tokens,
         "rank": manifest.lora.rank,
         "layers_with_adapters": manifest.lora.layers,
+        "block_inputs": _block_inputs(manifest.tensors),
         "weights": dict(manifest.weights),
         "memory": memory_of_training(path, random_ids(bundle_plan(bundle))),
     }
+
+
+def _block_inputs(tensors: Mapping[str, Tensor]) -> str:
+    """Where and in which dtype they are kept."""
+    kept = tensors.get("block_inputs")
+    return "none" if kept is None else f"{kept.spec.dtype}, in {'a file' if kept.kind == 'file' else 'memory'}"
 
 
 def main() -> None:
@@ -65,7 +73,7 @@ def main() -> None:
     for item, seconds in zip(found, step_seconds(args.bundles), strict=True):
         item["step_seconds"] = seconds
         peak = item["memory"]["delta_footprint_bytes"] / 1e6
-        kept = f"{item['layers_with_adapters']} layers with adapters"
+        kept = f"{item['layers_with_adapters']} layers with adapters, block inputs {item['block_inputs']}"
         print(
             f"{item['method']:8} {item['tokens']:5} tokens  {kept}  {peak:7.1f} MB over idle  {median(seconds):.3f} s"
         )

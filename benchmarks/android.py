@@ -1,0 +1,86 @@
+"""The Android core on this machine, by the library's own x86-64 binary, against the host's runtime: losses, memory and time of the same steps.
+
+    make test-android                                        # builds what is run
+    python benchmarks/android.py BUNDLE DATA -o benchmarks/results/android-NAME.json
+
+Steps of SGD. The heap of the JVM is touched as a whole before the run: what Java's own objects take is then in the idle footprint, as the Python
+interpreter's is in the host's. It says nothing of the speed of a phone.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mesp.runtime.environment import environment
+from mesp.runtime.files import write_json
+
+BUILD = Path(__file__).resolve().parent.parent / "build" / "android"
+HEAP = ("-Xms48m", "-Xmx48m", "-XX:+UseSerialGC", "-XX:+AlwaysPreTouch", "-XX:TieredStopAtLevel=1")
+SECONDS = 1800
+
+
+def host(bundle: Path, data: Path, steps: int, output: Path) -> None:
+    """`mesp train`."""
+    mesp = Path(sys.executable).with_name("mesp")
+    options = ("--steps", str(steps), "--optimizer", "sgd", "--lr", "0.1")
+    subprocess.run([mesp, "train", bundle, "--data", data, "-o", output, *options], check=True, timeout=SECONDS)
+
+
+def android(bundle: Path, data: Path, steps: int, output: Path) -> None:
+    """org.mesp.core's own command, on a JVM."""
+    classes, libraries = BUILD / "maven" / "core", BUILD / "host" / "x86_64"
+    class_path = f"{classes / 'classes'}:{(classes / 'test-classpath').read_text().strip()}"
+    settings = output.with_name("settings.json")
+    settings.write_text(json.dumps({"data": str(data), "steps": steps, "optimizer": "sgd", "lr": 0.1}))
+    command = ["java", *HEAP, f"-Djava.library.path={libraries}", "-cp", class_path, "org.mesp.core.MainKt"]
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+    subprocess.run([*command, bundle, output, settings], check=True, timeout=SECONDS, env=environment)
+
+
+def result(run: Path) -> dict[str, Any]:
+    """What a run's files say."""
+    lines = [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
+    return {
+        "losses": [line["loss"] for line in lines],
+        "step_seconds_median": median(line["seconds"] for line in lines),
+        "memory": json.loads((run / "report.json").read_text())["memory"],
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Compare the Android core with the host's runtime.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=5)
+    args = parser.parse_args()
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, run in (("host", host), ("android", android)):
+            run(args.bundle.resolve(), args.data.resolve(), args.steps, Path(folder) / name)
+            found[name] = result(Path(folder) / name)
+    losses = zip(found["host"]["losses"], found["android"]["losses"], strict=True)
+    over = [found[name]["memory"]["delta_footprint_bytes"] for name in ("host", "android")]
+    results = {
+        "command": "python benchmarks/android.py BUNDLE DATA -o FILE",
+        "java": list(HEAP),
+        "largest_loss_difference": max(abs(one - other) for one, other in losses),
+        "memory_over_host": over[1] / over[0],
+        **found,
+        "environment": environment(),
+    }
+    write_json(args.output, results)
+    print(f"losses differ by at most {results['largest_loss_difference']:.1e}")
+    print(f"memory over idle: host {over[0] / 1e6:.1f} MB, Android core {over[1] / 1e6:.1f} MB")
+    print(f"seconds a step: {found['host']['step_seconds_median']:.2f}, {found['android']['step_seconds_median']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
