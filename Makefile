@@ -28,11 +28,11 @@ test-android: setup android-setup
 	$(BIN)/python -m pytest android_app/tests
 	$(BIN)/python $(TOOLS)/dex.py
 
-# Core on the phone's own binary, emulated.
+# Core on the phone's own binary, emulated; TESTS="LibraryTest …" for some of its tests alone.
 test-arm64: setup
 	$(PYTHON) $(TOOLS)/packages.py arm64
 	$(BIN)/python -W ignore $(TOOLS)/test.py prepare
-	$(BIN)/python $(TOOLS)/arm64.py
+	$(BIN)/python $(TOOLS)/arm64.py $(TESTS)
 
 # Core on the APK's bytecode, translated back.
 test-dex: setup apk

@@ -6,11 +6,12 @@ of its own, so that neither the system's packages nor its architectures change. 
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from common import ANDROID, BUILD, Failure, main, make_folder, need, run
 from host import COMPILERS, host
-from junit import CORE, arguments, compiled_tests, launcher, properties, summary
+from junit import CORE, TELLING, arguments, compiled_tests, launcher, properties, summary
 
 ARM64 = BUILD / "arm64"
 PACKAGES = ("openjdk-17-jre-headless", "libc6", "zlib1g", "libgcc-s1", "libstdc++6")
@@ -19,7 +20,7 @@ SECONDS = 1500
 
 
 def test() -> None:
-    """Runs the tests and prints their tree."""
+    """Runs the tests, or those that are named."""
     qemu = need("qemu-aarch64", "qemu-user")
     libraries, root, launch = host("arm64-v8a"), java_root(), launch_program()
     machine = min(root.glob("usr/lib/jvm/*/lib/server/libjvm.so"))
@@ -42,8 +43,9 @@ def test() -> None:
         *properties(),
         "--",
     )
-    said = run(*command, "org/junit/platform/console/ConsoleLauncher", *arguments(), seconds=SECONDS)
-    print(said)
+    said = run(
+        *command, "org/junit/platform/console/ConsoleLauncher", *arguments(*sys.argv[1:]), seconds=SECONDS, show=TELLING
+    )
     print(summary(said))
 
 

@@ -8,7 +8,6 @@ translation, or a class or method that it dropped, shows here and not first on a
 """
 
 import json
-import os
 import re
 import shutil
 import zipfile
@@ -17,10 +16,11 @@ from pathlib import Path
 from apk import APK
 from common import ANDROID, BUILD, Failure, main, make_folder, need, run
 from host import host
-from junit import CASES, arguments, compiled_tests, launcher, properties, summary
+from junit import CASES, TELLING, arguments, compiled_tests, launcher, properties, summary
 from maven import parts
 
 OURS = ("org/mesp/", "org/pytorch/", "com/facebook/")
+UNDEX = Path(__file__).with_name("undex.py")
 FRAMES = ANDROID / "host" / "Frames.java"
 MAIN = "org.mesp.core.MainKt"
 RUNS = ("llama-adamw", "several")
@@ -43,8 +43,11 @@ def undexed() -> Path:
 
     def translate(folder: Path) -> None:
         old, every = folder / "enjarified.jar", folder / "all.jar"
-        # enjarify is a script for the system's Python, which another one may hide.
-        run(need("enjarify", "enjarify"), "-f", "-o", old, APK, environment={"PATH": f"/usr/bin:{os.environ['PATH']}"})
+        need("enjarify", "enjarify")
+        # The system's Python, which sees Debian's modules.
+        said = run("/usr/bin/python3", "-O", UNDEX, "-f", "-o", old, APK)
+        if ", 0 classes had errors" not in said:
+            raise Failure(f"enjarify could not translate all of {APK}:\n{said}")
         (asm,) = parts("dex").glob("asm-*.jar")
         run("java", "-cp", asm, FRAMES, old, every)
         with zipfile.ZipFile(every) as archive, zipfile.ZipFile(folder / "ours.jar", "w") as ours:
@@ -52,7 +55,7 @@ def undexed() -> Path:
                 if name.startswith(OURS):
                     ours.writestr(name, archive.read(name))
 
-    return make_folder(BUILD / "undexed", [APK, FRAMES, Path(__file__)], translate) / "all.jar"
+    return make_folder(BUILD / "undexed", [APK, FRAMES, UNDEX, Path(__file__)], translate) / "all.jar"
 
 
 def _core_tests(libraries: Path, ours: Path) -> None:
@@ -60,7 +63,6 @@ def _core_tests(libraries: Path, ours: Path) -> None:
     tests = [path for path in compiled_tests() if not re.match(r"(executorch-android|fbjni|nativeloader)", path.name)]
     print("Running core's tests on the classes of the APK's bytecode", flush=True)
     said = _java(libraries, [launcher(), ours, *tests], "org.junit.platform.console.ConsoleLauncher", *arguments())
-    print(said)
     print(summary(said))
 
 
@@ -87,7 +89,15 @@ def _losses(folder: Path) -> list[float]:
 
 def _java(libraries: Path, classes: list[Path], main_class: str, *words: str | Path) -> str:
     options = ("-Xmx256m", f"-Djava.library.path={libraries}", *properties(), "-cp", ":".join(map(str, classes)))
-    return run("java", *options, main_class, *words, seconds=SECONDS, environment={"LD_LIBRARY_PATH": str(libraries)})
+    return run(
+        "java",
+        *options,
+        main_class,
+        *words,
+        seconds=SECONDS,
+        environment={"LD_LIBRARY_PATH": str(libraries)},
+        show=TELLING,
+    )
 
 
 if __name__ == "__main__":

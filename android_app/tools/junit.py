@@ -11,6 +11,9 @@ from maven import maven, parts
 CORE = BUILD / "maven" / "core"
 CASES, GOLDEN = BUILD / "cases", BUILD / "golden"
 
+# Of the launcher's lines: a test that failed, why, and the sums.
+TELLING = r"✘|\[X\]|=> |tests (successful|failed)"
+
 
 def compiled_tests() -> list[Path]:
     """Compiles core and its tests. Returns the class path of the tests without core's own classes; the tests' come first."""
@@ -26,10 +29,12 @@ def launcher() -> Path:
     return jar
 
 
-def arguments() -> list[str]:
-    """What the launcher is told: every test of core."""
+def arguments(*tests: str) -> list[str]:
+    """What the launcher is told: these tests of core, or all but those of the process's memory, which is also the emulator's here, or that
+    of other tests."""
+    chosen = [f"--include-classname=.*[.]{test}" for test in tests] or ["--exclude-classname=.*MemoryTest"]
     options = ["--details=tree", "--disable-banner", "--disable-ansi-colors", "--fail-if-no-tests"]
-    return ["execute", f"--scan-classpath={CORE / 'test-classes'}", *options]
+    return ["execute", f"--scan-classpath={CORE / 'test-classes'}", *options, *chosen]
 
 
 def properties() -> list[str]:
