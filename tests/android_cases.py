@@ -51,7 +51,8 @@ BUNDLES = {
     "file": Export(QWEN2, {"block_inputs": "float16", "offload": True}),
 }
 
-SGD = {"optimizer": "sgd", "lr": 0.5, "steps": 20}
+# Small rates: at large ones the last bits of the first steps are the whole difference of the last ones.
+SGD = {"optimizer": "sgd", "lr": 0.05, "steps": 20}
 ADAMW = {"optimizer": "adamw", "lr": 5e-3, "steps": 20, "weight_decay": 0.01}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-sgd": ("llama", SGD),
@@ -80,7 +81,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "upper": ("upper", ADAMW),
     "mebp": ("mebp", SGD),
     "store-h": ("store-h", SGD),
-    "mezo": ("mezo", {**SGD, "lr": 0.01}),
+    "mezo": ("mezo", {**SGD, "lr": 0.001}),
     "file": ("file", SGD),
 }
 

@@ -92,7 +92,7 @@ class TrainingTest {
     fun `other settings, data or bundles are refused when it resumes`() {
         train("llama-sgd", control = StopAt(at = 5))
         val settings = Cases.settings("llama-sgd")
-        assertRefused("lr was 0.5 and is now 0.25") { train("llama-sgd", settings = settings.copy(lr = 0.25), resume = true) }
+        assertRefused("lr was 0.05 and is now 0.25") { train("llama-sgd", settings = settings.copy(lr = 0.25), resume = true) }
         val data = File(temporary, "other.jsonl").also { it.writeText("""{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}""") }
         assertRefused("the data has other contents") { train("llama-sgd", settings = settings.copy(data = data.path), resume = true) }
         assertRefused("program.pte of the bundle has changed") { train("llama-sgd", resume = true, bundle = Cases.bundle("mebp")) }
