@@ -39,9 +39,8 @@ BUNDLES = {
         QWEN2,
         {
             "weights": "int8",
-            "lengths": (5, 13),
-            "head_rows": (3,),
-            "tiling": Tiling(query_rows=8, ffn=64, vocabulary=50, rows=4),
+            "lengths": (8, 16),
+            "tiling": Tiling(query_rows=8, ffn=64, vocabulary=97, rows=8),
         },
     ),
     "upper": Export(LLAMA, {"layers": 1, "targets": ("q_proj", "down_proj")}),

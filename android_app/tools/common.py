@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -110,27 +109,6 @@ def _kill(process: subprocess.Popen[str]) -> None:
 def _end(said: str) -> str:
     lines = said.strip().splitlines()[-40:]
     return "\n  " + "\n  ".join(lines) if lines else ""
-
-
-def fetch(url: str, target: Path, sha256: str) -> Path:
-    """Downloads a file once; what is there already, or arrives, must have this hash."""
-    if target.exists() and digest([target]) == sha256:
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    print(f"Downloading {url}", flush=True)
-    part = target.with_name(target.name + ".part")
-    try:
-        with urllib.request.urlopen(url, timeout=60) as response, part.open("wb") as file:
-            shutil.copyfileobj(response, file, 1 << 20)
-    except OSError as error:
-        raise Failure(
-            f"{url} cannot be downloaded ({error}). Put the file at {target} yourself, or try again."
-        ) from error
-    if (found := digest([part])) != sha256:
-        part.unlink()
-        raise Failure(f"{url} has SHA-256 {found}, expected {sha256}: not the file that this build was tried with.")
-    part.rename(target)
-    return target
 
 
 def digest(files: Iterable[Path]) -> str:

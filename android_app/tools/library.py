@@ -17,13 +17,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from common import ABIS, BUILD, Failure, digest, fetch, main, make_folder, write
+from common import ABIS, BUILD, Failure, digest, main, make_folder, need, run, write
 from maven import parts, version
 
 LIBRARY = BUILD / "library"
 
 NAME, VERSION = "react-native-executorch", "0.9.3"
-URL = f"https://registry.npmjs.org/{NAME}/-/{NAME}-{VERSION}.tgz"
+TARBALL = f"{NAME}-{VERSION}.tgz"
 SHA256 = "70a20a865b82f47ac46c82711d93c2038cf99eccbb9b287494219063f2217622"
 PACKED = {
     "package/android/libs/classes.jar": "classes/executorch.jar",
@@ -48,12 +48,24 @@ def library() -> dict[str, Any]:
         if not source.is_file():
             raise Failure(f"EXECUTORCH_AAR is {own}, which is no file. Give an AAR of ExecuTorch, or leave it unset.")
     else:
-        source = fetch(URL, BUILD / "downloads" / f"{NAME}-{VERSION}.tgz", SHA256)
+        source = _from_npm()
     fbjni = parts("library") / f"fbjni-{FBJNI}.aar"
     make_folder(LIBRARY, [source, fbjni, Path(__file__)], lambda folder: _unpack(folder, source, fbjni, bool(own)))
     about: dict[str, Any] = json.loads((LIBRARY / "library.json").read_text())
     _publish(about)
     return about
+
+
+def _from_npm() -> Path:
+    """The package as npm, and so the registry that the user has chosen, gives it; only with the hash that was tried."""
+    return make_folder(BUILD / "downloads", [Path(__file__)], _pack) / TARBALL
+
+
+def _pack(folder: Path) -> None:
+    print(f"Downloading {NAME} {VERSION} by npm, 38 MB", flush=True)
+    run(need("npm", "npm"), "pack", "--silent", f"{NAME}@{VERSION}", folder=folder)
+    if (found := digest([folder / TARBALL])) != SHA256:
+        raise Failure(f"{TARBALL} has SHA-256 {found}, expected {SHA256}: not the file that this build was tried with.")
 
 
 def _unpack(folder: Path, source: Path, fbjni: Path, own: bool) -> None:
@@ -71,7 +83,12 @@ def _unpack(folder: Path, source: Path, fbjni: Path, own: bool) -> None:
         }
     else:
         _take_from_npm(source, folder)
-        about = {"name": NAME, "version": VERSION, "source": URL, "licence": "MIT; ExecuTorch in it: BSD-3-Clause"}
+        about = {
+            "name": NAME,
+            "version": VERSION,
+            "source": f"npm, {NAME}@{VERSION}",
+            "licence": "MIT; ExecuTorch in it: BSD-3-Clause",
+        }
     files = sorted(folder.glob("jni/*/*.so"))
     about["sha256"] = sha256
     about["files"] = {f"{file.parent.name}/{file.name}": digest([file]) for file in files}

@@ -14,6 +14,7 @@ BUILD = {
     "javac": "openjdk-17-jdk-headless",
     "mvn": "maven",
     "gcc": "gcc",
+    "npm": "npm",
     "zipalign": "zipalign",
     "apksigner": "apksigner",
     "dexdump": "dexdump",

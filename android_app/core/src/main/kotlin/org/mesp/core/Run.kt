@@ -7,7 +7,6 @@ import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
 
 private const val BEST = "best"
-private const val GO_ON = "The checkpoints before are complete: free some space, and resume the run."
 
 /**
  * The loop of a run: evaluate if it is time, stop if there is reason to, take a step, write a checkpoint if it is time. Its whole state is the

@@ -16,7 +16,7 @@ internal const val STEPS = "steps.jsonl"
 internal const val EVALUATIONS = "eval.jsonl"
 internal const val MEMORY = "memory.jsonl"
 private val LOGS = listOf(STEPS, EVALUATIONS, MEMORY)
-private const val GO_ON = "The checkpoints before are complete: free some space, and resume the run."
+internal const val GO_ON = "The checkpoints before are complete: free some space, and resume the run."
 
 /**
  * Writes the folder of a run, as the host's runtime does: run.json, the logs steps.jsonl, eval.jsonl and memory.jsonl, checkpoints/, adapter/,
