@@ -9,7 +9,6 @@ import kotlinx.serialization.json.jsonObject
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
-import org.junit.Assume.assumeTrue
 import org.junit.Before
 import org.junit.Test
 import org.junit.runner.RunWith
@@ -35,7 +34,7 @@ class RealTrainingTest {
 
     @Before
     fun copyFiles() {
-        assumeTrue("there are no cases to compare with", case.isDirectory)
+        assertTrue("There are no cases to compare with at $cases. Run the tests by: make test-android", case.isDirectory)
         File(cases, "bundles/llama").copyRecursively(File(phone.app.folders.bundles, "tiny"))
         File(case, "data.jsonl").copyTo(File(phone.app.folders.data, "data.jsonl"))
     }
