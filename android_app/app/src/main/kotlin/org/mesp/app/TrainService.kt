@@ -89,6 +89,9 @@ class TrainService : Service() {
         val job = TrainingJob(this, request) { pauses, waiting -> main.post { pausesChanged(pauses, waiting) } }
         this.job = job
         wakeLock.acquire()
+        unobserve = mesp.store.observe(::stateChanged)
+        // Before the training thread: no step is taken on a phone that is hot, or away from its charger.
+        phone = PhoneWatch(this, ::phoneChanged).also(PhoneWatch::start)
         job.start {
             main.post {
                 if (this.job === job) {
@@ -97,8 +100,6 @@ class TrainService : Service() {
                 }
             }
         }
-        phone = PhoneWatch(this, ::phoneChanged).also(PhoneWatch::start)
-        unobserve = mesp.store.observe(::stateChanged)
     }
 
     private fun requestOf(intent: Intent): RunRequest? =

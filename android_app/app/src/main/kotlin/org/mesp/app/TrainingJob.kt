@@ -12,6 +12,11 @@ class TrainingJob(private val context: Context, private val request: RunRequest,
     private val app = context.mesp
     private val store = app.store
     val name = request.output
+
+    init {
+        store.update { it.copy(run = Run(name), message = null, resumable = null) }
+    }
+
     val gate = Gate { pauses, waiting ->
         store.updateRun(name) { it.copy(pauses = pauses, waiting = waiting) }
         pausesChanged(pauses, waiting)
@@ -23,7 +28,6 @@ class TrainingJob(private val context: Context, private val request: RunRequest,
 
     /** Calls [ended] on the training thread, once it is over, whatever happened. */
     fun start(ended: () -> Unit) {
-        store.update { it.copy(run = Run(name), message = null, resumable = null) }
         Thread(
                 {
                     try {
