@@ -36,15 +36,18 @@ class BenchOptions:
         cells: names of those to run; none for all
         repeats: instead of the table's
         keep_bundles: leave every cell's bundle, and take one that was left with the same export settings
+        trainer: the command of mesp that trains, with its options: here, or on a phone
     """
 
     cells: tuple[str, ...] = ()
     repeats: int | None = None
     keep_bundles: bool = False
+    trainer: tuple[str, ...] = ("train",)
 
     def command(self, table: Path, folder: Path) -> str:
         """The command line of this bench."""
-        words = ["mesp", "bench", str(table), "-o", str(folder)]
+        where = () if self.trainer == ("train",) else ("device",)
+        words = ["mesp", *where, "bench", str(table), "-o", str(folder)]
         words += [word for name in self.cells for word in ("--cell", name)]
         words += ["--repeats", str(self.repeats)] if self.repeats is not None else []
         return shlex.join(words + ["--keep-bundles"] * self.keep_bundles)
@@ -63,17 +66,14 @@ def bench(path: Path, folder: Path, options: BenchOptions, console: Console) -> 
         table = table.repeated(options.repeats)
     chosen = table.chosen(options.cells)
     (folder / "cells").mkdir(parents=True, exist_ok=True)
-    done = [
-        _run(cell, folder, options.keep_bundles, f"[{number}/{len(chosen)}]", console)
-        for number, cell in enumerate(chosen, 1)
-    ]
+    done = [_run(cell, folder, options, f"[{number}/{len(chosen)}]", console) for number, cell in enumerate(chosen, 1)]
     write_json(folder / RESULTS, _results(table, folder, options.command(path, folder)))
     page, *plots = draw(folder / RESULTS)
     console.print(f"{folder / RESULTS}, {page.name} and {len(plots)} plots", highlight=False, soft_wrap=True)
     return all(done)
 
 
-def _run(cell: Cell, folder: Path, keep_bundle: bool, number: str, console: Console) -> bool:
+def _run(cell: Cell, folder: Path, options: BenchOptions, number: str, console: Console) -> bool:
     """Runs a cell unless it is done, and leaves its JSON. Returns whether it is done."""
 
     def say(text: str) -> None:
@@ -94,7 +94,7 @@ def _run(cell: Cell, folder: Path, keep_bundle: bool, number: str, console: Cons
     result: dict[str, Any] = {"definition": definition, "status": "done", "reason": None}
     try:
         with _elapsed(console, say) as tell:
-            result |= run_cell(cell, folder, keep_bundle, tell)
+            result |= run_cell(cell, folder, options.keep_bundles, options.trainer, tell)
     except MespError as error:
         result |= {"status": "failed", "reason": str(error)}
     result |= {"seconds": time.monotonic() - start, "environment": environment()}

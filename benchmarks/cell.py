@@ -31,12 +31,13 @@ _CANNOT = 2  # mesp's exit status for what it does not take, such as a method th
 Tell = Callable[[str], None]
 
 
-def run_cell(cell: Cell, folder: Path, keep_bundle: bool, tell: Tell) -> dict[str, Any]:
+def run_cell(cell: Cell, folder: Path, keep_bundle: bool, trainer: Sequence[str], tell: Tell) -> dict[str, Any]:
     """Measures a cell.
 
     Args:
         folder: of the bench: the bundle is in its bundle/, runs are in run/, the processes' messages in logs/
         keep_bundle: leave the bundle, and take a bundle that was left with the same export settings
+        trainer: the command of mesp that trains, with its options
         tell: told what is running now
 
     Returns:
@@ -47,6 +48,7 @@ def run_cell(cell: Cell, folder: Path, keep_bundle: bool, tell: Tell) -> dict[st
             bundle_bytes        by file
             plan                what mesp plan predicts by part; or {"refused": why}
             parts               of the median peak
+            environment         where it was trained, as in report.json
             samples             of the last repeat's first and last step: seconds of the step, phase, bytes over idle
 
     Raises:
@@ -57,9 +59,11 @@ def run_cell(cell: Cell, folder: Path, keep_bundle: bool, tell: Tell) -> dict[st
     log.unlink(missing_ok=True)
     with _empty(folder / "run") as place:
         if cell.baseline:
+            if tuple(trainer) != ("train",):
+                raise MespError(f"{cell.method} is a baseline of this machine: it does not run on a phone.")
             return _run_baseline(cell, cell.baseline, place, log, tell)
         with _bundle(cell, folder / "bundle" / cell.name, keep_bundle, log, tell) as (bundle, export):
-            return {"baseline": None, "export": export, **_measure(cell, bundle, place, log, tell)}
+            return {"baseline": None, "export": export, **_measure(cell, bundle, place, trainer, log, tell)}
 
 
 @contextmanager
@@ -94,6 +98,7 @@ def _run_baseline(cell: Cell, module: Sequence[str], place: Path, log: Path, tel
         "plan": None,
         "repeats": repeats,
         "parts": None,
+        "environment": None,
         "samples": None,
     }
 
@@ -133,18 +138,20 @@ def _remove(bundle: Path, beside: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _measure(cell: Cell, bundle: Path, place: Path, log: Path, tell: Tell) -> dict[str, Any]:
+def _measure(cell: Cell, bundle: Path, place: Path, trainer: Sequence[str], log: Path, tell: Tell) -> dict[str, Any]:
     tell("planning")
     plan = _plan(cell, log)
     contents = json.loads(run([*MESP, "inspect", "--json", str(bundle)], log)[1])
     data = place / "row.jsonl"
     data.write_text(random_row(cell.tokens, cell.configuration_values()["vocab_size"]))
-    repeats, samples = [], {}
+    repeats, samples, report = [], {}, {}
     for number in range(cell.repeats):
         tell(f"training{_of(number, cell.repeats)}")
-        output = place / f"run{number}"
-        repeats.append(_train(cell, bundle, data, output, log))
-        samples = step_samples(read_run(output).samples, repeats[-1]["memory"]["baseline_footprint_bytes"])
+        output = place / f"{cell.name}-{number}"
+        repeats.append(_train(cell, bundle, data, output, trainer, log))
+        run_folder = read_run(output)
+        report, baseline = run_folder.report, repeats[-1]["memory"]["baseline_footprint_bytes"]
+        samples = step_samples(run_folder.samples, baseline)
         shutil.rmtree(output)
     peak = median(repeat["memory"]["delta_footprint_bytes"] for repeat in repeats)
     return {
@@ -154,6 +161,7 @@ def _measure(cell: Cell, bundle: Path, place: Path, log: Path, tell: Tell) -> di
         "plan": plan,
         "repeats": repeats,
         "parts": parts_of_peak(contents, cell.tokens, int(peak)),
+        "environment": report["environment"],
         "samples": samples,
     }
 
@@ -173,9 +181,9 @@ def _plan(cell: Cell, log: Path) -> dict[str, Any]:
     return {name: size for name, size in parts.items() if not name.startswith(_SUM)}
 
 
-def _train(cell: Cell, bundle: Path, data: Path, output: Path, log: Path) -> dict[str, Any]:
+def _train(cell: Cell, bundle: Path, data: Path, output: Path, trainer: Sequence[str], log: Path) -> dict[str, Any]:
     settings = ["--steps", str(cell.steps), "--optimizer", "sgd", "--lr", LEARNING_RATE]
-    usage, _ = run([*MESP, "train", str(bundle), "--data", str(data), *settings, "-o", str(output)], log)
+    usage, _ = run([*MESP, *trainer, str(bundle), "--data", str(data), *settings, "-o", str(output)], log)
     done = read_run(output)
     seconds = [step["seconds"] for step in done.steps]
     return _repeat(done.report["memory"], seconds, [step["loss"] for step in done.steps], usage.seconds)

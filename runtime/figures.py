@@ -142,6 +142,7 @@ _MEMORY_NOTE = (
     "Footprint: anonymous and swapped memory and dirty file pages. The mapped weights are clean pages and do not count. "
     "A point is the largest sample of a phase."
 )
+_OUTSIDE_NOTE = " Outside is what the kernel says of the app's process to another one, read once a second or so."
 _STEP_NOTE = (
     "By phase; each forward and backward point is one layer. What a phase takes stays with the process, "
     "so only the first step shows what needs it."
@@ -156,9 +157,12 @@ def _memory(run: RunFolder) -> Iterable[Figure]:
     peak = run.report["memory"].get("delta_footprint_bytes")
     known, peak = _baseline(run) is not None, peak / MB if peak is not None else None
     unit = _OVER_IDLE if known else _ABSOLUTE
-    whole = Line(*_footprints(run, run.samples), PHASE_COLOURS["backward"], style=THIN)
-    svg = line_chart("Memory over the run", "seconds", unit, [whole], peak=peak)
-    yield Figure("Memory over the run", svg, _MEMORY_NOTE)
+    outside = _outside(run)
+    lines = [Line(*_footprints(run, run.samples), PHASE_COLOURS["backward"], "inside the app" if outside else "", THIN)]
+    if outside:
+        lines.append(Line(*_footprints(run, outside), COLOURS[1], "outside", POINTS))
+    svg = line_chart("Memory over the run", "seconds", unit, lines, peak=peak)
+    yield Figure("Memory over the run", svg, _MEMORY_NOTE + (_OUTSIDE_NOTE if outside else ""))
     before, step = first_step(run.samples)
     if not step:
         return
@@ -179,6 +183,15 @@ def _memory(run: RunFolder) -> Iterable[Figure]:
         bars = {kind: max(_footprints(run, part)[1]) for kind, part in _by_kind(loading + step)}
         svg = bar_chart("Peak by phase", unit, bars, PHASE_COLOURS)
         yield Figure("Peak by phase", svg, _PHASES_NOTE)
+
+
+def _outside(run: RunFolder) -> list[dict[str, Any]]:
+    """The samples from outside, their seconds since the run's own begin. None of a run that was resumed: its own seconds begin anew."""
+    seconds = [sample["seconds"] for sample in run.samples]
+    if run.sampled_since is None or seconds != sorted(seconds):
+        return []
+    moved = [{**sample, "seconds": sample["seconds"] - run.sampled_since} for sample in run.outside]
+    return [sample for sample in moved if 0 <= sample["seconds"] <= seconds[-1] + 1]
 
 
 def _baseline(run: RunFolder) -> int | None:

@@ -127,6 +127,7 @@ class Sampler:
         self._beside = self.baseline_footprint_bytes - self._statm.read()[0]
         self._beside_at_rest = self._beside
         self._start = self._last = time.monotonic_ns()
+        self.since_epoch_seconds = time.time()  # when the samples' seconds begin
         self.peak_phase = self._phase
         self.peak = Sample(0.0, self._phase, self.baseline_footprint_bytes, 0)
         self._file = tempfile.NamedTemporaryFile(prefix="mesp-samples-")

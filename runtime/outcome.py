@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .bundle import Bundle
-from .data import Dataset
 from .environment import environment
 from .errors import MespError
 from .memory import Sampler
+
+if TYPE_CHECKING:
+    from .data import Dataset  # which imports torch: reading a run takes no second
 
 
 def outcome(
@@ -45,7 +47,7 @@ def outcome(
     }
 
 
-def surroundings(bundle: Bundle, data: Dataset, sampler: Sampler) -> dict[str, Any]:
+def surroundings(bundle: Bundle, data: "Dataset", sampler: Sampler) -> dict[str, Any]:
     """The memory of this process, what was left out of the data, the machine, and the bundle."""
     return {
         "memory": _memory(sampler, bundle.manifest.lora.nbytes),

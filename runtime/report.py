@@ -8,6 +8,7 @@ from .charts import COLOURS
 from .errors import UsageError
 from .figures import MB, Figure, comparison_figures, figures_of
 from .files import write_text
+from .phone_rows import phone_rows
 from .run_folder import read_run
 
 Rows = list[tuple[str, str | None]]
@@ -24,6 +25,7 @@ def write_report(run: Path) -> None:
     name = run.resolve().name
     tables = {
         "Result": {label: [value] for label, value in summary(folder.report)},
+        "Phone, and its memory from outside of the app": {label: [value] for label, value in phone_rows(folder.device)},
         "Settings": {label: [value] for label, value in _settings(folder.settings)},
     }
     _write(run / "report.html", f"Fine-tuning run: {name}", [name], tables, figures_of(folder))
@@ -42,6 +44,9 @@ def write_comparison(runs: Sequence[Path], output: Path) -> None:
     folders = {name: read_run(run) for name, run in zip(unique_names(runs), runs, strict=True)}
     tables = {
         "Result": _columns([_rows(folder.report) for folder in folders.values()]),
+        "Phone, and its memory from outside of the app": _columns(
+            [phone_rows(folder.device) for folder in folders.values()]
+        ),
         "Settings": _columns([_settings(folder.settings) for folder in folders.values()]),
     }
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,8 @@ steps.jsonl     a line a step
 eval.jsonl      a line an evaluation on held-out data; step 0 is before training
 memory.jsonl    a line a phase, its largest sample
 report.json     what the run came to; absent from one that was killed
+device.json     of a run on a phone: the phone, how the run ended, its memory as read from outside of the app (`mesp device`)
+outside.jsonl   a line a sample from outside, its seconds by the phone's clock
 """
 
 import json
@@ -26,6 +28,9 @@ class RunFolder:
     steps: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     samples: list[dict[str, Any]]
+    sampled_since: float | None  # when the samples' seconds begin, by the clock of the machine that trained, since 1970
+    device: dict[str, Any] | None
+    outside: list[dict[str, Any]]
 
 
 def read_run(path: Path) -> RunFolder:
@@ -50,6 +55,9 @@ def read_run(path: Path) -> RunFolder:
         steps,
         evaluations or _evaluations_of(report),
         _lines(path / "memory.jsonl"),
+        start.get("sampled_since_epoch_seconds"),
+        _object(path / "device.json") if (path / "device.json").is_file() else None,
+        _lines(path / "outside.jsonl"),
     )
 
 

@@ -82,8 +82,11 @@ def train(
         run = _Run(bundle, settings, data, held_out, sampler, listener or Listener(), stop, scratch)
         if not resume:
             # With the idle footprint, so that a run that is killed can be reported against it.
-            baseline = sampler.baseline_footprint_bytes
-            folder = RunWriter.create(output, {**identity, "baseline_footprint_bytes": baseline})
+            start = {
+                "baseline_footprint_bytes": sampler.baseline_footprint_bytes,
+                "sampled_since_epoch_seconds": sampler.since_epoch_seconds,
+            }
+            folder = RunWriter.create(output, {**identity, **start})
         with folder:
             return run.everything(folder)
 

@@ -52,7 +52,7 @@ BUNDLES = {
 
 # Small rates: at large ones the last bits of the first steps are the whole difference of the last ones.
 SGD = {"optimizer": "sgd", "lr": 0.05, "steps": 20}
-ADAMW = {"optimizer": "adamw", "lr": 5e-3, "steps": 20, "weight_decay": 0.01}
+ADAMW = {"optimizer": "adamw", "lr": 1e-3, "steps": 20, "weight_decay": 0.01}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-sgd": ("llama", SGD),
     "llama-adamw": ("llama", ADAMW),

@@ -19,6 +19,7 @@ BUILD = {
     "apksigner": "apksigner",
     "dexdump": "dexdump",
     "aapt": "aapt",
+    "adb": "adb",
     "enjarify": "enjarify",
 }
 ARM64 = {

@@ -30,6 +30,9 @@ data class MemoryReport(
 class Sampler : AutoCloseable {
     private val statm = Statm(Statm.pageBytes())
     private val start = System.nanoTime()
+
+    /** When the samples' seconds begin, by the device's clock. */
+    val sinceEpochSeconds: Double = System.currentTimeMillis() / 1e3
     private val faults = Proc.majorFaults()
     private val hwmIsOfTheRun: Boolean
     private var beside: Long

@@ -58,8 +58,13 @@ fun train(
                 if (resume) {
                     RunWriter.reopen(output)
                 } else {
-                    // With the idle footprint, so that a run that is killed can be reported against it.
-                    RunWriter.create(output, JsonObject(identity + ("baseline_footprint_bytes" to JsonPrimitive(sampler.baseline))))
+                    // With the idle footprint, so that a run that is killed can be reported against it, and the time that samples count from.
+                    val start =
+                        mapOf(
+                            "baseline_footprint_bytes" to JsonPrimitive(sampler.baseline),
+                            "sampled_since_epoch_seconds" to JsonPrimitive(sampler.sinceEpochSeconds),
+                        )
+                    RunWriter.create(output, JsonObject(identity + start))
                 }
             return folder.use(run::everything)
         }

@@ -25,18 +25,18 @@ class CasesTest {
         val output = File(temporary, name)
         val report = train(bundle, output, Cases.settings(name), JsonObject(emptyMap()))
         assertEquals("done", report.getValue("status").jsonPrimitive.content)
-        assertSameSteps(host, output)
+        assertSameSteps(host, output, if (name == "mezo") DIFFERENCE_TOLERANCE else NORM_TOLERANCE)
         assertSameAdapters(Bundle.open(bundle).manifest.lora, host, output)
         assertSameIdentity(host, output)
     }
 
-    private fun assertSameSteps(host: File, here: File) {
+    private fun assertSameSteps(host: File, here: File, normTolerance: Double) {
         val (expected, found) = listOf(host, here).map { RunWriter.lines(File(it, STEPS), Step.serializer()) }
         assertEquals(expected.map { it.step to it.tokens }, found.map { it.step to it.tokens })
         for ((one, other) in expected.zip(found)) {
             assertEquals(one.loss, other.loss, LOSS_TOLERANCE, "loss of step ${one.step}")
             assertEquals(one.lr, other.lr, 1e-12)
-            assertEquals(1.0, other.gradNorm / one.gradNorm, NORM_TOLERANCE, "gradient's norm of step ${one.step}")
+            assertEquals(1.0, other.gradNorm / one.gradNorm, normTolerance, "gradient's norm of step ${one.step}")
         }
         val (evaluations, others) = listOf(host, here).map { RunWriter.lines(File(it, EVALUATIONS), Evaluation.serializer()) }
         assertEquals(evaluations.map(Evaluation::step), others.map(Evaluation::step))
@@ -66,5 +66,8 @@ class CasesTest {
         const val LOSS_TOLERANCE = 1e-5
         const val ADAPTER_TOLERANCE = 1e-5f
         const val NORM_TOLERANCE = 1e-4
+
+        // MeZO's gradient is the difference of two losses that are nearly the same, so their last bits weigh more in it.
+        const val DIFFERENCE_TOLERANCE = 1e-3
     }
 }

@@ -1,0 +1,22 @@
+"""The harness: takes a bundle to a phone, fine-tunes it there by the app, and brings back what the phone's memory did.
+
+    adb          the platform's adb client: commands on a phone, files to and from it, and what a lost connection is
+    app          the app on a phone: its folders, its installation, its start and commands
+    phone        what a phone is: model, Android, memory, storage, warmth
+    transfer     bundles, data and run folders, to the phone and back
+    logcat       the app's log, followed through lost connections
+    outside      samples of the app's memory from outside of it
+    dumpsys      what Android's services print, parsed; memory: of it dumpsys meminfo
+    proc         what the kernel's files say, parsed
+    reading      numbers as a phone's language writes them, and output that is not understood
+    follow       a run on the phone, watched to its end
+    verdict      inside and outside beside each other, and how a run ended
+    commands     what each ``mesp device`` command does, but for
+    train        those that train
+    cli          what they take
+
+Why adb as a program, and not a Python client of its server: everybody with a phone has it, from Android Studio or a package, and only it pairs,
+authorizes, starts and replaces servers, and installs as this phone's Android wants it. The best kept client, adbutils (2.12), speaks to the
+same server, so needs the same program for it; it sends files in pieces of 4 KB, does not tell a shell's errors from its output, and brings
+requests and Pillow along. A process a call costs some milliseconds, of which there is one a second.
+"""

@@ -1,0 +1,285 @@
+"""The platform's adb client, as a program: commands on a phone, files to and from it, and what to do when the phone is not there."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from mesp.runtime.errors import MespError, UsageError
+
+T = TypeVar("T")
+
+# What adb says when the phone, or the way to it, is gone.
+_LOST = re.compile(
+    r"device '.*' not found|device offline|no devices/emulators found|error: closed|protocol fault|connection reset|"
+    r"device still (authorizing|connecting)|device unauthorized|failed to (read|write|send|get) |couldn't read from device|"
+    r"read failed|write failed|EOF|transport .*(closed|error)|cannot connect to daemon|broken pipe",
+    re.IGNORECASE,
+)
+_OTHER_SERVER = re.compile(r"adb server version \((\d+)\) doesn't match this client \((\d+)\)")
+_END = "mesp-end"
+_PART = "mesp-part"
+
+WHAT_TO_DO = {
+    "unauthorized": "unlock the phone and accept this computer's key on its screen",
+    "authorizing": "wait for the phone to answer, or accept this computer's key on its screen",
+    "offline": "reconnect the cable, or switch USB debugging off and on again",
+    "no permissions": "give your user access to the USB device (on Debian: apt-get install android-sdk-platform-tools-common), and reconnect",
+    "recovery": "start Android: adb reboot",
+    "sideload": "start Android: adb reboot",
+    "bootloader": "start Android: fastboot reboot",
+}
+
+
+NO_DEVICE = "No device is connected. Enable USB debugging on the phone (Settings, Developer options) and connect it, or start an emulator."
+
+
+class Disconnected(MespError):  # type: ignore[misc]
+    """The phone does not answer any more."""
+
+
+class ShellFailed(MespError):  # type: ignore[misc]
+    """A command on the phone ended with another status than 0; ``said`` is all that it printed."""
+
+    def __init__(self, phone: str, command: str, status: int, said: str):
+        self.status, self.said = status, said.strip()
+        super().__init__(f"{phone} could not do: {command} (status {status}). It said: {self.said or 'nothing'}")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of ``adb devices``."""
+
+    serial: str
+    state: str
+
+    @property
+    def ready(self) -> bool:
+        return self.state == "device"
+
+    @property
+    def what_to_do(self) -> str:
+        """For a person whose phone is in this state; empty for one that is ready."""
+        if self.ready:
+            return ""
+        return next((advice for state, advice in WHAT_TO_DO.items() if self.state.startswith(state)), "reconnect it")
+
+
+class Adb:
+    """The client. What it says of replacing a server of another version goes to ``tell``."""
+
+    def __init__(self, program: str, tell: Callable[[str], None] = lambda text: None):
+        self.program, self._tell = program, tell
+
+    @classmethod
+    def find(cls, tell: Callable[[str], None] = lambda text: None) -> "Adb":
+        """The adb that is named by ADB, or on the PATH, or of the SDK that ANDROID_HOME names.
+
+        Raises:
+            UsageError: there is none.
+        """
+        named = os.environ.get("ADB")
+        if named and not shutil.which(named):
+            raise UsageError(f"ADB is {named}, which is not a program. Set it to the path of adb, or unset it.")
+        sdk = os.environ.get("ANDROID_HOME") or os.environ.get("ANDROID_SDK_ROOT")
+        candidates = (named, "adb", str(Path(sdk, "platform-tools", "adb")) if sdk else None)
+        for candidate in candidates:
+            if candidate and (program := shutil.which(candidate)):
+                return cls(program, tell)
+        raise UsageError(
+            "adb is needed and not there. On Debian: apt-get install adb. Elsewhere install Android's platform tools, and put adb on the PATH, "
+            "or set ADB to its path."
+        )
+
+    def version(self) -> str:
+        """Such as ``1.0.41``."""
+        return self.run("version", seconds=30).stdout.decode(errors="replace").split("\n")[0].rsplit(" ", 1)[-1].strip()
+
+    def run(self, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[bytes]:
+        """Runs adb to its end.
+
+        Raises:
+            Disconnected: no answer in time.
+        """
+        command = (self.program, *words)  # in a session of its own: a Ctrl-C is for the person's program
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, start_new_session=True
+            )
+        except subprocess.TimeoutExpired:
+            raise Disconnected(f"adb {' '.join(words[:4])} … got no answer in {seconds:.0f} s.") from None
+        if found := _OTHER_SERVER.search(done.stderr.decode(errors="replace")):
+            self._tell(
+                f"The adb server was of another version ({found[1]}) than this adb ({found[2]}, {self.program}), and was replaced. "
+                "Two tools with adbs of their own do so in turn, and cut each other off: let both use one, by ADB or the PATH."
+            )
+        return done
+
+    def listed(self) -> list[Listed]:
+        """What is connected, ready or not.
+
+        Raises:
+            MespError: the server does not start.
+        """
+        done = self.run("devices", seconds=60)
+        if done.returncode:
+            raise MespError(f"adb devices failed: {_said(done)}. Try: adb kill-server")
+        lines = done.stdout.decode(errors="replace").splitlines()
+        rows = [line.split("\t", 1) for line in lines if "\t" in line]
+        return [Listed(serial, state.strip()) for serial, state in rows]
+
+    def choose(self, serial: str | None = None) -> "Device":
+        """The device of this serial, or of ANDROID_SERIAL, or the only one.
+
+        Raises:
+            UsageError: none, several, or one that is not ready; says what to do.
+        """
+        serial, listed = serial or os.environ.get("ANDROID_SERIAL"), self.listed()
+        if not listed:
+            raise UsageError(NO_DEVICE)
+        if serial:
+            chosen = [device for device in listed if device.serial == serial]
+            if not chosen:
+                raise UsageError(
+                    f"There is no device {serial}; there are {', '.join(device.serial for device in listed)}."
+                )
+        else:
+            chosen = [device for device in listed if device.ready] or listed
+            if len(chosen) > 1:
+                raise UsageError(
+                    f"{len(chosen)} devices are connected. Choose one: --serial {' or --serial '.join(device.serial for device in chosen)}"
+                )
+        (device,) = chosen
+        if not device.ready:
+            raise UsageError(f"{device.serial} is {device.state}: {device.what_to_do}.")
+        return Device(self, device.serial)
+
+
+class Device:
+    """A phone that is connected.
+
+    Args:
+        patience_seconds: how long a phone that was lost is waited for
+        tell: told of a lost and a found connection
+    """
+
+    def __init__(self, adb: Adb, serial: str, patience_seconds: float = 300, tell: Callable[[str], None] | None = None):
+        self.adb, self.serial, self.patience_seconds = adb, serial, patience_seconds
+        self.tell: Callable[[str], None] = tell or (lambda text: None)
+        self.disconnections = 0
+
+    def _run(self, *words: str, seconds: float) -> subprocess.CompletedProcess[bytes]:
+        return self.adb.run("-s", self.serial, *words, seconds=seconds)
+
+    def shell(self, script: str, seconds: float = 60) -> str:
+        """What a script of the phone's shell prints.
+
+        adb's own status does not tell a lost connection from a command that failed, so the script's end is marked.
+
+        Raises:
+            ShellFailed: the script's status is not 0.
+            Disconnected: the phone was lost before the end.
+        """
+        done = self._run("shell", f"( {script}\n) </dev/null; echo {_END} $?", seconds=seconds)
+        text, mark, status = done.stdout.decode(errors="replace").rpartition(f"{_END} ")
+        if not mark or not status.strip().isdigit():
+            raise Disconnected(f"{self.serial} is not connected any more: {_said(done)}.")
+        if int(status):
+            errors = done.stderr.decode(errors="replace")
+            raise ShellFailed(self.serial, script.strip().split("\n")[0], int(status), text + errors)
+        return text
+
+    def sections(self, commands: Mapping[str, str], seconds: float = 60) -> dict[str, str]:
+        """What several commands print, errors too, in one call; none of them needs to succeed."""
+        marked = "\n".join(f"echo; echo {_PART} {name}\n{{ {command}\n}} 2>&1" for name, command in commands.items())
+        parts = self.shell(f"{marked}\ntrue", seconds).split(f"\n{_PART} ")[1:]
+        return {name: text for name, _, text in (part.partition("\n") for part in parts)}
+
+    def follow(self, script: str) -> subprocess.Popen[str]:
+        """A script whose output is read while it runs; it ends when the connection does."""
+        words = (self.adb.program, "-s", self.serial, "shell", script)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
+        )  # fmt: skip
+
+    def push(self, file: Path, target: str, seconds: float = 600) -> None:
+        """Sends a file to a place where the shell may write.
+
+        Raises:
+            Disconnected, MespError: the connection, or the phone's storage.
+        """
+        self._check(self._run("push", str(file), target, seconds=seconds), f"could not take {target}")
+
+    def pull(self, source: str, file: Path, seconds: float = 600) -> None:
+        """Fetches a file.
+
+        Raises:
+            Disconnected, MespError: the connection, or a file that is not there.
+        """
+        self._check(self._run("pull", source, str(file), seconds=seconds), f"could not give {source}")
+
+    def install(self, apk: Path, seconds: float = 300) -> subprocess.CompletedProcess[bytes]:
+        """``adb install``, over what is there, with its data kept."""
+        return self._run("install", "-r", str(apk), seconds=seconds)
+
+    def _check(self, done: subprocess.CompletedProcess[bytes], what: str) -> None:
+        if done.returncode == 0:
+            return
+        said = _said(done)
+        if _LOST.search(said) and "No space left" not in said:
+            raise Disconnected(f"{self.serial} is not connected any more: {said}.")
+        if "No space left" in said:
+            raise MespError(
+                f"The storage of {self.serial} is full: it {what}. Free some, and run the same command again: it goes on from there."
+            )
+        raise MespError(f"{self.serial} {what}: {said}.")
+
+    def patiently(self, action: Callable[[], T]) -> T:
+        """Does something that may be done twice, again after each lost connection.
+
+        Raises:
+            Disconnected: the phone did not come back.
+        """
+        while True:
+            try:
+                return action()
+            except Disconnected as lost:
+                self.reconnect(lost)
+
+    def reconnect(self, lost: Disconnected) -> None:
+        """Waits until the phone answers again.
+
+        Raises:
+            Disconnected: it did not within ``patience_seconds``.
+        """
+        self.disconnections += 1
+        self.tell(f"{lost} Waiting for it, {self.patience_seconds:.0f} s at most")
+        until = time.monotonic() + self.patience_seconds
+        while time.monotonic() < until:
+            try:
+                # A server may forget a phone on the network; one on a cable it finds by itself.
+                if re.search(r":\d+$", self.serial):
+                    self.adb.run("connect", self.serial, seconds=10)
+                self.shell("true", seconds=10)
+            except Disconnected:
+                time.sleep(0.5)
+            else:
+                self.tell(f"{self.serial} is back")
+                return
+        raise Disconnected(
+            f"{self.serial} was lost and did not come back in {self.patience_seconds:.0f} s. What it had begun goes on there. "
+            "When it is connected again, run the same command again; a run is seen again by: mesp device follow RUN"
+        ) from lost
+
+
+def _said(done: subprocess.CompletedProcess[bytes]) -> str:
+    """What adb itself said, its last words on one line."""
+    text = (done.stderr + b"\n" + done.stdout).decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("* daemon")]
+    return "; ".join(lines[-3:]).removeprefix("error: ").removeprefix("adb: ").rstrip(".") or "it said nothing"

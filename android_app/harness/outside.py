@@ -1,0 +1,159 @@
+"""The app's memory, read from outside of it: what the kernel and Android's services say, beside what the app says of itself.
+
+footprint   of /proc/PID/smaps_rollup, where the app may be debugged (run-as): Private_Dirty + Shared_Dirty + Swap, the definition of
+            runtime/memory.py. Otherwise of /proc/PID/status, which adb's shell may read of any process: RssAnon + RssShmem + VmSwap,
+            which is the same but for dirty pages of mapped files.
+VmHWM       the kernel's own high-water mark of all that was resident, with no gap between samples.
+PSS         of dumpsys meminfo by class. It makes the app itself count, so it is asked for rarely; its own cost is in the step's time.
+
+Every figure is read again each ``SECONDS``, the services' each ``SERVICES_EVERY`` samples. Times are the phone's.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import dumpsys, proc
+from .adb import Device, Disconnected
+from .app import PACKAGE
+from .reading import Unreadable
+
+SECONDS = 1.0
+SERVICES_EVERY = 15
+OUTSIDE = "outside.jsonl"
+
+_KERNEL = {
+    "time": "date +%s.%N",
+    "pid": 'PID=$(pidof {package}); PID=${{PID%% *}}; echo "$PID"',
+    "status": 'cat "/proc/$PID/status"',
+    "meminfo": "cat /proc/meminfo",
+    "frequencies": "cat /sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq",
+}
+_ROLLUP = {"rollup": 'run-as {package} cat "/proc/$PID/smaps_rollup"'}
+_ROLLUP_HEAD = "Private_Dirty:"
+_SERVICES = {
+    "dump": 'dumpsys meminfo "$PID"',
+    "thermal": "dumpsys thermalservice",
+    "battery": "dumpsys battery",
+}
+
+
+def _kernel(said: dict[str, str]) -> dict[str, Any]:
+    status, memory = proc.fields(said["status"]), proc.fields(said["meminfo"])
+    # What is not allowed to run-as is told in the vendor's own words.
+    rollup = proc.fields(said["rollup"]) if _ROLLUP_HEAD in said.get("rollup", "") else {}
+    if rollup:
+        source, parts = "smaps_rollup", [rollup[name] for name in ("Private_Dirty", "Shared_Dirty", "Swap")]
+    else:
+        source, parts = "status", [status.get(name, 0) for name in ("RssAnon", "RssShmem", "VmSwap")]
+    return {
+        "footprint_bytes": sum(parts),
+        "footprint_source": source,
+        "pss_bytes": rollup.get("Pss"),
+        "rss_bytes": status["VmRSS"],
+        "vm_hwm_bytes": status.get("VmHWM"),
+        "swap_bytes": status.get("VmSwap"),
+        "available_bytes": memory.get("MemAvailable"),
+        "swap_used_bytes": memory["SwapTotal"] - memory["SwapFree"] if "SwapTotal" in memory else None,
+        "cpu_khz": [int(word) for word in said["frequencies"].split() if word.isdecimal()],
+    }
+
+
+def _services(said: dict[str, str]) -> dict[str, Any]:
+    dump, thermal, battery = (
+        dumpsys.meminfo(said["dump"]),
+        dumpsys.thermal(said["thermal"]),
+        dumpsys.battery(said["battery"]),
+    )
+    return {
+        "pss_by_class_bytes": dump.pss_bytes if dump else None,
+        "summary_bytes": dump.summary_bytes if dump else None,
+        "total_pss_bytes": dump.total_pss_bytes if dump else None,
+        "thermal_status": thermal.status,
+        "celsius": thermal.celsius,
+        "battery_celsius": battery.celsius,
+        "battery_percent": battery.level_percent,
+    }
+
+
+class Outside:
+    """Samples from ``with`` to its end, on a thread of its own, into a file of JSON lines.
+
+    Args:
+        file: lines are appended
+        gone: told once when the app's process, once seen, is not there any more
+        refused: told of output that was not understood; of a service, sampling goes on without it
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        file: Path,
+        gone: Callable[[], None],
+        refused: Callable[[Unreadable], None],
+        seconds: float = SECONDS,
+    ):
+        self._device, self._file, self._gone, self._refused, self._seconds = device, file, gone, refused, seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="outside", daemon=True)
+        self._may_run_as = True
+        self._seen = False
+        self._asks_services = True
+
+    def __enter__(self) -> "Outside":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(timeout=10)
+
+    def _watch(self) -> None:
+        number, missed = 0, 0
+        with self._file.open("a") as log:
+            while not self._over.is_set():
+                began = time.monotonic()
+                try:
+                    sample = self.sample(services=self._asks_services and number % SERVICES_EVERY == 0)
+                except Disconnected:
+                    pass  # whoever follows the log waits for the phone; memory is not sampled meanwhile
+                except Unreadable as error:
+                    self._refused(error)
+                    return
+                else:
+                    if sample:
+                        number, missed, self._seen = number + 1, 0, True
+                        log.write(json.dumps(sample) + "\n")
+                        log.flush()
+                    elif self._seen:
+                        missed += 1
+                        if missed == 2:
+                            self._gone()
+                self._over.wait(max(0.0, self._seconds - (time.monotonic() - began)))
+
+    def sample(self, services: bool) -> dict[str, Any] | None:
+        """One sample, None when the app does not run.
+
+        Raises:
+            Disconnected: the phone was lost.
+        """
+        commands = {**_KERNEL, **(_ROLLUP if self._may_run_as else {}), **(_SERVICES if services else {})}
+        said = self._device.sections(
+            {name: text.format(package=PACKAGE) for name, text in commands.items()}, seconds=30
+        )
+        pid = said["pid"].strip()
+        if not pid.isdecimal() or "VmRSS:" not in said["status"]:
+            return None
+        if self._may_run_as and _ROLLUP_HEAD not in said["rollup"]:
+            self._may_run_as = False  # the app is not debuggable, or the vendor's run-as is broken
+        sample = {"seconds": float(said["time"]), "pid": int(pid), **_kernel(said)}
+        if services:
+            try:
+                sample |= _services(said)
+            except Unreadable as error:
+                self._asks_services = False
+                self._refused(error)
+        return sample

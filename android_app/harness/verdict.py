@@ -1,0 +1,148 @@
+"""What a run on a phone came to: how it ended, and whether what was measured inside and outside of the app is the same."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from .dumpsys import Exit
+from .outside import OUTSIDE
+
+DEVICE_JSON, CRASH = "device.json", "crash.txt"
+TOLERANCE = 0.05
+FEWEST_SAMPLES = 5
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended: ``status`` is the app's own (done, stopped_early, interrupted, failed), or refused, killed, crashed, detached."""
+
+    status: str
+    reason: str = ""
+
+    @property
+    def exit_status(self) -> int:
+        return {"done": 0, "stopped_early": 0, "detached": 0, "refused": 2, "interrupted": 130}.get(self.status, 1)
+
+    @property
+    def can_be_resumed(self) -> bool:
+        return self.status in ("killed", "crashed", "interrupted", "failed")
+
+
+# android.app.ApplicationExitInfo's reasons (Android 11 and later). Android's names of them differ between its versions.
+_SIGNALED, _LOW_MEMORY, _CRASH, _CRASH_NATIVE = 2, 3, 4, 5
+_EXITS = {
+    _SIGNALED: "the app was ended by a signal; on phones that do not report low memory, this is how it looks",
+    _LOW_MEMORY: "Android ended the app because memory was short",
+    _CRASH: f"the app crashed: the stack is in {CRASH}",
+    _CRASH_NATIVE: f"the app's native code crashed: the tombstone's head is in {CRASH}",
+    6: "the app did not answer, and Android ended it",
+    9: "Android ended the app for what it used",
+    10: "the app was stopped on the phone, or swiped away",
+    16: "the app was updated while it trained",
+}
+
+
+def end_of_process(pid: int | None, exits: Sequence[Exit], crash: Sequence[str]) -> End:
+    """How a process ended that is gone without a word.
+
+    Args:
+        pid: the last one that was seen
+        exits: what Android says of the app's ended processes; empty before Android 11
+        crash: the lines of a stack in the log
+    """
+    found = next((entry for entry in exits if entry.pid == pid), None)
+    if found is None:
+        if crash:
+            return End("crashed", f"the app crashed: {crash[0].strip()} ({CRASH})")
+        return End("killed", "the app's process is gone, and Android does not say why; most often memory was short")
+    reason = f"{_EXITS.get(found.code, 'the app was ended')} ({found.reason})"
+    said = f": {found.description}" if found.description else ""
+    return End("crashed" if found.code in (_CRASH, _CRASH_NATIVE) else "killed", reason + said)
+
+
+def compare(folder: Path, memory_bytes: int | None) -> dict[str, Any]:
+    """Inside and outside of a run that was fetched.
+
+    Args:
+        folder: with report.json or, of a run that was killed, memory.jsonl, and outside.jsonl
+        memory_bytes: the phone's
+
+    Returns:
+        For device.json: peaks in bytes, ``outside_over_inside``, ``agrees``, an ``explanation`` where they do not; or ``refused``, why outside
+        says nothing.
+    """
+    samples = _lines(folder / OUTSIDE)
+    pids = [sample["pid"] for sample in samples]
+    samples = [sample for sample in samples if sample["pid"] == pids[-1]]
+    inside = _inside(folder)
+    if refused := _implausible(samples, memory_bytes):
+        return {**inside, "samples": len(samples), "refused": refused}
+    outside = {
+        "outside_peak_footprint_bytes": max(sample["footprint_bytes"] for sample in samples),
+        "outside_vm_hwm_bytes": max(sample["vm_hwm_bytes"] or 0 for sample in samples) or None,
+        "outside_source": samples[-1]["footprint_source"],
+        "samples": len(samples),
+        "longest_gap_seconds": round(max(b["seconds"] - a["seconds"] for a, b in pairwise(samples)), 3),
+        "most_swapped_bytes": max(sample["swap_bytes"] or 0 for sample in samples),
+        "least_available_bytes": min(
+            (sample["available_bytes"] for sample in samples if sample["available_bytes"] is not None), default=None
+        ),
+        "hottest_battery_celsius": max(
+            (s["battery_celsius"] for s in samples if s.get("battery_celsius") is not None), default=None
+        ),
+    }
+    return {**inside, **outside, **_judge(inside, outside)}
+
+
+def _inside(folder: Path) -> dict[str, Any]:
+    report = folder / "report.json"
+    memory = json.loads(report.read_text()).get("memory", {}) if report.is_file() else {}
+    peak = memory.get("peak_footprint_bytes")
+    if peak is None:
+        peak = max((sample["footprint_bytes"] for sample in _lines(folder / "memory.jsonl")), default=None)
+    return {"inside_peak_footprint_bytes": peak, "inside_vm_hwm_bytes": memory.get("vm_hwm_bytes")}
+
+
+def _implausible(samples: Sequence[Mapping[str, Any]], memory_bytes: int | None) -> str | None:
+    """Why these samples cannot be a measurement."""
+    if len(samples) < FEWEST_SAMPLES:
+        return f"{len(samples)} samples from outside are too few to know a peak: expected {FEWEST_SAMPLES}"
+    for sample in samples:
+        high, resident = sample["vm_hwm_bytes"], sample["footprint_bytes"] - (sample["swap_bytes"] or 0)
+        if high and resident > 1.02 * high:
+            return f"a footprint of {resident / MB:.1f} MB in memory is above the kernel's own high-water mark of {high / MB:.1f} MB"
+        if memory_bytes and sample["rss_bytes"] > memory_bytes:
+            return (
+                f"{sample['rss_bytes'] / MB:.1f} MB resident are more than the phone has ({memory_bytes / MB:.0f} MB)"
+            )
+    if any(b["seconds"] < a["seconds"] for a, b in pairwise(samples)):
+        return "the phone's clock went back while it was sampled"
+    return None
+
+
+def _judge(inside: Mapping[str, Any], outside: Mapping[str, Any]) -> dict[str, Any]:
+    one, other = inside["inside_peak_footprint_bytes"], outside["outside_peak_footprint_bytes"]
+    if one is None:
+        return {"agrees": None, "explanation": "the app left no samples of its own"}
+    ratio = other / one
+    if abs(ratio - 1) <= TOLERANCE:
+        return {"outside_over_inside": round(ratio, 4), "agrees": True}
+    if ratio < 1:
+        gap = outside["longest_gap_seconds"]
+        why = (
+            f"outside was read every {gap:.1f} s or more often, inside every 8 ms: a shorter peak is seen inside alone"
+        )
+    else:
+        why = "the app held more before or after the run, when its own sampler does not look: its screen, or the start of the process"
+    return {"outside_over_inside": round(ratio, 4), "agrees": False, "explanation": why}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """A log's lines, without a last one that was cut off."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]

@@ -1,0 +1,61 @@
+"""What a report says of a run on a phone: the phone, how the run ended there, and its memory inside and outside of the app."""
+
+from collections.abc import Mapping
+from typing import Any
+
+MB = 1e6
+_SOURCES = {
+    "smaps_rollup": "smaps_rollup, as inside: private and shared dirty pages, and swap",
+    "status": "/proc/PID/status: anonymous and shared memory, and swap; without dirty pages of mapped files",
+}
+
+
+def phone_rows(device: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Labels and values of device.json; nothing for a run that was not on a phone."""
+    if device is None:
+        return []
+    phone, end = device["phone"], device["end"]
+    rows = [
+        ("Phone", f"{phone['manufacturer']} {phone['model']}, Android {phone['android']} (API {phone['sdk']})"),
+        ("Phone's memory", _mb(phone["memory_bytes"])),
+        (
+            "How it ended",
+            f"{end['status'].replace('_', ' ')}: {end['reason']}"
+            if end.get("reason")
+            else end["status"].replace("_", " "),
+        ),
+        ("Lost connections", str(device["disconnections"]) if device.get("disconnections") else None),
+        ("Not understood", "; ".join(device.get("notes", ())) or None),
+        *_memory(device.get("memory", {})),
+    ]
+    return [(label, value) for label, value in rows if value is not None]
+
+
+def _memory(memory: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    if "refused" in memory:
+        return [("From outside", f"refused: {memory['refused']}")]
+    if "outside_peak_footprint_bytes" not in memory:
+        return []
+    celsius = memory["hottest_battery_celsius"]
+    return [
+        ("Peak footprint, inside", _mb(memory["inside_peak_footprint_bytes"])),
+        ("Peak footprint, outside", _mb(memory["outside_peak_footprint_bytes"])),
+        ("Outside to inside", _verdict(memory)),
+        ("Outside is read from", _SOURCES[memory["outside_source"]]),
+        ("VmHWM, outside", _mb(memory["outside_vm_hwm_bytes"])),
+        ("Samples from outside", f"{memory['samples']}, longest gap {memory['longest_gap_seconds']:.1f} s"),
+        ("Swapped or compressed, at most", _mb(memory["most_swapped_bytes"])),
+        ("Phone's memory left, at least", _mb(memory["least_available_bytes"])),
+        ("Battery, at its hottest", None if celsius is None else f"{celsius:.1f} °C"),
+    ]
+
+
+def _verdict(memory: Mapping[str, Any]) -> str:
+    if memory["agrees"] is None:
+        return str(memory["explanation"])
+    ratio = f"{memory['outside_over_inside']:.3f}"
+    return f"{ratio}: they agree" if memory["agrees"] else f"{ratio}: {memory['explanation']}"
+
+
+def _mb(size: float | None) -> str | None:
+    return None if size is None else f"{size / MB:.1f} MB"
