@@ -17,7 +17,7 @@ def phone_rows(device: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     phone, end = device["phone"], device["end"]
     rows = [
         ("Phone", f"{phone['manufacturer']} {phone['model']}, Android {phone['android']} (API {phone['sdk']})"),
-        ("Phone's memory", _mb(phone["memory_bytes"])),
+        ("Phone's memory", _gb(phone["memory_bytes"])),
         (
             "How it ended",
             f"{end['status'].replace('_', ' ')}: {end['reason']}"
@@ -45,7 +45,7 @@ def _memory(memory: Mapping[str, Any]) -> list[tuple[str, str | None]]:
         ("VmHWM, outside", _mb(memory["outside_vm_hwm_bytes"])),
         ("Samples from outside", f"{memory['samples']}, longest gap {memory['longest_gap_seconds']:.1f} s"),
         ("Swapped or compressed, at most", _mb(memory["most_swapped_bytes"])),
-        ("Phone's memory left, at least", _mb(memory["least_available_bytes"])),
+        ("Phone's memory left, at least", _gb(memory["least_available_bytes"])),
         ("Battery, at its hottest", None if celsius is None else f"{celsius:.1f} °C"),
     ]
 
@@ -59,3 +59,7 @@ def _verdict(memory: Mapping[str, Any]) -> str:
 
 def _mb(size: float | None) -> str | None:
     return None if size is None else f"{size / MB:.1f} MB"
+
+
+def _gb(size: float | None) -> str | None:
+    return None if size is None else f"{size / 1e9:.2f} GB"

@@ -263,11 +263,13 @@ class Device:
         until = time.monotonic() + self.patience_seconds
         while time.monotonic() < until:
             try:
-                # A server may forget a phone on the network; one on a cable it finds by itself.
-                if re.search(r":\d+$", self.serial):
-                    self.adb.run("connect", self.serial, seconds=10)
                 self.shell("true", seconds=10)
             except Disconnected:
+                # A phone on a cable the server finds by itself. One on the network it tries rarely, and gives up after a minute;
+                # and "connect" alone does nothing to what it takes for connected.
+                if re.search(r":\d+$", self.serial):
+                    self.adb.run("disconnect", self.serial, seconds=10)
+                    self.adb.run("connect", self.serial, seconds=15)
                 time.sleep(0.5)
             else:
                 self.tell(f"{self.serial} is back")

@@ -77,6 +77,8 @@ class Progress:
         self.say(f"checkpoint on the phone: {event['folder'].rsplit('/', 1)[-1]}")
 
     def _show_paused(self, event: Mapping[str, Any]) -> None:
+        if not event.get("reasons"):
+            return  # about to go on
         self._bar.update(self._task, description=f"paused: {_reasons(event)}")
         self.say(f"The phone pauses after step {self._step}: {_reasons(event)}. It goes on by itself when that is over")
 

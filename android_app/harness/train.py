@@ -131,6 +131,11 @@ def _request(args: argparse.Namespace, bundle: str) -> Request:
 
 def _start_and_follow(device: Device, args: argparse.Namespace, request: Request, console: Console) -> int:
     run, output, bundle = request.run, request.output, request.bundle
+    if not args.resume and not args.fresh and device.shell(f"ls {app.RUNS}/{run}/run.json 2>/dev/null || true"):
+        raise UsageError(
+            f"{device.serial} has a run {run} already. Fetch it (mesp device pull {run}), go on with it (--resume, in its folder here), "
+            "choose another name with -o, or have it removed: --fresh"
+        )
     if request.items:
         send_files(device, request.items, console)
     if args.cool_to is not None:

@@ -99,6 +99,8 @@ def send(device: Device, items: Sequence[Item], free_bytes: int | None, advance:
         device.patiently(lambda: device.shell(f"rm -f {shlex.join(manifests)}"))
     for item in items:
         _send(device, item, advance)
+    # Pages that are not yet in the storage are dirty, and would count as the run's memory where it maps them.
+    device.patiently(lambda: device.shell("sync", seconds=600))
 
 
 def _send(device: Device, item: Item, advance: Advance) -> None:

@@ -1,6 +1,7 @@
 package org.mesp.core
 
 import java.io.File
+import java.util.concurrent.CountDownLatch
 import kotlin.system.exitProcess
 import kotlinx.serialization.SerializationException
 import kotlinx.serialization.json.buildJsonObject
@@ -8,14 +9,41 @@ import kotlinx.serialization.json.put
 
 /**
  * A run outside of the app, for a virtual machine on a desktop: `MainKt BUNDLE OUTPUT SETTINGS.json [--resume]`. Prints a line a step, and
- * ends with 0 for a run that is done, 1 for one that failed, 2 for what cannot be used.
+ * ends with 0 for a run that is done, 1 for one that failed, 2 for what cannot be used. SIGINT (Ctrl-C) and SIGTERM end the run with a
+ * checkpoint, and the process with 128 and the signal's number.
  */
 fun main(arguments: Array<String>) {
+    val interrupt = Interrupt()
+    val status =
+        try {
+            run(arguments, interrupt)
+        } finally {
+            interrupt.runIsOver()
+        }
     // The library's Java code has a thread that is no daemon, so this process ends only if it is told to.
-    exitProcess(run(arguments))
+    exitProcess(status)
 }
 
-private fun run(arguments: Array<String>): Int {
+/** Asks the run to stop when the virtual machine is told to end, and keeps it from its end until the run is over. */
+private class Interrupt : Control {
+    @Volatile private var asked = false
+    private val over = CountDownLatch(1)
+
+    init {
+        val hook = Thread {
+            asked = true
+            // For the run, not for its thread: that one ends in exitProcess, which never returns while hooks run.
+            over.await()
+        }
+        Runtime.getRuntime().addShutdownHook(hook)
+    }
+
+    override fun stop(): Boolean = asked
+
+    fun runIsOver() = over.countDown()
+}
+
+private fun run(arguments: Array<String>, control: Control): Int {
     val (paths, options) = arguments.partition { !it.startsWith("--") }
     if (paths.size != 3 || options.any { it != "--resume" }) {
         System.err.println("Usage: MainKt BUNDLE OUTPUT SETTINGS.json [--resume]")
@@ -36,7 +64,7 @@ private fun run(arguments: Array<String>): Int {
         }
     return try {
         val chosen = JSON.decodeFromString<TrainSettings>(settings.readText())
-        val report = train(bundle, output, chosen, environment, listener, resume = "--resume" in options)
+        val report = train(bundle, output, chosen, environment, listener, control, resume = "--resume" in options)
         println(report)
         0
     } catch (error: MespException) {

@@ -1,0 +1,10 @@
+"""An Android phone as far as the real adb client can tell: what the harness's tests drive instead of a device.
+
+    phone.Phone              one phone: its files, its properties, its app, and everything that can go wrong with it
+    adb_server.AdbServer     an adb server of the test's own
+    adbd.Daemon              the transport, which a test can break
+    app.App                  the app's process, which a test can pause, kill and crash
+
+The commands of a phone's shell run as processes of their own, so all that the phone knows is on the disk (state.State).
+Nothing is imported here: each command pays for what it imports.
+"""
