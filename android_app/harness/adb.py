@@ -260,23 +260,24 @@ class Device:
         """
         self.disconnections += 1
         self.tell(f"{lost} Waiting for it, {self.patience_seconds:.0f} s at most")
-        until = time.monotonic() + self.patience_seconds
+        until, on_network = time.monotonic() + self.patience_seconds, re.search(r":\d+$", self.serial)
         while time.monotonic() < until:
             try:
                 self.shell("true", seconds=10)
             except Disconnected:
                 # A phone on a cable the server finds by itself. One on the network it tries rarely, and gives up after a minute;
                 # and "connect" alone does nothing to what it takes for connected.
-                if re.search(r":\d+$", self.serial):
+                if on_network:
                     self.adb.run("disconnect", self.serial, seconds=10)
                     self.adb.run("connect", self.serial, seconds=15)
                 time.sleep(0.5)
             else:
                 self.tell(f"{self.serial} is back")
                 return
+        again = f" (adb connect {self.serial})" if on_network else ""
         raise Disconnected(
             f"{self.serial} was lost and did not come back in {self.patience_seconds:.0f} s. What it had begun goes on there. "
-            "When it is connected again, run the same command again; a run is seen again by: mesp device follow RUN"
+            f"When it is connected again{again}, run the same command again; a run is seen again by: mesp device follow RUN"
         ) from lost
 
 

@@ -49,7 +49,7 @@ def add_device_commands(commands: "Commands", formatter: Any) -> None:
     follow.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="where it goes; the run's name if not given"
     )
-    _reconnecting(follow)
+    _following(follow)
     command("tell", "tell the run on the phone what to do").add_argument("what", choices=COMMANDS)
     logs = command("logs", "show the runs on the phone, and what its log still has of the app")
     logs.add_argument("name", nargs="?", metavar="RUN", help="of this run alone")
@@ -82,6 +82,13 @@ def _run(args: argparse.Namespace) -> int:
     args.command = f"device {args.device_command}"
     status: int = run(args)
     return status
+
+
+def _following(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sample-every", type=float, default=1.0, metavar="SECONDS", help="between samples from outside; 0 for none"
+    )
+    _reconnecting(parser)
 
 
 def _reconnecting(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +128,7 @@ def _train(parser: argparse.ArgumentParser, bundle: type) -> None:
     parser.add_argument(
         "--cool-to", type=float, metavar="CELSIUS", help="wait until the battery is no warmer before the run"
     )
-    _reconnecting(parser)
+    _following(parser)
     add_train_options(parser, data_required=False)
 
 

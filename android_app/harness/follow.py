@@ -56,9 +56,11 @@ class Follower:
         run: its name on the phone
         folder: where everything goes here
         since: seconds by the phone's clock; the log is read from then on
+        sample_every: seconds between samples from outside, 0 for none
     """
 
-    def __init__(self, device: Device, run: str, folder: Path, since: float, console: Console):
+    def __init__(self, device: Device, run: str, folder: Path, since: float, sample_every: float, console: Console):
+        self._sample_every = sample_every
         self._device, self._run, self._folder, self._since, self._console = device, run, folder, since, console
         self._queue: queue.Queue[Line | Exception | None] = queue.Queue()
         self._progress = Progress(console)
@@ -74,7 +76,9 @@ class Follower:
         log = Logcat(self._device, self._since)
         reader = threading.Thread(target=self._read, args=(log,), name="logcat", daemon=True)
         self._device.tell = self._progress.say
-        outside = Outside(self._device, self._folder / OUTSIDE, lambda: self._queue.put(None), self._note)
+        outside = Outside(
+            self._device, self._folder / OUTSIDE, self._sample_every, lambda: self._queue.put(None), self._note
+        )
         try:
             with self._progress, outside, (self._folder / LOG).open("a") as file:
                 reader.start()
@@ -105,7 +109,7 @@ class Follower:
                 except queue.Empty:
                     if time.monotonic() - heard > QUIET_SECONDS:
                         heard = time.monotonic()
-                        self._watch.end = self._end_in_folder()
+                        self._look(file)
                     continue
                 heard = time.monotonic()
                 self._take(item, file)
@@ -125,6 +129,12 @@ class Follower:
             self._progress.show(item.name, item.event)
             if item.name in _ENDS:
                 self._watch.end = _end(item.name, item.event)
+
+    def _look(self, file: Any) -> None:
+        """What the log does not tell, because it lost it or there is nothing to tell: the end of the run, or of the process."""
+        self._watch.end = self._end_in_folder()
+        if not self._watch.end and self._device.patiently(lambda: app.process(self._device)) is None:
+            self._gone(file)
 
     def _gone(self, file: Any) -> None:
         """The process has ended. Its last words may tell how; otherwise Android's record does."""
@@ -201,14 +211,20 @@ def phone_seconds(device: Device) -> tuple[float, float]:
 
 
 def follow_and_fetch(
-    device: Device, run: str, folder: Path, since: float, about: dict[str, Any], console: Console
+    device: Device,
+    run: str,
+    folder: Path,
+    since: float,
+    sample_every: float,
+    about: dict[str, Any],
+    console: Console,
 ) -> End:
     """Follows a run, fetches what it left, and writes device.json.
 
     Args:
         about: what device.json says besides, such as the request
     """
-    follower = Follower(device, run, folder, since, console)
+    follower = Follower(device, run, folder, since, sample_every, console)
     phone = describe(device)
     known = {"format": FORMAT, "run": run, "phone": phone.to_json(), "adb": device.adb.version(), **about}
     folder.mkdir(parents=True, exist_ok=True)

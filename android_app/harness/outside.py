@@ -6,7 +6,7 @@ footprint   of /proc/PID/smaps_rollup, where the app may be debugged (run-as): P
 VmHWM       the kernel's own high-water mark of all that was resident, with no gap between samples.
 PSS         of dumpsys meminfo by class. It makes the app itself count, so it is asked for rarely; its own cost is in the step's time.
 
-Every figure is read again each ``SECONDS``, the services' each ``SERVICES_EVERY`` samples. Times are the phone's.
+The kernel's figures are read for each sample, the services' each ``SERVICES_EVERY`` samples. Times are the phone's.
 """
 
 import json
@@ -21,7 +21,6 @@ from .adb import Device, Disconnected
 from .app import PACKAGE
 from .reading import Unreadable
 
-SECONDS = 1.0
 SERVICES_EVERY = 15
 OUTSIDE = "outside.jsonl"
 
@@ -84,6 +83,7 @@ class Outside:
 
     Args:
         file: lines are appended
+        seconds: between the beginnings of two samples; 0 for none at all
         gone: told once when the app's process, once seen, is not there any more
         refused: told of output that was not understood; of a service, sampling goes on without it
     """
@@ -92,27 +92,28 @@ class Outside:
         self,
         device: Device,
         file: Path,
+        seconds: float,
         gone: Callable[[], None],
         refused: Callable[[Unreadable], None],
-        seconds: float = SECONDS,
     ):
         self._device, self._file, self._gone, self._refused, self._seconds = device, file, gone, refused, seconds
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="outside", daemon=True)
         self._may_run_as = True
-        self._seen = False
         self._asks_services = True
 
     def __enter__(self) -> "Outside":
-        self._thread.start()
+        if self._seconds:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join(timeout=10)
+        if self._seconds:
+            self._thread.join(timeout=10)
 
     def _watch(self) -> None:
-        number, missed = 0, 0
+        number = missed = 0
         with self._file.open("a") as log:
             while not self._over.is_set():
                 began = time.monotonic()
@@ -124,14 +125,11 @@ class Outside:
                     self._refused(error)
                     return
                 else:
+                    number, missed = (number + 1, 0) if sample else (number, missed + 1)
                     if sample:
-                        number, missed, self._seen = number + 1, 0, True
-                        log.write(json.dumps(sample) + "\n")
-                        log.flush()
-                    elif self._seen:
-                        missed += 1
-                        if missed == 2:
-                            self._gone()
+                        print(json.dumps(sample), file=log, flush=True)
+                    elif number and missed == 2:
+                        self._gone()
                 self._over.wait(max(0.0, self._seconds - (time.monotonic() - began)))
 
     def sample(self, services: bool) -> dict[str, Any] | None:

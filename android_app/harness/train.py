@@ -24,7 +24,7 @@ from .transfer import Item, adapter_items, bundle_items, data_item, tidy
 from .verdict import DEVICE_JSON, End
 
 _COOLING_MINUTES = 60
-_POLL_SECONDS = 10.0
+_POLL_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def run_follow(args: argparse.Namespace) -> int:
             f"The log of {device.serial} does not know a run {run} any more. If it is over: mesp device pull {run}"
         )
     output = args.output or Path(run)
-    return _follow(device, run, output, started[-1].seconds, {"clock_ahead_seconds": phone_seconds(device)[1]}, console)
+    about = {"clock_ahead_seconds": round(phone_seconds(device)[1], 3)}
+    return _follow(device, args, run, output, started[-1].seconds, about, console)
 
 
 def _free(args: argparse.Namespace) -> Path:
@@ -109,6 +110,8 @@ def _free(args: argparse.Namespace) -> Path:
 
 
 def _request(args: argparse.Namespace, bundle: str) -> Request:
+    if args.sample_every < 0:
+        raise UsageError(f"--sample-every {args.sample_every} must be at least 0, where 0 is none.")
     output = _free(args)
     run = app.check_name(output.resolve().name, "The run")
     bundle = app.check_name(bundle, "The bundle")
@@ -154,7 +157,7 @@ def _start_and_follow(device: Device, args: argparse.Namespace, request: Request
         "clock_ahead_seconds": round(ahead, 3),
     }
     new = not output.exists()
-    status = _follow(device, run, output, since, about, console)
+    status = _follow(device, args, run, output, since, about, console)
     if status == 2 and new:
         shutil.rmtree(output)  # nothing was begun
     if status == 0 and args.remove:
@@ -191,8 +194,16 @@ def _cool(device: Device, celsius: float, console: Console) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _follow(device: Device, run: str, output: Path, since: float, about: dict[str, Any], console: Console) -> int:
-    end = follow_and_fetch(device, run, output, since, about, console)
+def _follow(
+    device: Device,
+    args: argparse.Namespace,
+    run: str,
+    output: Path,
+    since: float,
+    about: dict[str, Any],
+    console: Console,
+) -> int:
+    end = follow_and_fetch(device, run, output, since, args.sample_every, about, console)
     if end.status == "detached":
         print(f"{end.reason}. {_back(run, output)}")
         return 130

@@ -424,7 +424,7 @@ READERS: list[tuple[str, Callable[[str], object]]] = [
     ],
 )
 def test_what_is_no_output_is_unreadable(name: str, read: Callable[[str], object], text: str) -> None:
-    with pytest.raises(Unreadable, match="kept in the run folder") as failure:
+    with pytest.raises(Unreadable, match="was not understood") as failure:
         read(text)
     assert isinstance(failure.value, MespError)
     assert failure.value.text == text

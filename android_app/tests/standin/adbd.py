@@ -45,6 +45,10 @@ class Daemon:
         for connection in connections:
             connection.close()
 
+    @property
+    def is_disconnected(self) -> bool:
+        return self._listener is None
+
     def reconnect(self) -> None:
         """Plugs the cable in again. The adb server finds that out by itself, or by `adb connect`."""
         self._counter.left = None
