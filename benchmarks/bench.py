@@ -22,7 +22,7 @@ from mesp.runtime.files import write_json
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from .cell import Tell, run_cell
+from .cell import HERE, Tell, run_cell
 from .draw import draw
 from .measured import RESULTS, Measured
 from .table import Cell, Table, read_table
@@ -42,11 +42,11 @@ class BenchOptions:
     cells: tuple[str, ...] = ()
     repeats: int | None = None
     keep_bundles: bool = False
-    trainer: tuple[str, ...] = ("train",)
+    trainer: tuple[str, ...] = HERE
 
     def command(self, table: Path, folder: Path) -> str:
         """The command line of this bench."""
-        where = () if self.trainer == ("train",) else ("device",)
+        where = () if self.trainer == HERE else ("device",)
         words = ["mesp", *where, "bench", str(table), "-o", str(folder)]
         words += [word for name in self.cells for word in ("--cell", name)]
         words += ["--repeats", str(self.repeats)] if self.repeats is not None else []
@@ -173,6 +173,7 @@ def _results(table: Table, folder: Path, command: str) -> dict[str, Any]:
         "title": table.title,
         "command": command,
         "environment": environment(),
+        "phone": next((cell["phone"] for cell in cells.values() if cell.get("phone")), None),
         "series": table.series,
         "cells": cells,
     }

@@ -28,6 +28,9 @@ _PLANNED = re.compile(r"^ *(\d+\.\d+) MB  (.+)$", re.MULTILINE)
 _SUM = "over an idle process"
 _CANNOT = 2  # mesp's exit status for what it does not take, such as a method that mesp plan does not know
 
+# The command of mesp that trains on this machine.
+HERE = ("train",)
+
 Tell = Callable[[str], None]
 
 
@@ -48,7 +51,7 @@ def run_cell(cell: Cell, folder: Path, keep_bundle: bool, trainer: Sequence[str]
             bundle_bytes        by file
             plan                what mesp plan predicts by part; or {"refused": why}
             parts               of the median peak
-            environment         where it was trained, as in report.json
+            phone               what trained it, as in report.json; None for this machine
             samples             of the last repeat's first and last step: seconds of the step, phase, bytes over idle
 
     Raises:
@@ -59,7 +62,7 @@ def run_cell(cell: Cell, folder: Path, keep_bundle: bool, trainer: Sequence[str]
     log.unlink(missing_ok=True)
     with _empty(folder / "run") as place:
         if cell.baseline:
-            if tuple(trainer) != ("train",):
+            if tuple(trainer) != HERE:
                 raise MespError(f"{cell.method} is a baseline of this machine: it does not run on a phone.")
             return _run_baseline(cell, cell.baseline, place, log, tell)
         with _bundle(cell, folder / "bundle" / cell.name, keep_bundle, log, tell) as (bundle, export):
@@ -98,7 +101,7 @@ def _run_baseline(cell: Cell, module: Sequence[str], place: Path, log: Path, tel
         "plan": None,
         "repeats": repeats,
         "parts": None,
-        "environment": None,
+        "phone": None,
         "samples": None,
     }
 
@@ -161,7 +164,7 @@ def _measure(cell: Cell, bundle: Path, place: Path, trainer: Sequence[str], log:
         "plan": plan,
         "repeats": repeats,
         "parts": parts_of_peak(contents, cell.tokens, int(peak)),
-        "environment": report["environment"],
+        "phone": None if tuple(trainer) == HERE else report["environment"],
         "samples": samples,
     }
 

@@ -80,6 +80,7 @@ class Results:
     title: str
     command: str
     environment: dict[str, Any]
+    phone: dict[str, Any] | None  # of its runs' report.json; None where this machine trained
     series: list[str]
     cells: list[Measured]
     failed: dict[str, str]  # cell to reason
@@ -103,6 +104,7 @@ def read_results(path: Path) -> Results:
             values["title"],
             values["command"],
             values["environment"],
+            values.get("phone"),
             values["series"],
             [Measured.of(name, cell) for name, cell in cells.items() if cell["status"] == "done"],
             {name: cell["reason"] for name, cell in cells.items() if cell["status"] == "failed"},

@@ -39,6 +39,10 @@ def _paragraphs(results: Results, plots: Sequence[tuple[str, Path]]) -> Iterator
     machine = results.environment
     versions = ", ".join(f"{name} {machine[name]}" for name in ("executorch", "torch", "transformers", "python"))
     size = machine["memory_bytes"] / 1e9
+    if results.phone:
+        phone = results.phone
+        name = " ".join(phone[key] for key in ("manufacturer", "model", "system") if key in phone)
+        yield f"Trained on a phone: {name}. What follows exported and planned."
     yield f"Measured on {machine['processor']}, {machine['cores']} cores, {size:.0f} GB, {machine['system']}; {versions}."
     if results.failed:
         yield "## Failed"

@@ -142,7 +142,7 @@ _MEMORY_NOTE = (
     "Footprint: anonymous and swapped memory and dirty file pages. The mapped weights are clean pages and do not count. "
     "A point is the largest sample of a phase."
 )
-_OUTSIDE_NOTE = " Outside is what the kernel says of the app's process to another one, read once a second or so."
+_OUTSIDE_NOTE = " Outside is what the kernel says of the app's process to another one, read every second or two."
 _STEP_NOTE = (
     "By phase; each forward and backward point is one layer. What a phase takes stays with the process, "
     "so only the first step shows what needs it."

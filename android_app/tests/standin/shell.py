@@ -10,7 +10,8 @@ from typing import Any
 from .paths import on_this_machine
 from .state import State
 
-COMMANDS = ("am", "cmd", "date", "df", "dumpsys", "getprop", "logcat", "pidof", "pm", "run-as")
+# cat and date come to these only when a test has the phone differ in them.
+COMMANDS = ("am", "cmd", "df", "dumpsys", "getprop", "logcat", "pidof", "pm", "run-as")
 
 
 def install_commands(state: State) -> None:
