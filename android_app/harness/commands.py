@@ -155,7 +155,8 @@ def send_files(device: Device, items: Sequence[Item], console: Console) -> None:
     todo = missing(device, items)
     size, there = sum(item.size for item in todo), len(items) - len(todo)
     console.print(
-        f"{len(todo)} files to send, {size / MB:.1f} MB" + (f"; {there} are there already" if there else ""),
+        f"{len(todo)} file{'s' if len(todo) != 1 else ''} to send, {size / MB:.1f} MB"
+        + (f"; {there} are there already" if there else ""),
         highlight=False,
     )
     if not todo:

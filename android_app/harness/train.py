@@ -221,7 +221,7 @@ def _say_end(end: End, run: str, output: Path) -> None:
         print(f"mesp device: {run}: {end.reason}", file=sys.stderr)
     if end.can_be_resumed:
         print(
-            f"Go on from its last checkpoint with: mesp device train BUNDLE --data FILE -o {output} --resume",
+            f"Go on from its last checkpoint with: mesp device train BUNDLE -o {output} --resume",
             file=sys.stderr,
         )
 

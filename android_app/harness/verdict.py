@@ -87,15 +87,38 @@ def compare(folder: Path, memory_bytes: int | None) -> dict[str, Any]:
         "outside_source": samples[-1]["footprint_source"],
         "samples": len(samples),
         "longest_gap_seconds": round(max(b["seconds"] - a["seconds"] for a, b in pairwise(samples)), 3),
-        "most_swapped_bytes": max(sample["swap_bytes"] or 0 for sample in samples),
-        "least_available_bytes": min(
-            (sample["available_bytes"] for sample in samples if sample["available_bytes"] is not None), default=None
-        ),
-        "hottest_battery_celsius": max(
-            (s["battery_celsius"] for s in samples if s.get("battery_celsius") is not None), default=None
-        ),
+        **_surroundings(samples),
     }
     return {**inside, **outside, **_judge(inside, outside)}
+
+
+def _surroundings(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What else was seen: PSS as of the last time that Android counted it, and the worst of the rest. None for what a phone does not tell."""
+
+    def known(key: str) -> list[Any]:
+        return [sample[key] for sample in samples if sample.get(key) is not None]
+
+    counted = next((sample for sample in reversed(samples) if sample.get("total_pss_bytes") is not None), None)
+    return {
+        **(_pss(counted) if counted else {"total_pss_bytes": None}),
+        "most_swapped_bytes": max(known("swap_bytes"), default=None),
+        "least_available_bytes": min(known("available_bytes"), default=None),
+        "most_swap_used_bytes": max(known("swap_used_bytes"), default=None),
+        "hottest_battery_celsius": max(known("battery_celsius"), default=None),
+        "highest_thermal_status": max(known("thermal_status"), default=None),
+        "slowest_fastest_core_khz": min((max(khz) for khz in known("cpu_khz") if khz), default=None),
+    }
+
+
+def _pss(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """PSS by class, refused where it is more than the kernel says is resident or swapped. Graphics memory is not the kernel's to count."""
+    total, classes = sample["total_pss_bytes"], sample["pss_by_class_bytes"] or {}
+    graphics = sum(size for name, size in classes.items() if name.endswith("mtrack") or name == "Gfx dev")
+    there = sample["rss_bytes"] + (sample["swap_bytes"] or 0)
+    if total - graphics > 1.1 * there:
+        why = f"{(total - graphics) / MB:.1f} MB without graphics are more than the {there / MB:.1f} MB that are resident or swapped"
+        return {"total_pss_bytes": None, "pss_refused": why}
+    return {"total_pss_bytes": total, "pss_by_class_bytes": classes}
 
 
 def _inside(folder: Path) -> dict[str, Any]:

@@ -267,7 +267,7 @@ def test_push_sends_what_is_not_there(mesp: Harness, phone: Phone) -> None:
     (there / ".weights.safetensors.0123456789ab.part").write_text("of another time")
     (there / "adapter.safetensors").write_text("damaged")
     said = mesp("push", BUNDLE)
-    assert "1 files to send" in said and same(there, BUNDLE)
+    assert "1 file to send" in said and same(there, BUNDLE)
     assert "0 files to send" in mesp("push", BUNDLE)
 
 
