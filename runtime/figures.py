@@ -190,7 +190,8 @@ def _outside(run: RunFolder) -> list[dict[str, Any]]:
     seconds = [sample["seconds"] for sample in run.samples]
     if run.sampled_since is None or seconds != sorted(seconds):
         return []
-    moved = [{**sample, "seconds": sample["seconds"] - run.sampled_since} for sample in run.outside]
+    known = [sample for sample in run.outside if sample["footprint_bytes"] is not None]
+    moved = [{**sample, "seconds": sample["seconds"] - run.sampled_since} for sample in known]
     return [sample for sample in moved if 0 <= sample["seconds"] <= seconds[-1] + 1]
 
 

@@ -1,9 +1,11 @@
 """The platform's adb client, as a program: commands on a phone, files to and from it, and what to do when the phone is not there."""
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,12 +20,14 @@ T = TypeVar("T")
 _LOST = re.compile(
     r"device '.*' not found|device offline|no devices/emulators found|error: closed|protocol fault|connection reset|"
     r"device still (authorizing|connecting)|device unauthorized|failed to (read|write|send|get) |couldn't read from device|"
-    r"read failed|write failed|EOF|transport .*(closed|error)|cannot connect to daemon|broken pipe",
+    r"read failed|write failed|\bEOF\b|transport .*(closed|error)|cannot connect to daemon|broken pipe",
     re.IGNORECASE,
 )
 _OTHER_SERVER = re.compile(r"adb server version \((\d+)\) doesn't match this client \((\d+)\)")
 _END = "mesp-end"
 _PART = "mesp-part"
+# Of what loses the connection each time although the phone is there.
+_TRIES = 5
 
 WHAT_TO_DO = {
     "unauthorized": "unlock the phone and accept this computer's key on its screen",
@@ -47,7 +51,7 @@ class ShellFailed(MespError):  # type: ignore[misc]
     """A command on the phone ended with another status than 0; ``said`` is all that it printed."""
 
     def __init__(self, phone: str, command: str, status: int, said: str):
-        self.status, self.said = status, said.strip()
+        self.command, self.status, self.said = command, status, said.strip()
         super().__init__(f"{phone} could not do: {command} (status {status}). It said: {self.said or 'nothing'}")
 
 
@@ -172,6 +176,7 @@ class Device:
         self.adb, self.serial, self.patience_seconds = adb, serial, patience_seconds
         self.tell: Callable[[str], None] = tell or (lambda text: None)
         self.disconnections = 0
+        self._reconnecting = threading.Lock()
 
     def _run(self, *words: str, seconds: float) -> subprocess.CompletedProcess[bytes]:
         return self.adb.run("-s", self.serial, *words, seconds=seconds)
@@ -214,7 +219,11 @@ class Device:
         Raises:
             Disconnected, MespError: the connection, or the phone's storage.
         """
-        self._check(self._run("push", str(file), target, seconds=seconds), f"could not take {target}")
+        self._check(
+            self._run("push", str(file), target, seconds=seconds),
+            f"could not take {target}",
+            f"the storage of {self.serial}",
+        )
 
     def pull(self, source: str, file: Path, seconds: float = 600) -> None:
         """Fetches a file.
@@ -222,63 +231,74 @@ class Device:
         Raises:
             Disconnected, MespError: the connection, or a file that is not there.
         """
-        self._check(self._run("pull", source, str(file), seconds=seconds), f"could not give {source}")
+        self._check(
+            self._run("pull", source, str(file), seconds=seconds), f"could not give {source}", "this computer's storage"
+        )
 
     def install(self, apk: Path, seconds: float = 300) -> subprocess.CompletedProcess[bytes]:
         """``adb install``, over what is there, with its data kept."""
         return self._run("install", "-r", str(apk), seconds=seconds)
 
-    def _check(self, done: subprocess.CompletedProcess[bytes], what: str) -> None:
+    def _check(self, done: subprocess.CompletedProcess[bytes], what: str, storage: str) -> None:
         if done.returncode == 0:
             return
         said = _said(done)
-        if _LOST.search(said) and "No space left" not in said:
-            raise Disconnected(f"{self.serial} is not connected any more: {said}.")
         if "No space left" in said:
             raise MespError(
-                f"The storage of {self.serial} is full: it {what}. Free some, and run the same command again: it goes on from there."
+                f"No space is left in {storage}: {self.serial} {what}. Free some, and run the same command again: it goes on from there."
             )
+        if _LOST.search(said):
+            raise Disconnected(f"{self.serial} is not connected any more: {said}.")
         raise MespError(f"{self.serial} {what}: {said}.")
 
     def patiently(self, action: Callable[[], T]) -> T:
         """Does something that may be done twice, again after each lost connection.
 
         Raises:
-            Disconnected: the phone did not come back.
+            Disconnected: the phone did not come back, or is lost each time that this is done.
         """
-        while True:
+        for _ in range(_TRIES - 1):
             try:
                 return action()
             except Disconnected as lost:
                 self.reconnect(lost)
+        return action()
 
     def reconnect(self, lost: Disconnected) -> None:
-        """Waits until the phone answers again.
+        """Waits until the phone answers again. Several threads may: one waits, and the others find the phone there.
 
         Raises:
             Disconnected: it did not within ``patience_seconds``.
         """
-        self.disconnections += 1
-        self.tell(f"{lost} Waiting for it, {self.patience_seconds:.0f} s at most")
-        until, on_network = time.monotonic() + self.patience_seconds, re.search(r":\d+$", self.serial)
-        while time.monotonic() < until:
-            try:
-                self.shell("true", seconds=10)
-            except Disconnected:
+        with self._reconnecting:
+            if self._answers():
+                return
+            self.disconnections += 1
+            self.tell(f"{lost} Waiting for it, {self.patience_seconds:.0f} s at most")
+            until, on_network = time.monotonic() + self.patience_seconds, re.search(r":\d+$", self.serial)
+            while time.monotonic() < until:
                 # A phone on a cable the server finds by itself. One on the network it tries rarely, and gives up after a minute;
                 # and "connect" alone does nothing to what it takes for connected.
                 if on_network:
-                    self.adb.run("disconnect", self.serial, seconds=10)
-                    self.adb.run("connect", self.serial, seconds=15)
+                    with contextlib.suppress(Disconnected):
+                        self.adb.run("disconnect", self.serial, seconds=10)
+                        self.adb.run("connect", self.serial, seconds=15)
+                if self._answers():
+                    self.tell(f"{self.serial} is back")
+                    return
                 time.sleep(0.5)
-            else:
-                self.tell(f"{self.serial} is back")
-                return
         again = f" (adb connect {self.serial})" if on_network else ""
         raise Disconnected(
             f"{self.serial} was lost and did not come back in {self.patience_seconds:.0f} s. What it had begun goes on there. "
             f"When it is connected again{again}, run the same command again; a run is seen again by: mesp device follow RUN"
         ) from lost
+
+    def _answers(self) -> bool:
+        try:
+            self.shell("true", seconds=10)
+        except Disconnected:
+            return False
+        return True
 
 
 def _said(done: subprocess.CompletedProcess[bytes]) -> str:

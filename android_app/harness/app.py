@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from mesp.runtime.errors import MespError, UsageError
 
 from . import dumpsys
 from .adb import Device, ShellFailed
+from .reading import Unreadable
 
 PACKAGE = "org.mesp.app"
 SERVICE = f"{PACKAGE}/.TrainService"
@@ -19,7 +21,11 @@ SERVICE = f"{PACKAGE}/.TrainService"
 FILES = f"/sdcard/Android/data/{PACKAGE}/files"
 BUNDLES, DATA, RUNS, ADAPTERS = (f"{FILES}/{name}" for name in ("bundles", "data", "runs", "adapters"))
 
+# The phone's clock: of Android's shell itself, or of a date that may not know fractions.
+CLOCK = 'echo "${EPOCHREALTIME:-$(date +%s.%N)}"'
+
 COMMANDS = ("pause", "continue", "stop", "checkpoint")
+_FIRST_START_SECONDS = 15.0
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 # What Android's package manager answers, and what a person can do about it.
@@ -105,7 +111,31 @@ def install(device: Device, apk: Path, abis: list[str], sdk: int) -> dumpsys.Pac
             else "it said nothing"
         )
         raise MespError(f"{device.serial} did not install {apk}: {advice}.")
+    # Since Android 13 a notification needs leave, which else the app's screen asks for; the training runs without it too.
+    device.shell(f"pm grant {PACKAGE} android.permission.POST_NOTIFICATIONS 2>/dev/null || true")
     return need_installed(device)
+
+
+def make_folders(device: Device) -> None:
+    """Has the app make its external folder, by its first start, if it is not there.
+
+    A folder that the shell makes has other rights: since Android 11 what the app then writes there may be closed to the shell (vold gives the
+    rights that both need to the folders that it makes for an app).
+
+    Raises:
+        MespError: it did not appear.
+    """
+    script = f"[ -d {FILES} ] && echo there || true"
+    if device.patiently(lambda: device.shell(script)):
+        return
+    device.patiently(lambda: device.shell(f"am start -n {PACKAGE}/.MainActivity"))
+    until = time.monotonic() + _FIRST_START_SECONDS
+    while not device.patiently(lambda: device.shell(script)):
+        if time.monotonic() > until:
+            raise MespError(
+                f"The app did not make its folder {FILES} on {device.serial}: unlock the phone, open the app once, and try again."
+            )
+        time.sleep(0.5)
 
 
 def start(
@@ -154,6 +184,18 @@ def _am(device: Device, verb: str, action: str, extras: list[str]) -> None:
         raise MespError(
             f"{device.serial} did not start the app: {found[0].strip()}. Is it installed, and of this version? mesp device install"
         )
+
+
+def epoch_seconds(said: str) -> float:
+    """What CLOCK says.
+
+    Raises:
+        Unreadable: no time.
+    """
+    found = re.match(r"\s*(\d+(?:\.\d+)?)", said)
+    if not found:
+        raise Unreadable("date +%s", said, "seconds since 1970")
+    return float(found[1])
 
 
 def process(device: Device) -> int | None:

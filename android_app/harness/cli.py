@@ -98,7 +98,9 @@ def _reconnecting(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(parser: argparse.ArgumentParser, bundle: type) -> None:
-    parser.add_argument("bundle", type=bundle, help="its folder" if bundle is Path else "its name on the phone")
+    parser.add_argument(
+        "bundle", type=bundle, nargs="?", help="its folder" if bundle is Path else "its name on the phone"
+    )
     parser.add_argument(
         "-o",
         "--output",

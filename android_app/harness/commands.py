@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,13 +21,15 @@ from .phone import Phone, describe
 from .transfer import STAGE, Item, bundle_items, missing, pull_run, send, tidy
 
 MB = 1e6
+# In so long the app says that it cannot do what it was told.
+_ANSWER_SECONDS = 1.0
 
 
 def device_of(args: argparse.Namespace, console: Console) -> Device:
     """The phone that the arguments choose; what it has to say of its connection goes to the console."""
 
     def tell(text: str) -> None:
-        console.print(text, highlight=False)
+        console.print(text, highlight=False, markup=False)
 
     device = Adb.find(tell).choose(args.serial)
     device.tell = tell
@@ -161,6 +164,7 @@ def send_files(device: Device, items: Sequence[Item], console: Console) -> None:
     )
     if not todo:
         return
+    app.make_folders(device)
     columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("sending", total=size)
@@ -173,7 +177,13 @@ def run_tell(args: argparse.Namespace) -> int:
     app.need_installed(device)
     if app.process(device) is None:
         raise UsageError(f"The app does not run on {device.serial}: there is no run to tell anything.")
-    app.tell(device, args.what)
+    since = app.epoch_seconds(device.patiently(lambda: device.shell(app.CLOCK)))
+    device.patiently(lambda: app.tell(device, args.what))
+    time.sleep(_ANSWER_SECONDS)
+    for line in since_forever(device):
+        if line.name == "refused" and line.event and line.seconds >= since:
+            raise UsageError(f"{device.serial}: {line.event['reason']}")
+    print(f"{device.serial} was told to {args.what}")
     return 0
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mesp.runtime.errors import MespError, UsageError
+from mesp.runtime.errors import UsageError
 from mesp.runtime.files import write_json
 from mesp.runtime.interrupt import Interrupt
 from rich.console import Console
@@ -30,11 +30,13 @@ from .transfer import pull_run
 from .verdict import CRASH, DEVICE_JSON, End, compare, end_of_process
 
 FORMAT = 1
+# What device.json says of a run before it has begun.
+REQUEST = ("bundle", "data", "settings", "clock_ahead_seconds")
 LOG, NOT_UNDERSTOOD = "logcat.txt", "not-understood.txt"
 # Without a word from the app for so long, the run's folder is asked.
 QUIET_SECONDS = 20.0
 # The log's last lines may come after the process has gone.
-LAST_WORDS_SECONDS = 3.0
+LAST_WORDS_SECONDS = 1.5
 
 _ENDS = ("end", "failed", "refused")
 
@@ -44,9 +46,17 @@ class Watch:
     """What is known of the run so far."""
 
     end: End | None = None
+    started: bool = False
     pid: int | None = None
-    crash: list[str] = field(default_factory=list)
+    others: list[Line] = field(default_factory=list)  # lines that are no events: of crashes, in any process
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def crash(self) -> list[str]:
+        """The lines that are of the app's crash: its own process's, and those of debuggerd's process that names it."""
+        about = f">>> {app.PACKAGE} <<<"
+        pids = {self.pid} | {line.pid for line in self.others if about in line.text}
+        return [line.text for line in self.others if line.pid in pids]
 
 
 class Follower:
@@ -65,6 +75,7 @@ class Follower:
         self._queue: queue.Queue[Line | Exception | None] = queue.Queue()
         self._progress = Progress(console)
         self._watch = Watch()
+        self._before: set[str] = set()  # the lines of the log that are here already
 
     def follow(self) -> End:
         """Until the run's end, or until the person leaves it.
@@ -73,6 +84,8 @@ class Follower:
             Disconnected: the phone was lost and did not come back.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        if (self._folder / LOG).is_file():
+            self._before = set((self._folder / LOG).read_text().splitlines())
         log = Logcat(self._device, self._since)
         reader = threading.Thread(target=self._read, args=(log,), name="logcat", daemon=True)
         self._device.tell = self._progress.say
@@ -82,10 +95,13 @@ class Follower:
         try:
             with self._progress, outside, (self._folder / LOG).open("a") as file:
                 reader.start()
-                return self._until_end(file)
+                end = self._until_end(file)
+                if end.status == "failed":
+                    self._last_words(file)  # the stack, after the reason
+                return end
         finally:
             log.close()
-            self._device.tell = lambda text: self._console.print(text, highlight=False)
+            self._device.tell = lambda text: self._console.print(text, highlight=False, markup=False)
 
     @property
     def watch(self) -> Watch:
@@ -95,7 +111,7 @@ class Follower:
         try:
             for line in log:
                 self._queue.put(line)
-        except MespError as error:
+        except Exception as error:  # for the thread that waits, whatever it is
             self._queue.put(error)
 
     def _until_end(self, file: Any) -> End:
@@ -121,14 +137,21 @@ class Follower:
         if item is None:
             self._gone(file)
             return
-        print(item.raw, file=file, flush=True)
+        if item.raw not in self._before:
+            print(item.raw, file=file, flush=True)
         if item.event is None:
-            self._watch.crash.append(item.text)
+            self._watch.others.append(item)
         elif item.event.get("run", self._run) == self._run:
-            self._watch.pid = item.pid
-            self._progress.show(item.name, item.event)
-            if item.name in _ENDS:
-                self._watch.end = _end(item.name, item.event)
+            self._event(item, item.event)
+
+    def _event(self, line: Line, event: Mapping[str, Any]) -> None:
+        self._watch.pid = line.pid
+        self._watch.started |= line.name == "start"
+        if line.name == "refused" and self._watch.started:
+            return  # another start, or a command: this run was not refused
+        self._progress.show(line.name, event)
+        if line.name in _ENDS:
+            self._watch.end = _end(line.name, event)
 
     def _look(self, file: Any) -> None:
         """What the log does not tell, because it lost it or there is nothing to tell: the end of the run, or of the process."""
@@ -138,15 +161,18 @@ class Follower:
 
     def _gone(self, file: Any) -> None:
         """The process has ended. Its last words may tell how; otherwise Android's record does."""
-        until = time.monotonic() + LAST_WORDS_SECONDS
-        while not self._watch.end and (left := until - time.monotonic()) > 0:
+        self._last_words(file)
+        self._watch.end = self._watch.end or self._end_in_folder() or self._record()
+
+    def _last_words(self, file: Any) -> None:
+        """Takes what the log still has to tell, until it has been quiet for a moment."""
+        while True:
             try:
-                item = self._queue.get(timeout=left)
+                item = self._queue.get(timeout=LAST_WORDS_SECONDS)
             except queue.Empty:
-                break
+                return
             if item is not None:
                 self._take(item, file)
-        self._watch.end = self._watch.end or self._end_in_folder() or self._record()
 
     def _record(self) -> End:
         said = self._device.patiently(
@@ -185,7 +211,7 @@ class Follower:
         if answer.strip().lower().startswith("l"):
             return End("detached", "left running on the phone")
         if answer.strip().lower().startswith("s"):
-            app.tell(self._device, "stop")
+            self._device.patiently(lambda: app.tell(self._device, "stop"))
             self._progress.say("The phone stops after this step")
         return self._until_end(file)
 
@@ -203,11 +229,24 @@ def _end(name: str, event: Mapping[str, Any]) -> End:
     return End(name, str(event.get("reason", "")))
 
 
+def known_of(folder: Path) -> dict[str, Any]:
+    """What device.json says of the request, for a run that is gone on with or followed again; nothing if it is not there."""
+    file = folder / DEVICE_JSON
+    before: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return {name: before[name] for name in REQUEST if name in before}
+
+
 def phone_seconds(device: Device) -> tuple[float, float]:
     """The phone's clock, and by how much it is ahead of this one's."""
     before = time.time()
-    now = float(device.shell("date +%s.%N"))
+    now = app.epoch_seconds(device.shell(app.CLOCK))
     return now, now - (before + time.time()) / 2
+
+
+def left_running(device: Device, run: str) -> dict[str, Any]:
+    """device.json's beginning, for a run that nobody follows."""
+    phone, version = describe(device).to_json(), device.adb.version()
+    return {"format": FORMAT, "run": run, "phone": phone, "adb": version, "end": {"status": "running"}}
 
 
 def follow_and_fetch(
@@ -225,10 +264,9 @@ def follow_and_fetch(
         about: what device.json says besides, such as the request
     """
     follower = Follower(device, run, folder, since, sample_every, console)
-    phone = describe(device)
-    known = {"format": FORMAT, "run": run, "phone": phone.to_json(), "adb": device.adb.version(), **about}
+    known = {**known_of(folder), **about, **left_running(device, run)}
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / DEVICE_JSON, {**known, "end": {"status": "running"}})
+    write_json(folder / DEVICE_JSON, known)
     end = follower.follow()
     watch = follower.watch
     if watch.crash:
@@ -237,12 +275,12 @@ def follow_and_fetch(
         try:
             pull_run(device, run, folder)
         except UsageError:
-            console.print(f"The run left nothing on {device.serial}", highlight=False)
+            console.print(f"The run left nothing on {device.serial}", highlight=False, markup=False)
     found = {
         "end": {"status": end.status, "reason": end.reason},
         "disconnections": device.disconnections,
         "notes": watch.notes,
-        "memory": compare(folder, phone.memory_bytes),
+        "memory": compare(folder, known["phone"]["memory_bytes"]),
     }
     write_json(folder / DEVICE_JSON, {**known, **found})
     return end

@@ -3,15 +3,20 @@
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mesp.runtime.errors import MespError
+
 from .adb import Device, Disconnected
 
 TAG = "mesp"
-# The runtime's last words on an exception that nothing caught, and debuggerd's on a signal.
-_CRASH_TAGS = ("AndroidRuntime", "DEBUG", "libc")
+# The runtime's last words on an exception that nothing caught, and debuggerd's and libc's on a signal; of every process, the app's too.
+_CRASHES = "AndroidRuntime:E DEBUG:E libc:F"
+# A log that ends at once, so often in a row, is not to be had.
+_AT_ONCE_SECONDS, _AT_ONCE_TIMES = 1.0, 3
 # 1732650000.123  4321  4345 I mesp    : text, by -v epoch
 _LINE = re.compile(r"\s*(\d+\.\d+)\s+(\d+)\s+(\d+)\s+([VDIWEF])\s+(\S+?)\s*: (.*)")
 
@@ -63,20 +68,33 @@ class Logcat:
         )  # the lines of the last second, which the log tells again after a lost connection
         self._process: subprocess.Popen[str] | None = None
         self._closed = False
+        self._said = ""  # the last line that is not of the log's form, such as an error
 
     def __iter__(self) -> Iterator[Line]:
+        at_once = 0
         while not self._closed:
+            began = time.monotonic()
             yield from self._connection()
-            if not self._closed:
-                self._device.reconnect(Disconnected(f"The log of {self._device.serial} broke off."))
+            if self._closed:
+                return
+            at_once = at_once + 1 if time.monotonic() - began < _AT_ONCE_SECONDS else 0
+            if at_once == _AT_ONCE_TIMES:
+                raise MespError(
+                    f"The log of {self._device.serial} cannot be followed. logcat said: {self._said.strip() or 'nothing'}"
+                )
+            self._device.reconnect(Disconnected(f"The log of {self._device.serial} broke off."))
+            if at_once:
+                time.sleep(_AT_ONCE_SECONDS)
 
     def _connection(self) -> Iterator[Line]:
-        tags = " ".join([f"{TAG}:V", *(f"{tag}:E" for tag in _CRASH_TAGS)])
-        self._process = self._device.follow(f"logcat -b main,crash -v epoch -T {self._since:.3f} -s {tags}")
+        script = f"logcat -b main,crash -v epoch -T {self._since:.3f} -s {TAG}:V {_CRASHES}"
+        self._process, self._said = self._device.follow(script), ""
         assert self._process.stdout
         for raw in self._process.stdout:
             line = parse(raw)
-            if line and line.raw not in self._recent:
+            if line is None:
+                self._said = raw
+            elif line.raw not in self._recent:
                 if line.seconds > self._since + 1:
                     self._recent.clear()
                     self._since = line.seconds
@@ -92,7 +110,5 @@ class Logcat:
 
 def since_forever(device: Device) -> list[Line]:
     """All that the phone's log still has of the app."""
-    said = device.patiently(
-        lambda: device.shell(f"logcat -d -b main,crash -v epoch -s {TAG}:V AndroidRuntime:E DEBUG:E")
-    )
+    said = device.patiently(lambda: device.shell(f"logcat -d -b main,crash -v epoch -s {TAG}:V"))
     return [line for raw in said.splitlines() if (line := parse(raw))]

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from . import dumpsys, proc
-from .adb import Device, Disconnected
-from .app import PACKAGE
+from .adb import Device, Disconnected, ShellFailed
+from .app import CLOCK, PACKAGE, epoch_seconds
 from .reading import Unreadable
 
 SERVICES_EVERY = 15
@@ -27,8 +27,8 @@ OUTSIDE = "outside.jsonl"
 # A fork costs a phone milliseconds, and pidof, which reads all of /proc, tens of them: so the shell's own words where there are some (cat is
 # one in Android's shell), and the process that is known for as long as it is there.
 _KERNEL = {
-    "time": 'echo "${{EPOCHREALTIME:-$(date +%s.%N)}}"',
-    "pid": 'PID={pid}; [ -d "/proc/$PID" ] || PID=$(pidof {package}); PID=${{PID%% *}}; echo "$PID"',
+    "time": CLOCK,
+    "pid": 'PID={pid}; [ -d "/proc/$PID" ] || PID=$(pidof {package}); PID=${PID%% *}; echo "$PID"',
     "status": 'cat "/proc/$PID/status"',
     "meminfo": "cat /proc/meminfo",
     "frequencies": "cat /sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq",
@@ -48,10 +48,12 @@ def _kernel(said: dict[str, str]) -> dict[str, Any]:
     rollup = proc.fields(said["rollup"]) if _ROLLUP_HEAD in said.get("rollup", "") else {}
     if rollup:
         source, parts = "smaps_rollup", [rollup[name] for name in ("Private_Dirty", "Shared_Dirty", "Swap")]
-    else:
+    elif "RssAnon" in status:
         source, parts = "status", [status.get(name, 0) for name in ("RssAnon", "RssShmem", "VmSwap")]
+    else:  # a kernel before 4.5
+        source, parts = None, []
     return {
-        "footprint_bytes": sum(parts),
+        "footprint_bytes": sum(parts) if source else None,
         "footprint_source": source,
         "pss_bytes": rollup.get("Pss"),
         "rss_bytes": status["VmRSS"],
@@ -102,6 +104,7 @@ class Outside:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="outside", daemon=True)
         self._may_run_as = True
+        self._has_run_as = False
         self._asks_services = True
         self._pid = 0  # the last one that was seen; 0 is no process's own
 
@@ -127,6 +130,9 @@ class Outside:
                 except Unreadable as error:
                     self._refused(error)
                     return
+                except ShellFailed as error:
+                    self._refused(Unreadable(error.command, error.said, "the phone's figures"))
+                    return
                 else:
                     number, missed = (number + 1, 0) if sample else (number, missed + 1)
                     if sample:
@@ -143,7 +149,11 @@ class Outside:
         """
         commands = {**_KERNEL, **(_ROLLUP if self._may_run_as else {}), **(_SERVICES if services else {})}
         said = self._device.sections(
-            {name: text.format(package=PACKAGE, pid=self._pid) for name, text in commands.items()}, seconds=30
+            {
+                name: text.replace("{package}", PACKAGE).replace("{pid}", str(self._pid))
+                for name, text in commands.items()
+            },
+            seconds=30,
         )
         pid = said["pid"].strip()
         if not pid.isdecimal() or "VmRSS:" not in said["status"]:
@@ -151,8 +161,11 @@ class Outside:
             return None
         self._pid = int(pid)
         if self._may_run_as and _ROLLUP_HEAD not in said["rollup"]:
+            if self._has_run_as:
+                return None  # the process went while it was read
             self._may_run_as = False  # the app is not debuggable, or the vendor's run-as is broken
-        sample = {"seconds": float(said["time"]), "pid": self._pid, **_kernel(said)}
+        self._has_run_as = self._may_run_as
+        sample = {"seconds": epoch_seconds(said["time"]), "pid": self._pid, **_kernel(said)}
         if services:
             try:
                 sample |= _services(said)

@@ -14,7 +14,7 @@ class Progress:
 
     def __init__(self, console: Console):
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -41,7 +41,7 @@ class Progress:
         self._bar.start()
 
     def say(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False)
 
     def show(self, name: str, event: Mapping[str, Any]) -> None:
         """An event of the app, by its name; one that is not known is not shown."""

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mesp.runtime.errors import MespError, UsageError
+from mesp.runtime.files import write_json
 from mesp.runtime.report import summary, write_report
 from mesp.runtime.run_folder import read_run
 from mesp.runtime.settings import TrainSettings
@@ -17,7 +18,7 @@ from rich.console import Console
 from . import app
 from .adb import Device
 from .commands import device_of, install, send_files
-from .follow import follow_and_fetch, phone_seconds
+from .follow import follow_and_fetch, known_of, left_running, phone_seconds
 from .logcat import since_forever
 from .phone import describe
 from .transfer import Item, adapter_items, bundle_items, data_item, tidy
@@ -51,6 +52,8 @@ class Request:
 def run_run(args: argparse.Namespace) -> int:
     """mesp device run"""
     console = Console(file=sys.stdout)
+    if args.bundle is None:
+        raise UsageError("Name the bundle to train with: the folder that mesp export made.")
     request = _request(args, args.bundle.resolve().name)
     items = [] if args.resume else bundle_items(args.bundle, request.bundle)
     device = device_of(args, console)
@@ -65,7 +68,7 @@ def run_run(args: argparse.Namespace) -> int:
 def run_train(args: argparse.Namespace) -> int:
     """mesp device train"""
     console = Console(file=sys.stdout)
-    request = _request(args, args.bundle)
+    request = _request(args, args.bundle or "")
     device = device_of(args, console)
     app.need_installed(device)
     there = device.patiently(lambda: device.shell(f"ls -1 {app.BUNDLES} 2>/dev/null || true")).split()
@@ -114,9 +117,11 @@ def _request(args: argparse.Namespace, bundle: str) -> Request:
         raise UsageError(f"--sample-every {args.sample_every} must be at least 0, where 0 is none.")
     output = _free(args)
     run = app.check_name(output.resolve().name, "The run")
-    bundle = app.check_name(bundle, "The bundle")
     if args.resume:
         return Request(run, output, bundle, "", {}, [])
+    if not bundle:
+        raise UsageError("Name the bundle to train with, as mesp device push called it.")
+    bundle = app.check_name(bundle, "The bundle")
     if args.data is None:
         raise UsageError("Give the rows to train on: --data FILE")
     chosen = TrainSettings(**{field.name: getattr(args, field.name) for field in fields(TrainSettings)})
@@ -144,18 +149,17 @@ def _start_and_follow(device: Device, args: argparse.Namespace, request: Request
     if args.cool_to is not None:
         _cool(device, args.cool_to, console)
     if args.fresh:
-        device.shell(f"am force-stop {app.PACKAGE}; rm -rf {app.RUNS}/{run}")
+        device.shell(f"am force-stop {app.PACKAGE}" + ("" if args.resume else f"; rm -rf {app.RUNS}/{run}"))
     since, ahead = phone_seconds(device)
     app.start(device, run, bundle, request.data, request.settings, args.resume)
+    about: dict[str, Any] = {"clock_ahead_seconds": round(ahead, 3)}
+    if not args.resume:
+        about |= {"bundle": bundle, "data": request.data, "settings": request.settings}
     if args.detach:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / DEVICE_JSON, {**known_of(output), **about, **left_running(device, run)})
         print(f"{run} runs on {device.serial}. {_back(run, output)}")
         return 0
-    about = {
-        "bundle": bundle,
-        "data": request.data,
-        "settings": request.settings,
-        "clock_ahead_seconds": round(ahead, 3),
-    }
     new = not output.exists()
     status = _follow(device, args, run, output, since, about, console)
     if status == 2 and new:
@@ -189,7 +193,7 @@ def _cool(device: Device, celsius: float, console: Console) -> None:
                 f"{device.serial} is still at {phone.battery_celsius:.1f} °C after {_COOLING_MINUTES} minutes; {celsius:g} °C were asked for."
             )
         if not told:
-            console.print(f"{phone.battery_celsius:.1f} °C: waiting for {celsius:g} °C", highlight=False)
+            console.print(f"{phone.battery_celsius:.1f} °C: waiting for {celsius:g} °C", highlight=False, markup=False)
             told = True
         time.sleep(_POLL_SECONDS)
 
@@ -212,18 +216,17 @@ def _follow(
         for name, value in summary(read_run(output).report):
             print(f"{name:30} {value}")
         print(f"{'Report':30} {output / 'report.html'}")
-    _say_end(end, run, output)
+    _say_end(device, end, run, output)
     return end.exit_status
 
 
-def _say_end(end: End, run: str, output: Path) -> None:
+def _say_end(device: Device, end: End, run: str, output: Path) -> None:
     if end.reason:
         print(f"mesp device: {run}: {end.reason}", file=sys.stderr)
-    if end.can_be_resumed:
-        print(
-            f"Go on from its last checkpoint with: mesp device train BUNDLE -o {output} --resume",
-            file=sys.stderr,
-        )
+    # Without a checkpoint there is nothing to go on from.
+    script = f"ls {app.RUNS}/{run}/checkpoints 2>/dev/null || true"
+    if end.can_be_resumed and device.patiently(lambda: device.shell(script)).strip():
+        print(f"Go on from its last checkpoint with: mesp device train -o {output} --resume", file=sys.stderr)
 
 
 def run_bench(args: argparse.Namespace) -> int:

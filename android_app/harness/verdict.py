@@ -25,7 +25,7 @@ class End:
 
     @property
     def exit_status(self) -> int:
-        return {"done": 0, "stopped_early": 0, "detached": 0, "refused": 2, "interrupted": 130}.get(self.status, 1)
+        return {"done": 0, "stopped_early": 0, "refused": 2, "interrupted": 130, "detached": 130}.get(self.status, 1)
 
     @property
     def can_be_resumed(self) -> bool:
@@ -134,6 +134,8 @@ def _implausible(samples: Sequence[Mapping[str, Any]], memory_bytes: int | None)
     """Why these samples cannot be a measurement."""
     if len(samples) < FEWEST_SAMPLES:
         return f"{len(samples)} samples from outside are too few to know a peak: expected {FEWEST_SAMPLES}"
+    if any(sample["footprint_bytes"] is None for sample in samples):
+        return "this phone's kernel (before 4.5) does not tell anonymous memory of a process"
     for sample in samples:
         high, resident = sample["vm_hwm_bytes"], sample["footprint_bytes"] - (sample["swap_bytes"] or 0)
         if high and resident > 1.02 * high:

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 from mesp.bench.table import Cell, read_table
+from mesp.device.outside import _kernel as outside_kernel
+from standin import log
 from standin.adb_server import AdbServer
 from standin.phone import Phone
 from standin.trainers import BUILD, core, fake
@@ -495,6 +497,54 @@ def test_told_to_stop_and_resumed(mesp: Harness, phone: Phone) -> None:
     assert process.returncode == 130 and "--resume" in said
     mesp(*train("first", "--resume"))
     assert device_json(mesp)["end"]["status"] == "done"
+
+
+def test_a_resumed_run_keeps_its_checkpoints_and_what_is_known_of_it(mesp: Harness, phone: Phone) -> None:
+    process = mesp.start(*train("first", "--checkpoint-every", 10, steps=60))
+    wait(lambda: len(logged(mesp)) > 25, "some steps")
+    phone.app.kill("LOW_MEMORY")
+    process.communicate(timeout=SECONDS)
+    before = device_json(mesp)
+    said = mesp("train", "-o", "first", "--resume", "--fresh")
+    assert "going on after step 20" in said
+    assert device_json(mesp)["settings"] == before["settings"] and device_json(mesp)["bundle"] == "llama"
+
+
+def test_a_refusal_of_another_start_does_not_end_this_run(mesp: Harness, phone: Phone) -> None:
+    process = mesp.start(*train(steps=80))
+    wait(lambda: len(logged(mesp)) > 10, "some steps")
+    mesp.adb.run("-s", phone.serial, "shell", "am start-foreground-service -n org.mesp.app/.TrainService "
+                 "-a org.mesp.app.action.TRAIN --es output first --ez resume true")  # fmt: skip
+    said = "".join(process.communicate(timeout=SECONDS))
+    assert process.returncode == 0, said
+    assert logged(mesp) == list(range(1, 81))
+
+
+def test_another_apps_crash_is_not_this_runs(mesp: Harness, phone: Phone) -> None:
+    process = mesp.start(*train(steps=60))
+    wait(lambda: len(logged(mesp)) > 10, "some steps")
+    log.write(phone.state, 812, "E", "AndroidRuntime", "FATAL EXCEPTION: main\nProcess: com.example, PID: 812", "crash")
+    said = "".join(process.communicate(timeout=SECONDS))
+    assert process.returncode == 0, said
+    assert not (mesp.folder / "first" / "crash.txt").exists()
+
+
+def test_a_kernel_that_does_not_tell_anonymous_memory(tmp_path: Path) -> None:
+    said = {"status": "Name:\tapp\nVmRSS:\t 9 kB\n", "meminfo": "MemTotal: 9 kB\n", "frequencies": ""}
+    assert outside_kernel(said)["footprint_bytes"] is None
+
+
+def test_a_log_that_cannot_be_followed(mesp: Harness, phone: Phone) -> None:
+    (phone.state.root / "bin" / "logcat").write_text("#!/bin/sh\necho 'Logcat read failure: No such device'\n")
+    assert "Logcat read failure" in mesp(*train(steps=200), status=1)
+
+
+def test_a_command_without_a_run_is_refused(mesp: Harness, phone: Phone) -> None:
+    assert "does not run" in mesp("tell", "stop", status=2)
+    process = mesp.start(*train(steps=100))
+    wait(lambda: len(logged(mesp)) > 10, "some steps")
+    assert "was told to stop" in mesp("tell", "stop")
+    process.communicate(timeout=SECONDS)
 
 
 # --- Ctrl-C -----------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ def am(state: State, arguments: list[str]) -> int:
         print(f"Starting: {shown}", flush=True)
         if not there:
             return fail(f"Error type 3\nError: Activity class {{{component}}} does not exist.")
+        state.external.mkdir(parents=True, exist_ok=True)  # by getExternalFilesDir
         return 0
     return fail(f"Unknown command: {verb}", 255)
 

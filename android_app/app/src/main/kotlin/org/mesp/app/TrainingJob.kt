@@ -74,8 +74,8 @@ class TrainingJob(private val context: Context, private val request: RunRequest,
     }
 
     private fun failed(reason: String, error: Throwable, ours: Boolean) {
-        Logcat.error("failed", name, reason, error)
         if (ours) reportFailure(context, name, reason)
+        Logcat.error("failed", name, reason, error) // last: a harness that hears of it fetches the report
         // Without a checkpoint there is nothing to go on from.
         if (RunLog(request.runFolder(context)).checkpoint == null) app.requests.delete(name)
         tellEnd { it.copy(status = Status.FAILED, failure = reason) }
