@@ -1,6 +1,7 @@
 """results.json read back: the figures that are quoted of each cell."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -84,6 +85,7 @@ class Results:
     series: list[str]
     cells: list[Measured]
     failed: dict[str, str]  # cell to reason
+    elsewhere: dict[str, list[str]]  # cells by processor, of those that were measured on another one
 
     @property
     def shown_series(self) -> list[str]:
@@ -108,6 +110,7 @@ def read_results(path: Path) -> Results:
             values["series"],
             [Measured.of(name, cell) for name, cell in cells.items() if cell["status"] == "done"],
             {name: cell["reason"] for name, cell in cells.items() if cell["status"] == "failed"},
+            _elsewhere(cells, values["environment"]["processor"]),
         )
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}). Expected the {RESULTS} of: mesp bench.") from error
@@ -115,3 +118,13 @@ def read_results(path: Path) -> Results:
         raise UsageError(
             f"{path} is not what mesp bench writes ({error!r}). Run the bench again to write it anew."
         ) from error
+
+
+def _elsewhere(cells: Mapping[str, Any], processor: str) -> dict[str, list[str]]:
+    """A bench may go on, on another machine, where it was interrupted on one."""
+    found: dict[str, list[str]] = {}
+    for name, cell in cells.items():
+        other = cell.get("environment", {}).get("processor", processor)
+        if other != processor and cell["status"] == "done":
+            found.setdefault(other, []).append(name)
+    return found

@@ -44,6 +44,8 @@ def _paragraphs(results: Results, plots: Sequence[tuple[str, Path]]) -> Iterator
         name = " ".join(phone[key] for key in ("manufacturer", "model", "system") if key in phone)
         yield f"Trained on a phone: {name}. What follows exported and planned."
     yield f"Measured on {machine['processor']}, {machine['cores']} cores, {size:.0f} GB, {machine['system']}; {versions}."
+    for processor, names in results.elsewhere.items():
+        yield f"On {processor}: {', '.join(names)}."
     if results.failed:
         yield "## Failed"
         yield _table(["cell", "reason"], [[name, reason] for name, reason in results.failed.items()])

@@ -25,25 +25,35 @@ class CasesTest {
         val output = File(temporary, name)
         val report = train(bundle, output, Cases.settings(name), JsonObject(emptyMap()))
         assertEquals("done", report.getValue("status").jsonPrimitive.content)
-        assertSameSteps(host, output, if (name == "mezo") DIFFERENCE_TOLERANCE else NORM_TOLERANCE)
-        assertSameAdapters(Bundle.open(bundle).manifest.lora, host, output)
+        val tolerance = if (name == "file") HALF_TOLERANCE else TOLERANCE
+        assertSameSteps(host, output, tolerance)
+        assertSameNorms(host, output, differences = name == "mezo")
+        assertSameAdapters(Bundle.open(bundle).manifest.lora, host, output, tolerance)
         assertSameIdentity(host, output)
     }
 
-    private fun assertSameSteps(host: File, here: File, normTolerance: Double) {
+    private fun assertSameSteps(host: File, here: File, tolerance: Double) {
         val (expected, found) = listOf(host, here).map { RunWriter.lines(File(it, STEPS), Step.serializer()) }
         assertEquals(expected.map { it.step to it.tokens }, found.map { it.step to it.tokens })
         for ((one, other) in expected.zip(found)) {
-            assertEquals(one.loss, other.loss, LOSS_TOLERANCE, "loss of step ${one.step}")
+            assertEquals(one.loss, other.loss, tolerance, "loss of step ${one.step}")
             assertEquals(one.lr, other.lr, 1e-12)
-            assertEquals(1.0, other.gradNorm / one.gradNorm, normTolerance, "gradient's norm of step ${one.step}")
         }
         val (evaluations, others) = listOf(host, here).map { RunWriter.lines(File(it, EVALUATIONS), Evaluation.serializer()) }
         assertEquals(evaluations.map(Evaluation::step), others.map(Evaluation::step))
-        for ((one, other) in evaluations.zip(others)) assertEquals(one.loss, other.loss, LOSS_TOLERANCE)
+        for ((one, other) in evaluations.zip(others)) assertEquals(one.loss, other.loss, tolerance)
     }
 
-    private fun assertSameAdapters(lora: Lora, host: File, here: File) {
+    /** Each norm to its own size; or, where a gradient is the difference of two losses that may be nearly the same, to the run's largest. */
+    private fun assertSameNorms(host: File, here: File, differences: Boolean) {
+        val (expected, found) = listOf(host, here).map { run -> RunWriter.lines(File(run, STEPS), Step.serializer()).map(Step::gradNorm) }
+        for ((index, norm) in expected.withIndex()) {
+            val size = if (differences) expected.max() else norm
+            assertEquals(norm, found[index], NORM_TOLERANCE * size, "gradient's norm of step ${index + 1}")
+        }
+    }
+
+    private fun assertSameAdapters(lora: Lora, host: File, here: File, tolerance: Double) {
         val (expected, found) = listOf(host, here).map { run -> adapter(File(run, "adapter"), lora) }
         var largest = 0f
         var size = 0f
@@ -51,7 +61,7 @@ class CasesTest {
             largest = max(largest, abs(expected.get(index) - found.get(index)))
             size = max(size, abs(expected.get(index)))
         }
-        assertTrue(largest <= ADAPTER_TOLERANCE && size > 0.1f, "the adapters, of up to $size, differ by $largest")
+        assertTrue(largest <= tolerance && size > 0.1f, "the adapters, of up to $size, differ by $largest")
     }
 
     private fun adapter(folder: File, lora: Lora): FloatBuffer = zeros(lora.bytes).asFloatBuffer().also { readPeft(folder, lora, it) }
@@ -63,11 +73,10 @@ class CasesTest {
     }
 
     private companion object {
-        const val LOSS_TOLERANCE = 1e-5
-        const val ADAPTER_TOLERANCE = 1e-5f
+        const val TOLERANCE = 1e-5 // of losses and of adapters
         const val NORM_TOLERANCE = 1e-4
 
-        // MeZO's gradient is the difference of two losses that are nearly the same, so their last bits weigh more in it.
-        const val DIFFERENCE_TOLERANCE = 1e-3
+        // A last bit's difference may round a block's input to the next float16.
+        const val HALF_TOLERANCE = 1e-4
     }
 }
