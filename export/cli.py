@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mesp.device.cli import add_device_commands
 from mesp.runtime.errors import MespError
-from mesp.runtime.options import add_train_options
+from mesp.runtime.options import add_report_options, add_train_options
 
 from .architecture import PROJECTIONS
 from .commands import (
@@ -172,14 +172,7 @@ def _train_parser(commands: "Commands") -> None:
 
 def _report_parser(commands: "Commands") -> None:
     parser = commands.add_parser("report", help="draw report.html anew, or several runs side by side")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="the page that compares several runs; report.html if not given",
-    )
+    add_report_options(parser)
     parser.set_defaults(run=run_report)
 
 

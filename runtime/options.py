@@ -1,4 +1,4 @@
-"""The options that choose a run's settings, on the command line: those of training here and on a phone are the same."""
+"""Options of the command line that are the same for runs here and on a phone: a run's settings, and what is reported."""
 
 import argparse
 from pathlib import Path
@@ -10,6 +10,18 @@ def add_train_options(parser: argparse.ArgumentParser, data_required: bool = Tru
     _data_options(parser.add_argument_group("data"), data_required)
     _step_options(parser.add_argument_group("steps"))
     _keeping_options(parser.add_argument_group("evaluations and checkpoints"))
+
+
+def add_report_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the runs, and where their page goes."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the page that compares several runs; report.html if not given",
+    )
 
 
 def _data_options(group: argparse._ArgumentGroup, required: bool) -> None:

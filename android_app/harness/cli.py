@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mesp.runtime.options import add_train_options
+from mesp.runtime.options import add_report_options, add_train_options
 
 from .app import COMMANDS
 
@@ -59,14 +59,7 @@ def add_device_commands(commands: "Commands", formatter: Any) -> None:
     pull.add_argument("--checkpoints", action="store_true", help="also the checkpoints")
     _reconnecting(pull)
     report = command("report", "draw runs side by side, of phones and of hosts", serial=False)
-    report.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    report.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="the page that compares several runs; report.html if not given",
-    )
+    add_report_options(report)
     _bench(command("bench", "measure a table of models, lengths, ranks and methods on the phone"))
     clean = command("clean", "remove what the harness and the app left on the phone")
     clean.add_argument("what", nargs="*", metavar="bundles|data|runs", help="some of it; all if not given")

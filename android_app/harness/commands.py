@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mesp.export.commands import run_report as run_report  # mesp device report is mesp report
 from mesp.runtime.errors import UsageError
-from mesp.runtime.report import write_comparison, write_report
+from mesp.runtime.report import write_report
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
@@ -110,18 +111,6 @@ def run_pull(args: argparse.Namespace) -> int:
     if (output / "run.json").is_file():
         write_report(output)
         print(output / "report.html")
-    return 0
-
-
-def run_report(args: argparse.Namespace) -> int:
-    """mesp device report"""
-    if len(args.runs) == 1 and args.output is None:
-        write_report(args.runs[0])
-        print(args.runs[0] / "report.html")
-        return 0
-    output = args.output or Path("report.html")
-    write_comparison(args.runs, output)
-    print(output)
     return 0
 
 
