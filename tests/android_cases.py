@@ -80,7 +80,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "upper": ("upper", ADAMW),
     "mebp": ("mebp", SGD),
     "store-h": ("store-h", SGD),
-    "mezo": ("mezo", {**SGD, "lr": 0.001}),
+    "mezo": ("mezo", {**SGD, "lr": 1e-4}),
     "file": ("file", SGD),
 }
 
