@@ -115,6 +115,8 @@ def _free(args: argparse.Namespace) -> Path:
 def _request(args: argparse.Namespace, bundle: str) -> Request:
     if args.sample_every < 0:
         raise UsageError(f"--sample-every {args.sample_every} must be at least 0, where 0 is none.")
+    if args.detach and args.remove:
+        raise UsageError("--remove needs a run that is fetched; with --detach nothing is. Give one of them.")
     output = _free(args)
     run = app.check_name(output.resolve().name, "The run")
     if args.resume:

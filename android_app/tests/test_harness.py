@@ -265,7 +265,7 @@ def same(there: Path, here: Path) -> bool:
 
 def test_push_sends_what_is_not_there(mesp: Harness, phone: Phone) -> None:
     there = phone.files / "bundles" / "llama"
-    assert "0 are there" not in mesp("push", BUNDLE) and same(there, BUNDLE)
+    assert "are there already" not in mesp("push", BUNDLE) and same(there, BUNDLE)
     (there / ".weights.safetensors.0123456789ab.part").write_text("of another time")
     (there / "adapter.safetensors").write_text("damaged")
     said = mesp("push", BUNDLE)
@@ -335,6 +335,8 @@ def test_bad_input_reaches_no_phone(mesp: Harness, phone: Phone, tmp_path: Path)
     (damaged / "adapter.safetensors").write_text("changed")
     assert "damaged" in mesp("push", damaged, status=2)
     assert "--data FILE" in mesp("run", BUNDLE, "-o", "first", status=2)
+    assert "Give one of them" in mesp(*train("first", "--detach", "--remove"), status=2)
+    assert "at least 0" in mesp(*train("first", "--sample-every", "-1"), status=2)
     assert "There is no file" in mesp("run", BUNDLE, "--data", "nothere", "-o", "first", status=2)
     assert "--lr" in mesp(*train("first", "--lr", "-1"), status=2)
     assert "cannot be a folder's name" in mesp(*train("a b"), status=2)
