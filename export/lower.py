@@ -19,6 +19,7 @@ from mesp.runtime.errors import MespError
 from torch import Tensor, nn
 from torch._export import utils as export_utils
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.traceback import NodeSource
 
 from .plan import Arguments, Program
 
@@ -55,7 +56,7 @@ def lower(programs: Iterable[Program]) -> Lowered:
         MespError: a program is not one delegate plus the operators allowed beside it.
     """
     logging.getLogger("executorch").setLevel(logging.ERROR)
-    with _collector_off(), _operators_listed_once():
+    with _collector_off(), _operators_listed_once(), _histories_shared():
         return _lower(programs)
 
 
@@ -75,6 +76,11 @@ def _operators_listed_once() -> AbstractContextManager[Any]:
     """Torch asks the dispatcher for all of its operators anew for each program, because some could have been added: a fifth of the time."""
     name = "_collect_all_valid_cia_ops_for_namespace"
     return patch.object(export_utils, name, cache(getattr(export_utils, name)))
+
+
+def _histories_shared() -> AbstractContextManager[Any]:
+    """Each pass copies the history of each node deeply, where nothing changes it: an eighth of the time."""
+    return patch.object(NodeSource, "__deepcopy__", lambda self, memo: self, create=True)
 
 
 def _lower(programs: Iterable[Program]) -> Lowered:
