@@ -17,7 +17,7 @@ from mesp.runtime.errors import MespError
 from mesp.runtime.files import write_json
 from mesp.runtime.run_folder import read_run
 
-from .process import MESP, ProcessFailed, run
+from .process import MESP, run
 from .table import Cell
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 LEARNING_RATE = "1e-3"
 _PLANNED = re.compile(r"^ *(\d+\.\d+) MB  (.+)$", re.MULTILINE)
 _SUM = "over an idle process"
-_CANNOT = 2  # mesp's exit status for what it does not take, such as a method that mesp plan does not know
 
 # The command of mesp that trains on this machine.
 HERE = ("train",)
@@ -49,7 +48,7 @@ def run_cell(cell: Cell, folder: Path, keep_bundle: bool, trainer: Sequence[str]
             repeats             of each: memory as in report.json, step_seconds, losses, seconds of the process
             export              seconds, peak_rss_bytes (process.Usage); None for a baseline, as is what follows
             bundle_bytes        by file
-            plan                what mesp plan predicts by part; or {"refused": why}
+            plan                what mesp plan predicts by part
             parts               of the median peak
             phone               what trained it, as in report.json; None for this machine
             samples             of the last repeat's first and last step: seconds of the step, phase, bytes over idle
@@ -170,14 +169,9 @@ def _measure(cell: Cell, bundle: Path, place: Path, trainer: Sequence[str], log:
 
 
 def _plan(cell: Cell, log: Path) -> dict[str, Any]:
-    """Bytes by part, as mesp plan predicts them; or why it does not."""
+    """Bytes by part, as mesp plan predicts them."""
     command = [*MESP, "plan", str(cell.configuration), *cell.export_options(), "--optimizer", "sgd"]
-    try:
-        _, text = run(command, log)
-    except ProcessFailed as error:
-        if error.status != _CANNOT:
-            raise
-        return {"refused": str(error)}
+    _, text = run(command, log)
     parts = {name: round(float(megabytes) * 1e6) for megabytes, name in _PLANNED.findall(text)}
     if not any(name.startswith(_SUM) for name in parts):
         raise MespError(f"mesp plan wrote no sum that is {_SUM}: {text!r}")

@@ -7,7 +7,8 @@ round of the products take turns, so that a machine that is slow for a while is 
 sleeps while the others work: one's threads would spin on the other's cores. Memory is what `mesp train` reports.
 
 The products alone: every product of a step with a frozen weight, each at the best rate that XNNPACK reached for that shape in this run
-(weights as arguments: a static weight would be unpacked into memory). Attention's products between tokens, norms, dequantization and
+(weights as arguments: a static weight would be unpacked into memory), and once more at the median rate, which a shared machine's noise
+slows as it does the steps. Attention's products between tokens, norms, dequantization and
 calls are what the rest of a step's time is.
 """
 
@@ -77,42 +78,35 @@ def eager_step(bundle: Bundle, ids: Tensor) -> Callable[[], None]:
 # --- The products alone -----------------------------------------------------------------------------------------------
 
 
-def product_seconds(plan: Plan) -> tuple[Callable[[], None], Callable[[], float], float]:
-    """(a round of measurements, the seconds of all products at the best rates so far, their GFLOP)."""
-    counts = frozen_products(plan)
-    alone = TimedPrograms(map(product_program, counts))
+class ProductsAlone:
+    """The frozen products of a step, each shape in a program of its own."""
 
-    def total() -> float:
-        seconds: float = sum(alone.best[product.name] * count for product, count in counts.items())
-        return seconds
+    def __init__(self, plan: Plan):
+        self._counts = frozen_products(plan)
+        self._alone = TimedPrograms(map(product_program, self._counts))
 
-    return alone.measure, total, gigaflop(counts)
+    def measure(self) -> dict[str, float]:
+        """After one more round: GFLOP, and the seconds of all products, each at its best and at its median rate so far."""
+        self._alone.measure()
+        calls = [(self._alone.calls[product.name], count) for product, count in self._counts.items()]
+        return {
+            "gflop": gigaflop(self._counts),
+            "at best rate": sum(min(seconds) * count for seconds, count in calls),
+            "at median rate": sum(median(seconds) * count for seconds, count in calls),
+        }
 
 
 # --- All of it --------------------------------------------------------------------------------------------------------
 
 
-def memory_of_training(path: Path, ids: Tensor) -> dict[str, Any]:
-    """Three steps of SGD in a process of their own: what its report says of memory."""
+def trained_memory(path: Path, ids: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Three steps of SGD on one row, in a process of their own: what its report says of memory."""
     with tempfile.TemporaryDirectory() as folder:
         data, run = Path(folder) / "rows.jsonl", Path(folder) / "run"
-        data.write_text(json.dumps({"input_ids": ids.tolist(), "labels": ids.tolist()}) + "\n")
+        data.write_text(json.dumps({"input_ids": ids.tolist(), "labels": labels.tolist()}) + "\n")
         mesp = str(Path(sys.executable).with_name("mesp"))
-        command = [
-            mesp,
-            "train",
-            str(path),
-            "--data",
-            str(data),
-            "--steps",
-            "3",
-            "--optimizer",
-            "sgd",
-            "--lr",
-            "1e-3",
-            "-o",
-            str(run),
-        ]
+        settings = ("--steps", "3", "--optimizer", "sgd", "--lr", "1e-3")
+        command = [mesp, "train", str(path), "--data", str(data), *settings, "-o", str(run)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         memory: dict[str, Any] = json.loads((run / "report.json").read_text())["memory"]
         return memory
@@ -139,10 +133,9 @@ def work(path: Path, kind: str, pipe: Connection) -> None:
     bundle = open_bundle(path, verify_files=False)
     plan = bundle_plan(bundle)
     if kind == "products":
-        measure, total, gigaflop = product_seconds(plan)
+        alone = ProductsAlone(plan)
         while pipe.recv():
-            measure()
-            pipe.send((total(), gigaflop))
+            pipe.send(alone.measure())
         return
     step = (our_step if kind == "ours" else eager_step)(bundle, random_ids(plan))
     while pipe.recv():
@@ -153,7 +146,8 @@ def compare(path: Path) -> dict[str, Any]:
     """Runs everything and returns the results."""
     bundle = open_bundle(path)
     plan = bundle_plan(bundle)
-    memory = memory_of_training(path, random_ids(plan))
+    ids = random_ids(plan)
+    memory = trained_memory(path, ids, ids)
     context, pipes, workers = get_context("spawn"), {}, []
     seconds: dict[str, list[float]] = {"ours": [], "eager": []}
     for kind in (*seconds, "products"):
@@ -167,12 +161,13 @@ def compare(path: Path) -> dict[str, Any]:
 
     for number in range(ROUNDS + 1):
         round_ = {kind: ask(kind) for kind in seconds}
-        products_alone, gigaflop = ask("products")
+        products = ask("products")
         if number:  # the first round warms up
             for kind, value in round_.items():
                 seconds[kind].append(value)
             print(
-                f"round {number}: {round_['ours']:.3f} s, PyTorch {round_['eager']:.3f} s, products {products_alone:.3f} s",
+                f"round {number}: {round_['ours']:.3f} s, PyTorch {round_['eager']:.3f} s, products "
+                f"{products['at best rate']:.3f} s, {products['at median rate']:.3f} at the median rate",
                 flush=True,
             )
     for pipe, worker in zip(pipes.values(), workers, strict=True):
@@ -187,10 +182,12 @@ def compare(path: Path) -> dict[str, Any]:
         "step_seconds": ours,
         "eager_step_seconds": eager,
         "step_over_eager": median(ours) / median(eager),
-        "products_seconds_at_best_rate": products_alone,
-        "products_gflop": gigaflop,
-        "step_over_products": median(ours) / products_alone,
-        "fastest_step_over_products": min(ours) / products_alone,
+        "products_seconds_at_best_rate": products["at best rate"],
+        "products_seconds_at_median_rate": products["at median rate"],
+        "products_gflop": products["gflop"],
+        "step_over_products": median(ours) / products["at best rate"],
+        "fastest_step_over_products": min(ours) / products["at best rate"],
+        "step_over_products_at_median_rate": median(ours) / products["at median rate"],
         "memory": memory,
         "environment": environment(),
     }
@@ -207,9 +204,9 @@ def main() -> None:
     results = compare(args.bundle)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(args.output, results)
-    for name in ("step_over_eager", "step_over_products", "fastest_step_over_products"):
-        print(f"{name:30} {results[name]:.3f}")
-    print(f"{'peak over idle':30} {results['memory']['delta_footprint_bytes'] / 1e6:.1f} MB")
+    for name in (name for name in results if "_over_" in name):
+        print(f"{name:34} {results[name]:.3f}")
+    print(f"{'peak over idle':34} {results['memory']['delta_footprint_bytes'] / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

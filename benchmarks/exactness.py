@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from compare import memory_of_training, random_ids
+from compare import random_ids, trained_memory
 from mesp.export.verify import both_ways, bundle_plan, reference_model
 from mesp.runtime.bundle import Bundle, open_bundle
 from mesp.runtime.environment import environment
@@ -58,6 +58,7 @@ def measure(path: Path) -> dict[str, Any]:
     """What a bundle is, and everything of it but the time of its steps."""
     bundle = open_bundle(path)
     manifest, plan = bundle.manifest, bundle_plan(bundle)
+    ids = random_ids(plan)
     return {
         "block_inputs": manifest.tensors["block_inputs"].spec.dtype,
         "offload": plan.offload,
@@ -66,7 +67,7 @@ def measure(path: Path) -> dict[str, Any]:
         "tokens": manifest.tokens,
         "rank": manifest.lora.rank,
         "weights": dict(manifest.weights),
-        "memory": memory_of_training(path, random_ids(plan)),
+        "memory": trained_memory(path, ids, ids),
         "gradient": exactness(bundle),
         "largest_of_stream": largest_of_stream(bundle),
     }

@@ -55,7 +55,7 @@ class Measured:
                 for repeat in cell["repeats"]
                 for seconds in (repeat["step_seconds"][1:] or repeat["step_seconds"])
             ),
-            plan_mb=sum(plan.values()) / MB if plan and "refused" not in plan else None,
+            plan_mb=sum(plan.values()) / MB if plan else None,
             parts_mb={part: size / MB for part, size in parts.items()} if parts else None,
             samples=cell["samples"],
             export=cell["export"],

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from compare import memory_of_training, random_ids, work
+from compare import random_ids, trained_memory, work
 from mesp.export.verify import bundle_plan
 from mesp.runtime.bundle import Tensor, open_bundle
 from mesp.runtime.environment import environment
@@ -44,7 +44,7 @@ def step_seconds(paths: list[Path]) -> list[list[float]]:
 def measure(path: Path) -> dict[str, Any]:
     """What a bundle is, and the memory of its training."""
     bundle = open_bundle(path)
-    manifest = bundle.manifest
+    manifest, ids = bundle.manifest, random_ids(bundle_plan(bundle))
     return {
         "method": manifest.method,
         "model": manifest.model["config"]["model_type"],
@@ -53,7 +53,7 @@ def measure(path: Path) -> dict[str, Any]:
         "layers_with_adapters": manifest.lora.layers,
         "block_inputs": _block_inputs(manifest.tensors),
         "weights": dict(manifest.weights),
-        "memory": memory_of_training(path, random_ids(bundle_plan(bundle))),
+        "memory": trained_memory(path, ids, ids),
     }
 
 

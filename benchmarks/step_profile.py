@@ -167,9 +167,9 @@ class Parts:
         """Of one call of a program by kind, without the rest."""
         best = self.alone.best
         return {
-            "products": sum(best[product.name] * count for product, count in self.products[name].items()),
-            "dequantization": sum(best[program.name] for program in self.dequantizations[name]),
-            "attention": sum(best[program.name] for program in self.attention[name]),
+            "products": sum(best(product.name) * count for product, count in self.products[name].items()),
+            "dequantization": sum(best(program.name) for program in self.dequantizations[name]),
+            "attention": sum(best(program.name) for program in self.attention[name]),
         }
 
 

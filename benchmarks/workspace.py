@@ -2,9 +2,10 @@
 
     python -m mesp.bench.workspace -o benchmarks/results/workspace.json
 
-The workspace is as large as the largest program needs, so the programs that can be the largest are measured: a tile of the head, and
-the backward passes of a tile of attention and of the feed-forward layer. Each runs alone in a process of its own. What that adds to its
-anonymous memory is the workspace and the program's results, and the results are known. The time beside it is of random numbers, on all cores.
+The workspace is as large as the largest program needs, so the programs that can be the largest are measured: a tile of the head, the
+backward passes of a tile of attention and of the feed-forward layer, and MeBP's, which is of a whole block. Each runs alone in a process
+of its own. What that adds to its anonymous memory is the workspace and the program's results, and the results are known. The time beside
+it is of random numbers, on all cores.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import Any
 
 import torch
 from executorch.extension.pybindings import portable_lib
+from mesp.export.autodiff import block_backward
 from mesp.export.block import attention_backward, ffn_backward
 from mesp.export.bundle import ExportSettings, make_plan
 from mesp.export.checkpoint import open_checkpoint
@@ -32,7 +35,7 @@ from mesp.export.duration import random_input
 from mesp.export.head import head_tile
 from mesp.export.lower import lower
 from mesp.export.plan import Plan, Program
-from mesp.export.workspace import attending_workspace, dequantizing_workspace, head_workspace
+from mesp.export.workspace import attending_workspace, block_workspace, dequantizing_workspace, head_workspace
 from mesp.runtime.environment import environment
 from mesp.runtime.files import write_json
 
@@ -40,23 +43,33 @@ MODELS = ("smollm2-135m", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b")
 TOKENS = (128, 256, 512, 1024)
 CALLS = 9
 
-# Each program, and what the plan takes its workspace to be: that of the feed-forward layer's is never the largest, and not predicted.
-PROGRAMS: dict[str, tuple[Callable[[Plan], Program], Callable[[Plan], dict[str, int]]]] = {
-    "head_tile": (head_tile, lambda plan: {"head": head_workspace(plan)}),
-    "attention_backward": (
+
+@dataclass(frozen=True)
+class Measured:
+    """A program, and what the plan takes its workspace to be at its moments: nothing for one that is never the largest by much."""
+
+    make: Callable[[Plan], Program]
+    predict: Callable[[Plan], dict[str, int]]
+    method: str = "mesp"
+
+
+PROGRAMS = {
+    "head_tile": Measured(head_tile, lambda plan: {"head": head_workspace(plan)}),
+    "attention_backward": Measured(
         lambda plan: attention_backward(plan, plan.heads()[0]),
         lambda plan: {"dequantizing": dequantizing_workspace(plan), "attending": attending_workspace(plan)},
     ),
-    "ffn_backward": (lambda plan: ffn_backward(plan, plan.ffn()[0]), lambda plan: {}),
+    "ffn_backward": Measured(lambda plan: ffn_backward(plan, plan.ffn()[0]), lambda plan: {}),
+    "block_backward": Measured(block_backward, lambda plan: {"block": block_workspace(plan)}, "mebp"),
 }
 
 
-def plans() -> Iterator[tuple[str, Plan]]:
+def plans(method: str) -> Iterator[tuple[str, Plan]]:
     """Every model at every length, as `mesp export` makes it of its defaults."""
     for model in MODELS:
         checkpoint = open_checkpoint(str(Path(__file__).parent / "configurations" / model), random_init=True)
         for tokens in TOKENS:
-            yield model, make_plan(checkpoint, ExportSettings(lengths=(tokens,)))
+            yield model, make_plan(checkpoint, ExportSettings(lengths=(tokens,), method=method))
 
 
 def measure(program: Program) -> dict[str, Any]:
@@ -109,9 +122,9 @@ def main() -> None:
     warnings.simplefilter("ignore", FutureWarning)
     torch.set_num_threads(1)  # a forked process would wait for this one's threads
     found = []
-    for model, plan in plans():
-        for name, (make, predict) in PROGRAMS.items():
-            measured, parts = measure(make(plan)), predict(plan)
+    for name, program in PROGRAMS.items():
+        for model, plan in plans(program.method):
+            measured, parts = measure(program.make(plan)), program.predict(plan)
             found.append({"model": model, "tokens": plan.tokens, "program": name, **measured, "predicted_bytes": parts})
             print(_line(found[-1]), flush=True)
     args.output.parent.mkdir(parents=True, exist_ok=True)

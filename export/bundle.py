@@ -28,7 +28,7 @@ from .quantize import weight_format
 from .schedule import Schedules
 from .sequence import spec_of
 from .weights import check_checkpoint, weight_tensors, write_weights
-from .workspace import vocabulary_rows
+from .workspace import with_chosen_tiles
 
 # In which block inputs can be kept. ExecuTorch's programs take and give bfloat16 too, but its Java API has no tensor of it.
 BLOCK_INPUTS = {"float32": torch.float32, "float16": torch.float16}
@@ -163,7 +163,7 @@ def make_plan(checkpoint: Checkpoint, settings: ExportSettings) -> Plan:
         BLOCK_INPUTS[settings.block_inputs],
     )
     if settings.tiling is None:
-        plan = replace(plan, tiling=replace(plan.tiling, vocabulary=vocabulary_rows(plan)))
+        plan = with_chosen_tiles(plan)
     if plan.method == "mebp":  # autodiff takes a block as a whole
         plan = replace(plan, tiling=replace(plan.tiling, query_rows=plan.tokens, ffn=architecture.F))
     return plan

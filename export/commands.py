@@ -94,7 +94,7 @@ def run_plan(args: argparse.Namespace) -> int:
     if args.gflops is not None and not (math.isfinite(args.gflops) and args.gflops > 0):
         raise UsageError(f"--gflops {args.gflops} must be a number of GFLOP/s above 0.")
     if (Path(args.model) / MANIFEST).is_file():
-        if _export_settings(args) != ExportSettings():
+        if _export_settings(args) != ExportSettings() or args.budget_mb is not None:
             raise UsageError(
                 f"{args.model} is a bundle, whose lengths, adapter and weights are what they were exported with. "
                 "Plan its checkpoint for other ones."
@@ -109,13 +109,14 @@ def run_plan(args: argparse.Namespace) -> int:
         return footprint(plan, optimizer, training.grad_accumulation > 1, training.clip_norm is not None)
 
     if args.budget_mb is not None:
-        tokens = longest_within(int(args.budget_mb * 1e6), plan, predict)
-        print(f"The longest sequence within {args.budget_mb:g} MB is {tokens} tokens:")
-        plan = plan.at(tokens)
+        plan = longest_within(int(args.budget_mb * 1e6), plan, predict)
+        print(f"The longest sequence within {args.budget_mb:g} MB is {plan.tokens} tokens:")
     parts = predict(plan)
     for name, nbytes in parts.items():
         print(f"{nbytes / 1e6:9.2f} MB  {name}")
     print(f"{sum(parts.values()) / 1e6:9.2f} MB  over an idle process, {' or '.join(map(str, plan.lengths))} tokens")
+    columns, rows = plan.ffn()[0].width, plan.vocabulary().width
+    print(f"In tiles of a key-value head, {columns} columns of the feed-forward layer, {rows} rows of the vocabulary.")
     rate, whose = args.gflops, "given"
     if rate is None:
         with console_of(sys.stderr).status("measuring the rate of products here"):

@@ -48,12 +48,12 @@ def measured_gflops(plan: Plan) -> float:
         portable_lib._unsafe_reset_threadpool(len(os.sched_getaffinity(0)))  # as a session's
     timed = TimedPrograms(product_program(product) for product in largest)
     timed.measure()
-    seconds = sum(timed.best[product.name] * total[product] for product in largest)
+    seconds = sum(timed.best(product.name) * total[product] for product in largest)
     return gigaflop({product: total[product] for product in largest}) / seconds
 
 
 class TimedPrograms:
-    """Programs that are timed alone, on random numbers. ``best`` has the seconds of each one's fastest call so far, by name.
+    """Programs that are timed alone, on random numbers. ``calls`` has the seconds of each one's calls so far, by name.
 
     A weight is an argument of theirs, as of a bundle's programs: a static one would be unpacked into memory.
     """
@@ -65,7 +65,7 @@ class TimedPrograms:
         self._file = lower(programs).buffer
         self._module = portable_lib._load_for_executorch_from_buffer(self._file)  # reads its programs from there
         self._inputs = {program.name: [random_input(item) for item in program.inputs] for program in programs}
-        self.best = dict.fromkeys(self._inputs, float("inf"))
+        self.calls: dict[str, list[float]] = {name: [] for name in self._inputs}
 
     def measure(self) -> None:
         """A round of calls of each."""
@@ -73,7 +73,11 @@ class TimedPrograms:
             for _ in range(_CALLS):
                 start = time.perf_counter()
                 self._module.run_method(name, inputs, clone_outputs=False)
-                self.best[name] = min(self.best[name], time.perf_counter() - start)
+                self.calls[name].append(time.perf_counter() - start)
+
+    def best(self, name: str) -> float:
+        """The fastest call."""
+        return min(self.calls[name])
 
 
 def random_input(argument: Argument) -> Tensor:

@@ -2,7 +2,7 @@
 
 Buffers, results and states are counted from the schedules themselves. Two parts are not known from them, and are measured:
 
-    workspace      XNNPACK's, as large as the largest program needs: the head's tile, or attention's backward (``workspace``)
+    workspace      XNNPACK's, as large as the largest program needs (``workspace``)
     interpreter    programs, schedules and what reads them: 1.8 MB for SmolLM2-135M and for Qwen2.5-0.5B
 """
 
@@ -15,13 +15,13 @@ from mesp.runtime.errors import UsageError
 from mesp.runtime.schedule import Call, references, walk
 from mesp.runtime.sizes import schedule_names, sizes
 
+from .methods import METHODS
 from .plan import F32, Plan, Program
 from .schedule import Schedules
 from .sequence import spec_of
 from .weights import weight_tensors
-from .workspace import attention_workspace, head_workspace
+from .workspace import with_chosen_tiles
 
-PREDICTED = ("mesp", "store-h", "mezo")  # whose largest programs are the same
 _INTERPRETER_BYTES = 1_800_000
 _PLANNED_BESIDE = 64  # bytes of a program's results, for its sizes and alignment
 
@@ -33,14 +33,7 @@ def footprint(plan: Plan, optimizer: str = "adamw", accumulates: bool = False, c
         plan: with every length that rows will need
         optimizer: sgd, momentum or adamw
         accumulates, clips: whether a step has several sequences, and whether its gradient is clipped
-
-    Raises:
-        UsageError: a method whose workspace is not known.
     """
-    if plan.method not in PREDICTED:
-        raise UsageError(
-            f"The memory of {plan.method} is not predicted, only that of {', '.join(PREDICTED)}. Export it and measure."
-        )
     schedules = Schedules(plan)
     tensors, written = schedules.tensors(), schedules.schedules()
     # Rows may have targets everywhere; the shorter heads that were asked for are there beside those.
@@ -58,7 +51,7 @@ def footprint(plan: Plan, optimizer: str = "adamw", accumulates: bool = False, c
         "other buffers": arena - block_inputs,
         **states,
         "results of the programs": sum(_result_bytes(plan, schedules.programs[name]) for name in called),
-        "XNNPACK's workspace": max(head_workspace(plan), attention_workspace(plan)),
+        "XNNPACK's workspace": METHODS[plan.method].workspace(plan),
         "interpreter": _INTERPRETER_BYTES,
     }
 
@@ -77,24 +70,26 @@ def _result_bytes(plan: Plan, program: Program) -> int:
     return results + _PLANNED_BESIDE
 
 
-def longest_within(budget: int, plan: Plan, predict: Callable[[Plan], Mapping[str, int]]) -> int:
-    """The longest sequence whose footprint is at most ``budget`` bytes, in steps of 16 tokens.
+def longest_within(budget: int, plan: Plan, predict: Callable[[Plan], Mapping[str, int]]) -> Plan:
+    """The plan of the longest sequence whose footprint is at most ``budget`` bytes, in steps of 16 tokens, with the tiles of that length.
 
     Raises:
         UsageError: not even the shortest fits.
     """
 
-    def fits(tokens: int) -> bool:
-        return sum(predict(replace(plan, lengths=(tokens,))).values()) <= budget
+    def sized(tokens: int) -> Plan:
+        return with_chosen_tiles(plan.at(tokens))
 
-    if not fits(16):
-        least = sum(predict(replace(plan, lengths=(16,))).values())
+    def need(tokens: int) -> int:
+        return sum(predict(sized(tokens)).values())
+
+    if need(16) > budget:
         raise UsageError(
-            f"{budget / 1e6:.0f} MB are not enough for 16 tokens, which need {least / 1e6:.0f}. A lower --rank, fewer --layers or --targets, "
+            f"{budget / 1e6:.0f} MB are not enough for 16 tokens, which need {need(16) / 1e6:.0f}. A lower --rank, fewer --layers or --targets, "
             "or --optimizer sgd need less."
         )
     low, high = 1, plan.architecture.max_tokens // 16  # in 16 tokens: low fits
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(16 * middle) else (low, middle - 1)
-    return 16 * low
+        low, high = (middle, high) if need(16 * middle) <= budget else (low, middle - 1)
+    return sized(16 * low)

@@ -23,7 +23,7 @@ from .mezo import Mezo
 from .plan import Plan, Program, TileGroup
 from .programs import backward_programs, backward_rows, block_programs, norm_programs, prefixed
 from .sequence import Sequence, Writer
-from .workspace import largest_program
+from .workspace import block_workspace, largest_program
 
 
 class Mesp(Backpropagation):
@@ -140,6 +140,10 @@ class Mebp(Backpropagation):
     @classmethod
     def largest_program(cls, plan: Plan) -> str:
         return "block_backward"
+
+    @classmethod
+    def workspace(cls, plan: Plan) -> int:
+        return block_workspace(plan)
 
     def backward(self, w: Writer) -> None:
         w.call("block_backward")

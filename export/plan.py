@@ -89,7 +89,7 @@ class Tiling:
 
     query_rows: int = 64
     ffn: int = 256
-    vocabulary: int = 384  # what an export has if nobody chooses: ``workspace.vocabulary_rows``
+    vocabulary: int = 384  # what an export has if nobody chooses: ``workspace.with_chosen_tiles``
     rows: int = 64
 
 

@@ -25,6 +25,7 @@ from .block import norms
 from .plan import Argument, Plan, Program, TileGroup, length_name
 from .programs import adapter_programs, block_programs, forward_programs, forward_rows, norm_programs, prefixed
 from .update import ADAMW_SCALARS
+from .workspace import tiles_workspace
 
 # The scalars and inputs that the trainer writes before a step.
 SCALARS = ("lora_scale", "gradient_scale", "lr", "weight_decay", "momentum", "perturbation", *ADAMW_SCALARS)
@@ -179,6 +180,11 @@ class Sequence(ABC):
     @abstractmethod
     def largest_program(cls, plan: Plan) -> str:
         """The program of ``plan.tokens`` with the largest workspace."""
+
+    @classmethod
+    def workspace(cls, plan: Plan) -> int:
+        """XNNPACK's, in bytes: what the largest program of ``plan.tokens`` needs."""
+        return tiles_workspace(plan)
 
     @classmethod
     def buffers(cls, plan: Plan) -> dict[str, Tensor]:

@@ -6,7 +6,9 @@ on zeros, before anything else (``largest_program``), and the tile of the vocabu
 """
 
 from dataclasses import replace
+from math import prod
 
+from .architecture import ATTENTION, FFN
 from .plan import Plan
 
 # What counts as clearly less. The formulas are within 7%, and of what a program touches; what XNNPACK sets aside for it is more: with a head's
@@ -37,12 +39,34 @@ def attention_workspace(plan: Plan) -> int:
     return max(dequantizing_workspace(plan), attending_workspace(plan))
 
 
+def tiles_workspace(plan: Plan) -> int:
+    """The largest of the programs that work by tiles."""
+    return max(head_workspace(plan), attention_workspace(plan))
+
+
+def block_workspace(plan: Plan) -> int:
+    """MeBP's backward pass, which is a whole block: its weights in fp32, with what dequantizing and packing them takes, some tensors of the
+    feed-forward layer's middle, and every head's scores. Within 2%."""
+    arch, tokens = plan.architecture, plan.tokens
+    of_ffn, of_attention = (
+        sum(4 * prod(arch.shape(projection)) for projection in projections) for projections in (FFN, ATTENTION)
+    )
+    activations = 5.57 * 4 * tokens * arch.F + 2.43 * 4 * arch.H * tokens * tokens
+    return round(1.36 * of_ffn + 2.1 * of_attention + activations)
+
+
 def largest_program(plan: Plan) -> str:
     """The program of ``plan.tokens`` with the largest workspace, of a block's backward pass by tiles and of the head."""
     return "head_tile" if _MARGIN * head_workspace(plan) > attention_workspace(plan) else "attention_backward"
 
 
-def vocabulary_rows(plan: Plan) -> int:
+def with_chosen_tiles(plan: Plan) -> Plan:
+    """The plan with tiles as large as they may be without a larger workspace. That is a question of the vocabulary's alone: narrower tiles of
+    queries or of the feed-forward layer do not make the workspace smaller (DESIGN.md)."""
+    return replace(plan, tiling=replace(plan.tiling, vocabulary=_vocabulary_rows(plan)))
+
+
+def _vocabulary_rows(plan: Plan) -> int:
     """Rows of a tile of the vocabulary, 256 to 1,024: as many as attention's workspace clearly has room for; if it has none for 256, the
     fewest that clearly need more."""
     attention = attention_workspace(plan)
@@ -52,4 +76,5 @@ def vocabulary_rows(plan: Plan) -> int:
 
     choices = range(256, 1025, 64)
     below = [rows for rows in choices if head(rows) < _MARGIN * attention]
-    return below[-1] if below else next(rows for rows in choices if _MARGIN * head(rows) > attention)
+    above = (rows for rows in choices if _MARGIN * head(rows) > attention)
+    return below[-1] if below else next(above, choices[-1])  # of a small vocabulary, the tile is all of it in any case

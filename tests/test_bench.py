@@ -319,7 +319,7 @@ def made_up(table: Table) -> dict[str, Any]:
             ],
             "export": {"seconds": 30, "peak_rss_bytes": 2_000_000_000} if own else None,
             "bundle_bytes": {"weights.safetensors": 7_000_000, "program.pte": 1_000_000} if own else None,
-            "plan": {"adapter": peak // 2} if own and cell.series == "mesp" else ({"refused": "no"} if own else None),
+            "plan": {"adapter": peak // 2} if own and cell.series == "mesp" else None,
             "parts": {"adapter": peak // 4, "workspace and interpreter": peak - peak // 4} if own else None,
             "samples": {"first": [[0, "embed", 1], [1, "head", peak]], "last": [[0, "embed", peak]]} if own else None,
             "baseline": None if own else {"weights_bytes": 5_000_000},

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from mesp.export.bundle import ExportSettings, make_plan
+from mesp.export.checkpoint import open_checkpoint
 from mesp.export.cli import main
 from mesp.export.footprint import footprint, longest_within
+from mesp.export.plan import Plan
 from mesp.export.verify import bundle_plan
+from mesp.export.workspace import with_chosen_tiles
 from mesp.runtime.bundle import open_bundle
 from mesp.runtime.errors import UsageError
 from mesp.runtime.inspect import memory_plan
 
 from .models import LLAMA
 
+CONFIGURATIONS = Path(__file__).parents[1] / "benchmarks" / "configurations"
 MEASURED = ("XNNPACK's workspace", "interpreter")
 
 
@@ -59,13 +64,26 @@ def test_a_shorter_head_that_is_asked_for_is_counted(qwen2_fp32: Path) -> None:
 
 def test_the_longest_sequence_within_a_budget_is_the_longest(llama_int4: Path) -> None:
     plan = bundle_plan(open_bundle(llama_int4))
-    need = {tokens: sum(footprint(plan.at(tokens), "sgd").values()) for tokens in (16, 32, 48, 64)}
+
+    def predict(plan: Plan) -> dict[str, int]:
+        return footprint(plan, "sgd")
+
+    need = {tokens: sum(predict(with_chosen_tiles(plan.at(tokens))).values()) for tokens in (16, 32, 48, 64)}
     for tokens in (16, 32, 48):
-        assert longest_within(need[tokens], plan, lambda plan: footprint(plan, "sgd")) == tokens
-        assert longest_within(need[tokens + 16] - 1, plan, lambda plan: footprint(plan, "sgd")) == tokens
-    assert longest_within(10**12, plan, lambda plan: footprint(plan, "sgd")) == 64  # all that the model takes
+        assert longest_within(need[tokens], plan, predict).tokens == tokens
+        assert longest_within(need[tokens + 16] - 1, plan, predict).tokens == tokens
+    assert longest_within(10**12, plan, predict).tokens == 64  # all that the model takes
     with pytest.raises(UsageError, match="not enough for 16 tokens"):
-        longest_within(need[16] - 1, plan, lambda plan: footprint(plan, "sgd"))
+        longest_within(need[16] - 1, plan, predict)
+
+
+@pytest.mark.parametrize("model", ["qwen2.5-0.5b", "qwen2.5-3b"])
+def test_what_is_found_for_a_budget_is_what_an_export_of_that_length_has(model: str) -> None:
+    checkpoint = open_checkpoint(str(CONFIGURATIONS / model), random_init=True)
+    start = make_plan(checkpoint, ExportSettings(lengths=(64,)))
+    found = longest_within(250_000_000, start, lambda plan: footprint(plan, "sgd"))
+    assert found == make_plan(checkpoint, ExportSettings(lengths=(found.tokens,)))
+    assert found.tiling != start.tiling
 
 
 def test_a_configuration_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +93,8 @@ def test_a_configuration_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture
     output = capsys.readouterr().out
     assert "block inputs" in output and "16 or 32 tokens" in output
     assert main(["plan", str(tmp_path), "--seq-len", "16", *given, "--budget-mb", "9"]) == 0
-    assert "The longest sequence within 9 MB" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "The longest sequence within 9 MB" in output and "columns of the feed-forward layer" in output
 
 
 def test_plan_takes_the_dtype_of_block_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,9 +111,11 @@ def test_plan_takes_the_dtype_of_block_inputs(tmp_path: Path, capsys: pytest.Cap
         main(["plan", str(tmp_path), "--block-inputs", "bfloat16"])
 
 
-def test_only_mesp_is_predicted(qwen2_mebp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", str(qwen2_mebp)]) == 2
-    assert "The memory of mebp is not predicted" in capsys.readouterr().err
+def test_a_block_as_a_whole_takes_more_than_its_tiles(qwen2_mebp: Path) -> None:
+    plan = bundle_plan(open_bundle(qwen2_mebp))
+    whole, tiles = (footprint(replace(plan, method=method), "sgd") for method in ("mebp", "mesp"))
+    assert whole["XNNPACK's workspace"] > tiles["XNNPACK's workspace"]
+    assert whole["block inputs"] == tiles["block inputs"]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +127,7 @@ def test_only_mesp_is_predicted(qwen2_mebp: Path, capsys: pytest.CaptureFixture[
         (["--budget-mb", "nan"], "--budget-mb nan must be"),
         (["--gflops", "0"], "--gflops 0.0 must be"),
         (["--gflops", "inf"], "--gflops inf must be"),
+        (["--budget-mb", "90"], "is a bundle, whose lengths, adapter and weights"),
         (["--rank", "4"], "is a bundle, whose lengths, adapter and weights"),
     ],
 )

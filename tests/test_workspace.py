@@ -9,7 +9,7 @@ import torch
 from mesp.export.architecture import PROJECTIONS, read_architecture
 from mesp.export.plan import Plan, Tiling
 from mesp.export.quantize import weight_format
-from mesp.export.workspace import attention_workspace, head_workspace, largest_program, vocabulary_rows
+from mesp.export.workspace import attention_workspace, head_workspace, largest_program, with_chosen_tiles
 from mesp.runtime.bundle import open_bundle
 from mesp.runtime.session import Session
 
@@ -21,7 +21,7 @@ def plan_of(name: str, tokens: int) -> Plan:
 
     architecture = read_architecture(AutoConfig.from_pretrained(CONFIGURATIONS / name))
     plan = Plan(architecture, (tokens,), 8, PROJECTIONS, weight_format("int4", 32), Tiling(), architecture.layers)
-    return replace(plan, tiling=replace(plan.tiling, vocabulary=vocabulary_rows(plan)))
+    return with_chosen_tiles(plan)
 
 
 @pytest.mark.parametrize("tokens", [128, 256, 512, 1024])
@@ -48,3 +48,10 @@ def test_a_session_runs_it_before_anything_else(qwen2_fp32: Path, monkeypatch: p
     Session(bundle, ["train.sgd.5", "train.sgd.13"])
     Session(bundle, ["gradient_norm"])
     assert called == [(name, 0) for name in bundle.manifest.warm_up[::-1]]
+
+
+def test_a_vocabulary_smaller_than_a_tile_is_one_tile_at_any_length() -> None:
+    plan = plan_of("tiny-llama", 16)
+    small = replace(plan, architecture=replace(plan.architecture, V=97))
+    for tokens in range(16, 513, 16):
+        assert with_chosen_tiles(small.at(tokens)).vocabulary().count == 1

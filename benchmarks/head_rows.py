@@ -1,0 +1,86 @@
+"""The head on the rows that have a target alone, against the head on all: time and memory of a step, and whether the gradient is the same.
+
+    mesp export CHECKPOINT --head-rows 64 -o BUNDLE
+    python benchmarks/head_rows.py BUNDLE -o benchmarks/results/head-rows-NAME.json
+
+One sequence of the bundle's length, of random tokens, with as many targets as the bundle's fewest rows of the head, at its end, as an
+answer in a chat. The same session takes steps by both schedules in turns, with a learning rate of zero, so that both start from the same
+adapter. Memory is what `mesp train` reports of three steps with so few targets, and of three steps with all.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from compare import random_ids, timed, trained_memory
+from mesp.export.verify import bundle_plan
+from mesp.runtime.bundle import open_bundle
+from mesp.runtime.data import Example, inputs
+from mesp.runtime.environment import environment
+from mesp.runtime.files import write_json
+from mesp.runtime.labels import MASKED
+from mesp.runtime.optimizer import LearningRate, Optimizer
+from mesp.runtime.session import Session
+from mesp.runtime.sizes import Size
+from mesp.runtime.stepper import noise
+from mesp.runtime.training import load_adapter
+
+ROUNDS = 9
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """Both schedules' times, losses and gradient norms, and both runs' memory."""
+    bundle = open_bundle(path)
+    plan = bundle_plan(bundle)
+    if not plan.head_rows:
+        raise SystemExit(f"{path} was exported without --head-rows.")
+    few, tokens, ids = plan.head_rows[0], plan.tokens, random_ids(plan)
+    labels = torch.full_like(ids, MASKED)
+    labels[-few:] = ids[-few:]
+    example = Example(ids[:-1], labels[1:])
+    optimizer = Optimizer("sgd", LearningRate(0.0))
+    sizes = {"all rows": Size(tokens, tokens), "rows with targets": Size(tokens, few)}
+    session = Session(bundle, [f"train.sgd.{size.name}" for size in sizes.values()])
+    fixed = {"lora_scale": load_adapter(bundle, session.state["adapter"]).at(plan.rank)}
+    fixed |= {**optimizer.scalars(1), **noise(0, 1, 0)}
+    steps = {
+        name: partial(session.run, f"train.sgd.{size.name}", {**inputs(example, size, few), **fixed})
+        for name, size in sizes.items()
+    }
+    seconds = [{name: timed(step) for name, step in steps.items()} for _ in range(ROUNDS + 1)][1:]  # the first warms up
+    labels_of = {"all rows": ids, "rows with targets": labels}
+    found = {
+        name: {
+            "step_seconds": [round_[name] for round_ in seconds],
+            **{key: float(value) for key, value in step().items()},
+            "memory": trained_memory(path, ids, labels_of[name]),
+        }
+        for name, step in steps.items()
+    }
+    return {"tokens": tokens, "targets": few, **found}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Compare the head on few rows with the head on all.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    results = measure(args.bundle)
+    for name in ("all rows", "rows with targets"):
+        item = results[name]
+        print(
+            f"{name:18} {median(item['step_seconds']):.3f} s  {item['memory']['delta_footprint_bytes'] / 1e6:.1f} MB over idle  "
+            f"loss {item['loss']:.6f}  squared norm {item['gradient_square_sum']:.6e}"
+        )
+    write_json(
+        args.output,
+        {"command": "python benchmarks/head_rows.py BUNDLE -o FILE", **results, "environment": environment()},
+    )
+
+
+if __name__ == "__main__":
+    main()
