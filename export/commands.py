@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from .architecture import PROJECTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from .bundle import ExportSettings
@@ -72,15 +74,11 @@ def run_plan(args: argparse.Namespace) -> int:
     """mesp plan"""
     import math
 
-    from mesp.runtime.bundle import MANIFEST, open_bundle
     from mesp.runtime.errors import UsageError
     from mesp.runtime.settings import TrainSettings
 
-    from .bundle import ExportSettings, make_plan
-    from .checkpoint import open_checkpoint
     from .duration import duration, measured_gflops
-    from .footprint import footprint, longest_within
-    from .verify import bundle_plan
+    from .footprint import footprint
 
     training = TrainSettings(
         data=Path(),
@@ -93,24 +91,12 @@ def run_plan(args: argparse.Namespace) -> int:
         raise UsageError(f"--budget-mb {args.budget_mb} must be a number of megabytes above 0.")
     if args.gflops is not None and not (math.isfinite(args.gflops) and args.gflops > 0):
         raise UsageError(f"--gflops {args.gflops} must be a number of GFLOP/s above 0.")
-    if (Path(args.model) / MANIFEST).is_file():
-        if _export_settings(args) != ExportSettings() or args.budget_mb is not None:
-            raise UsageError(
-                f"{args.model} is a bundle, whose lengths, adapter and weights are what they were exported with. "
-                "Plan its checkpoint for other ones."
-            )
-        plan = bundle_plan(open_bundle(Path(args.model), verify_files=False))
-    else:
-        folder = Path(args.model).is_dir()
-        plan = make_plan(open_checkpoint(args.model, random_init=folder), _export_settings(args))
     optimizer = training.make_optimizer(steps=1).program
 
     def predict(plan: "Plan") -> dict[str, int]:
         return footprint(plan, optimizer, training.grad_accumulation > 1, training.clip_norm is not None)
 
-    if args.budget_mb is not None:
-        plan = longest_within(int(args.budget_mb * 1e6), plan, predict)
-        print(f"The longest sequence within {args.budget_mb:g} MB is {plan.tokens} tokens:")
+    plan = _plan_of(args, predict)
     parts = predict(plan)
     for name, nbytes in parts.items():
         print(f"{nbytes / 1e6:9.2f} MB  {name}")
@@ -127,6 +113,40 @@ def run_plan(args: argparse.Namespace) -> int:
     sequences = f"{training.grad_accumulation} times " if training.grad_accumulation > 1 else ""
     print(f"{sum(seconds.values()):9.2f} s   a step of {sequences}{plan.tokens} tokens, at {rate:.3g} GFLOP/s, {whose}")
     return 0
+
+
+def _plan_of(args: argparse.Namespace, predict: "Callable[[Plan], dict[str, int]]") -> "Plan":
+    """A bundle's plan, or that of a checkpoint with the settings, at the longest length within the budget if there is one."""
+    from dataclasses import replace
+
+    from mesp.runtime.bundle import MANIFEST, open_bundle
+    from mesp.runtime.errors import UsageError
+
+    from .bundle import ExportSettings, make_plan
+    from .checkpoint import open_checkpoint
+    from .footprint import longest_within
+    from .verify import bundle_plan
+
+    settings = _export_settings(args)
+    if (Path(args.model) / MANIFEST).is_file():
+        if settings != ExportSettings() or args.budget_mb is not None:
+            raise UsageError(
+                f"{args.model} is a bundle, whose lengths, adapter and weights are what they were exported with. "
+                "Plan its checkpoint for other ones."
+            )
+        return bundle_plan(open_bundle(Path(args.model), verify_files=False))
+    checkpoint = open_checkpoint(args.model, random_init=Path(args.model).is_dir())
+    plan = make_plan(checkpoint, settings)
+    if args.budget_mb is None:
+        return plan
+
+    def make(tokens: int) -> "Plan":
+        fewer = tuple(rows for rows in settings.head_rows if rows < tokens)
+        return make_plan(checkpoint, replace(settings, lengths=(tokens,), head_rows=fewer))
+
+    found = longest_within(int(args.budget_mb * 1e6), plan.architecture.max_tokens, make, predict)
+    print(f"The longest sequence within {args.budget_mb:g} MB is {found.tokens} tokens:")
+    return found
 
 
 def run_verify(args: argparse.Namespace) -> int:

@@ -20,7 +20,6 @@ from .plan import F32, Plan, Program
 from .schedule import Schedules
 from .sequence import spec_of
 from .weights import weight_tensors
-from .workspace import with_chosen_tiles
 
 _INTERPRETER_BYTES = 1_800_000
 _PLANNED_BESIDE = 64  # bytes of a program's results, for its sizes and alignment
@@ -70,26 +69,28 @@ def _result_bytes(plan: Plan, program: Program) -> int:
     return results + _PLANNED_BESIDE
 
 
-def longest_within(budget: int, plan: Plan, predict: Callable[[Plan], Mapping[str, int]]) -> Plan:
-    """The plan of the longest sequence whose footprint is at most ``budget`` bytes, in steps of 16 tokens, with the tiles of that length.
+def longest_within(
+    budget: int, longest: int, make: Callable[[int], Plan], predict: Callable[[Plan], Mapping[str, int]]
+) -> Plan:
+    """The plan of the longest sequence whose footprint is at most ``budget`` bytes, in steps of 16 tokens up to ``longest``.
+
+    Args:
+        make: the plan of a sequence of so many tokens, with the tiles that an export would have
 
     Raises:
         UsageError: not even the shortest fits.
     """
 
-    def sized(tokens: int) -> Plan:
-        return with_chosen_tiles(plan.at(tokens))
-
     def need(tokens: int) -> int:
-        return sum(predict(sized(tokens)).values())
+        return sum(predict(make(tokens)).values())
 
     if need(16) > budget:
         raise UsageError(
             f"{budget / 1e6:.0f} MB are not enough for 16 tokens, which need {need(16) / 1e6:.0f}. A lower --rank, fewer --layers or --targets, "
             "or --optimizer sgd need less."
         )
-    low, high = 1, plan.architecture.max_tokens // 16  # in 16 tokens: low fits
+    low, high = 1, longest // 16  # in 16 tokens: low fits
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if need(16 * middle) <= budget else (low, middle - 1)
-    return sized(16 * low)
+    return make(16 * low)

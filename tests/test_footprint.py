@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mesp.export.bundle import ExportSettings, make_plan
-from mesp.export.checkpoint import open_checkpoint
 from mesp.export.cli import main
 from mesp.export.footprint import footprint, longest_within
 from mesp.export.plan import Plan
@@ -65,25 +63,37 @@ def test_a_shorter_head_that_is_asked_for_is_counted(qwen2_fp32: Path) -> None:
 def test_the_longest_sequence_within_a_budget_is_the_longest(llama_int4: Path) -> None:
     plan = bundle_plan(open_bundle(llama_int4))
 
+    def make(tokens: int) -> Plan:
+        return with_chosen_tiles(plan.at(tokens))
+
     def predict(plan: Plan) -> dict[str, int]:
         return footprint(plan, "sgd")
 
-    need = {tokens: sum(predict(with_chosen_tiles(plan.at(tokens))).values()) for tokens in (16, 32, 48, 64)}
+    need = {tokens: sum(predict(make(tokens)).values()) for tokens in (16, 32, 48, 64)}
     for tokens in (16, 32, 48):
-        assert longest_within(need[tokens], plan, predict).tokens == tokens
-        assert longest_within(need[tokens + 16] - 1, plan, predict).tokens == tokens
-    assert longest_within(10**12, plan, predict).tokens == 64  # all that the model takes
+        assert longest_within(need[tokens], 64, make, predict).tokens == tokens
+        assert longest_within(need[tokens + 16] - 1, 64, make, predict).tokens == tokens
+    assert longest_within(10**12, 64, make, predict).tokens == 64  # all that the model takes
     with pytest.raises(UsageError, match="not enough for 16 tokens"):
-        longest_within(need[16] - 1, plan, predict)
+        longest_within(need[16] - 1, 64, make, predict)
 
 
-@pytest.mark.parametrize("model", ["qwen2.5-0.5b", "qwen2.5-3b"])
-def test_what_is_found_for_a_budget_is_what_an_export_of_that_length_has(model: str) -> None:
-    checkpoint = open_checkpoint(str(CONFIGURATIONS / model), random_init=True)
-    start = make_plan(checkpoint, ExportSettings(lengths=(64,)))
-    found = longest_within(250_000_000, start, lambda plan: footprint(plan, "sgd"))
-    assert found == make_plan(checkpoint, ExportSettings(lengths=(found.tokens,)))
-    assert found.tiling != start.tiling
+@pytest.mark.parametrize("method", ["mesp", "mebp"])
+def test_a_plan_for_a_budget_is_that_of_the_length_it_finds(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "plan",
+        str(CONFIGURATIONS / "qwen2.5-0.5b"),
+        "--method",
+        method,
+        "--gflops",
+        "100",
+        "--optimizer",
+        "sgd",
+    ]
+    assert main([*command, "--seq-len", "64", "--head-rows", "32", "--budget-mb", "250"]) == 0
+    first, found = capsys.readouterr().out.split("\n", 1)
+    assert main([*command, "--seq-len", first.split()[-2], "--head-rows", "32"]) == 0
+    assert capsys.readouterr().out == found
 
 
 def test_a_configuration_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
