@@ -7,7 +7,7 @@ import pytest
 from mesp.bench.mezo import main as mezo
 from mesp.bench.mezo import open_pair
 from mesp.bench.step_profile import KINDS, dequantizations, profile
-from mesp.bench.workspace import plans
+from mesp.bench.workspace import PROGRAMS, plans
 from mesp.export.flops import calls
 from mesp.export.schedule import training_programs
 from mesp.export.verify import bundle_plan
@@ -50,4 +50,7 @@ def test_an_estimate_is_compared_with_the_same_models_gradient_alone(
 
 
 def test_the_workspace_is_measured_of_sixteen_plans() -> None:
-    assert len({(model, plan.tokens) for model, plan in plans()}) == 16
+    for method in {program.method for program in PROGRAMS.values()}:
+        found = list(plans(method))
+        assert len({(model, plan.tokens) for model, plan in found}) == 16
+        assert {plan.method for _, plan in found} == {method}
