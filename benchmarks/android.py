@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mesp.runtime.environment import environment
 from mesp.runtime.files import write_json
+from mesp.runtime.memory.environment import environment
 
 BUILD = Path(__file__).resolve().parent.parent / "build" / "android"
 HEAP = ("-Xms48m", "-Xmx48m", "-XX:+UseSerialGC", "-XX:+AlwaysPreTouch", "-XX:TieredStopAtLevel=1")

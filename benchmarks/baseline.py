@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mesp.export.architecture import PROJECTIONS
-from mesp.export.checkpoint import open_checkpoint
-from mesp.export.transformers_model import quiet
-from mesp.runtime.environment import environment
+from torch import Tensor
+
+from mesp.export.model.architecture import PROJECTIONS
+from mesp.export.model.checkpoint import open_checkpoint
+from mesp.export.model.transformers_model import quiet
 from mesp.runtime.errors import MespError
 from mesp.runtime.files import write_json
-from mesp.runtime.memory import Sampler
-from torch import Tensor
+from mesp.runtime.memory.environment import environment
+from mesp.runtime.memory.sampler import Sampler
 
 ALPHA = 16.0
 LEARNING_RATE = 1e-3

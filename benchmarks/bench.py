@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesp.runtime.environment import environment
-from mesp.runtime.errors import MespError, UsageError
-from mesp.runtime.files import write_json
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from mesp.runtime.errors import MespError, UsageError
+from mesp.runtime.files import write_json
+from mesp.runtime.memory.environment import environment
 
 from .cell import HERE, Tell, run_cell
 from .draw import draw

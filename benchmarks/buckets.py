@@ -21,16 +21,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mesp.runtime.bundle import TOKENIZER, Bundle, open_bundle
-from mesp.runtime.data import Dataset, load_data
-from mesp.runtime.environment import environment
+from mesp.runtime.data.dataset import Dataset, load_data
+from mesp.runtime.engine.bundle import TOKENIZER, Bundle, open_bundle
+from mesp.runtime.engine.sizes import Size, smallest
 from mesp.runtime.files import write_json
-from mesp.runtime.memory import Sampler
-from mesp.runtime.optimizer import LearningRate, Optimizer
-from mesp.runtime.settings import TrainSettings
-from mesp.runtime.sizes import Size, smallest
-from mesp.runtime.stepper import Stepper
-from mesp.runtime.training import load_adapter
+from mesp.runtime.memory.environment import environment
+from mesp.runtime.memory.sampler import Sampler
+from mesp.runtime.training.loop import load_adapter
+from mesp.runtime.training.optimizer import LearningRate, Optimizer
+from mesp.runtime.training.settings import TrainSettings
+from mesp.runtime.training.stepper import Stepper
 
 # The trainer computes in fp32 with sums in another order for another length.
 TOLERANCE = 2e-3

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesp.runtime.errors import MespError
 from mesp.runtime.files import write_json
-from mesp.runtime.run_folder import read_run
+from mesp.runtime.report.run_folder import read_run
 
 from .process import MESP, run
 from .table import Cell

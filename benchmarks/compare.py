@@ -27,18 +27,19 @@ from statistics import median
 from typing import Any
 
 import torch
-from mesp.export.duration import TimedPrograms, product_program
-from mesp.export.flops import frozen_products, gigaflop
-from mesp.export.plan import Plan
-from mesp.export.verify import bundle_plan, reference_model
-from mesp.runtime.bundle import Bundle, open_bundle
-from mesp.runtime.environment import environment
-from mesp.runtime.files import write_json
-from mesp.runtime.optimizer import LearningRate, Optimizer
-from mesp.runtime.session import Session
-from mesp.runtime.stepper import noise
-from mesp.runtime.training import load_adapter
 from torch import Tensor
+
+from mesp.export.predict.duration import TimedPrograms, product_program
+from mesp.export.predict.flops import frozen_products, gigaflop
+from mesp.export.programs.plan import Plan
+from mesp.export.reference.verify import bundle_plan, reference_model
+from mesp.runtime.engine.bundle import Bundle, open_bundle
+from mesp.runtime.engine.session import Session
+from mesp.runtime.files import write_json
+from mesp.runtime.memory.environment import environment
+from mesp.runtime.training.loop import load_adapter
+from mesp.runtime.training.optimizer import LearningRate, Optimizer
+from mesp.runtime.training.stepper import noise
 
 ROUNDS = 9
 

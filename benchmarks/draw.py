@@ -7,9 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mesp.runtime.charts import COLOURS
-from mesp.runtime.figures import PHASE_COLOURS
 from mesp.runtime.files import replacing, write_text
+from mesp.runtime.report.charts import COLOURS
+from mesp.runtime.report.figures import PHASE_COLOURS
 
 from .measured import MB, RESULTS, Measured, Results, read_results
 from .report import markdown

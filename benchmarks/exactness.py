@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from compare import random_ids, trained_memory
-from mesp.export.verify import both_ways, bundle_plan, reference_model
-from mesp.runtime.bundle import Bundle, open_bundle
-from mesp.runtime.environment import environment
-from mesp.runtime.files import write_json
 from methods import step_seconds
 from torch import Tensor
+
+from mesp.export.reference.verify import both_ways, bundle_plan, reference_model
+from mesp.runtime.engine.bundle import Bundle, open_bundle
+from mesp.runtime.files import write_json
+from mesp.runtime.memory.environment import environment
 
 
 def relative_error(ours: Tensor, reference: Tensor) -> float:

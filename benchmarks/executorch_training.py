@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mesp.runtime.errors import MespError
 from torch import Tensor, nn
+
+from mesp.runtime.errors import MespError
 
 from .baseline import (
     LEARNING_RATE,

@@ -16,17 +16,18 @@ from typing import Any
 
 import torch
 from compare import random_ids, timed, trained_memory
-from mesp.export.verify import bundle_plan
-from mesp.runtime.bundle import open_bundle
-from mesp.runtime.data import Example, inputs
-from mesp.runtime.environment import environment
+
+from mesp.export.reference.verify import bundle_plan
+from mesp.runtime.data.dataset import Example, inputs
+from mesp.runtime.data.labels import MASKED
+from mesp.runtime.engine.bundle import open_bundle
+from mesp.runtime.engine.session import Session
+from mesp.runtime.engine.sizes import Size
 from mesp.runtime.files import write_json
-from mesp.runtime.labels import MASKED
-from mesp.runtime.optimizer import LearningRate, Optimizer
-from mesp.runtime.session import Session
-from mesp.runtime.sizes import Size
-from mesp.runtime.stepper import noise
-from mesp.runtime.training import load_adapter
+from mesp.runtime.memory.environment import environment
+from mesp.runtime.training.loop import load_adapter
+from mesp.runtime.training.optimizer import LearningRate, Optimizer
+from mesp.runtime.training.stepper import noise
 
 ROUNDS = 9
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mesp.runtime.bundle import Bundle, open_bundle
-from mesp.runtime.environment import environment
+
+from mesp.runtime.engine.bundle import Bundle, open_bundle
 from mesp.runtime.files import write_json
+from mesp.runtime.memory.environment import environment
 
 OPTIONS = (
     *("--steps", "60", "--lr", "0.01", "--schedule", "cosine", "--warmup", "0.1", "--grad-accumulation", "2"),

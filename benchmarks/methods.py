@@ -14,10 +14,11 @@ from statistics import median
 from typing import Any
 
 from compare import random_ids, trained_memory, work
-from mesp.export.verify import bundle_plan
-from mesp.runtime.bundle import Tensor, open_bundle
-from mesp.runtime.environment import environment
+
+from mesp.export.reference.verify import bundle_plan
+from mesp.runtime.engine.bundle import Tensor, open_bundle
 from mesp.runtime.files import write_json
+from mesp.runtime.memory.environment import environment
 
 ROUNDS = 9
 

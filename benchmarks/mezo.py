@@ -18,14 +18,15 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from mesp.runtime import adapter as peft
-from mesp.runtime.bundle import ADAPTER, WEIGHTS, Bundle, open_bundle
-from mesp.runtime.environment import environment
+from torch import Tensor
+
+from mesp.runtime.engine.bundle import ADAPTER, WEIGHTS, Bundle, open_bundle
+from mesp.runtime.engine.session import Session
 from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.files import write_json
-from mesp.runtime.session import Session
-from mesp.runtime.stepper import noise
-from torch import Tensor
+from mesp.runtime.memory.environment import environment
+from mesp.runtime.training import adapter as peft
+from mesp.runtime.training.stepper import noise
 
 
 def open_pair(mesp: Path, mezo: Path) -> tuple[Bundle, Bundle]:

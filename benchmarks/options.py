@@ -16,9 +16,10 @@ from statistics import median
 from typing import Any
 
 import torch
-from mesp.runtime.bundle import Bundle, open_bundle
-from mesp.runtime.environment import environment
+
+from mesp.runtime.engine.bundle import Bundle, open_bundle
 from mesp.runtime.files import write_json
+from mesp.runtime.memory.environment import environment
 
 SGD = ("--optimizer", "sgd")
 OPTIONS: dict[str, tuple[str, ...]] = {

@@ -24,8 +24,8 @@ from mesp.device.follow import phone_seconds
 from mesp.device.logcat import since_forever
 from mesp.device.outside import Outside
 from mesp.device.transfer import bundle_items, data_item, missing, send
-from mesp.runtime.environment import environment
 from mesp.runtime.files import write_json
+from mesp.runtime.memory.environment import environment
 
 TESTS = Path(__file__).resolve().parent.parent / "android_app" / "tests"
 RUN = "outside-bench"

@@ -13,7 +13,7 @@ from pathlib import Path
 from mesp.runtime.errors import MespError
 
 # The command of this same installation.
-MESP = (sys.executable, "-c", "import sys; from mesp.export.cli import main; sys.exit(main())")
+MESP = (sys.executable, "-c", "import sys; from mesp.command_line.parser import main; sys.exit(main())")
 
 
 @dataclass(frozen=True)

@@ -30,22 +30,23 @@ from unittest.mock import patch
 
 import torch
 from executorch.extension.pybindings import portable_lib
-from mesp.export import ops
-from mesp.export.block import mask_name
-from mesp.export.duration import TimedPrograms, product_program
-from mesp.export.flops import Product, gigaflop, products
-from mesp.export.plan import Argument, Arguments, Plan, Program
-from mesp.export.quantize import Fp32, WeightFormat, to_float
-from mesp.export.schedule import training_programs
-from mesp.export.verify import bundle_plan
-from mesp.runtime.bundle import open_bundle
-from mesp.runtime.environment import environment
-from mesp.runtime.errors import UsageError
-from mesp.runtime.files import write_json
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+
+from mesp.export.model.quantize import Fp32, WeightFormat, to_float
+from mesp.export.predict.duration import TimedPrograms, product_program
+from mesp.export.predict.flops import Product, gigaflop, products
+from mesp.export.programs import ops
+from mesp.export.programs.block import mask_name
+from mesp.export.programs.plan import Argument, Arguments, Plan, Program
+from mesp.export.reference.verify import bundle_plan
+from mesp.export.schedules.schedules import training_programs
+from mesp.runtime.engine.bundle import open_bundle
+from mesp.runtime.errors import UsageError
+from mesp.runtime.files import write_json
+from mesp.runtime.memory.environment import environment
 
 from .compare import our_step, random_ids, timed
 

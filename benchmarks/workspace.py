@@ -27,17 +27,18 @@ from typing import Any
 
 import torch
 from executorch.extension.pybindings import portable_lib
-from mesp.export.autodiff import block_backward
-from mesp.export.block import attention_backward, ffn_backward
-from mesp.export.bundle import ExportSettings, make_plan
-from mesp.export.checkpoint import open_checkpoint
-from mesp.export.duration import random_input
-from mesp.export.head import head_tile
-from mesp.export.lower import lower
-from mesp.export.plan import Plan, Program
-from mesp.export.workspace import attending_workspace, block_workspace, dequantizing_workspace, head_workspace
-from mesp.runtime.environment import environment
+
+from mesp.export.bundle.export import ExportSettings, make_plan
+from mesp.export.bundle.lower import lower
+from mesp.export.model.checkpoint import open_checkpoint
+from mesp.export.predict.duration import random_input
+from mesp.export.predict.workspace import attending_workspace, block_workspace, dequantizing_workspace, head_workspace
+from mesp.export.programs.autodiff import block_backward
+from mesp.export.programs.block import attention_backward, ffn_backward
+from mesp.export.programs.head import head_tile
+from mesp.export.programs.plan import Plan, Program
 from mesp.runtime.files import write_json
+from mesp.runtime.memory.environment import environment
 
 MODELS = ("smollm2-135m", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b")
 TOKENS = (128, 256, 512, 1024)

@@ -35,28 +35,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bundle import Bundle, open_bundle
+    from .engine.bundle import Bundle, open_bundle
+    from .engine.session import Session
     from .errors import MespError, UsageError
-    from .listener import Evaluation, Listener, Step
-    from .report import write_comparison, write_report
-    from .session import Session
-    from .settings import TrainSettings
-    from .training import train
+    from .report.report import write_comparison, write_report
+    from .training.listener import Evaluation, Listener, Step
+    from .training.loop import train
+    from .training.settings import TrainSettings
 
 # Imported when they are asked for: ExecuTorch takes seconds, and the command line's help should not.
 _HOME = {
-    "Bundle": "bundle",
-    "open_bundle": "bundle",
+    "Bundle": "engine.bundle",
+    "open_bundle": "engine.bundle",
     "MespError": "errors",
     "UsageError": "errors",
-    "Evaluation": "listener",
-    "Listener": "listener",
-    "Step": "listener",
-    "write_comparison": "report",
-    "write_report": "report",
-    "Session": "session",
-    "TrainSettings": "settings",
-    "train": "training",
+    "Evaluation": "training.listener",
+    "Listener": "training.listener",
+    "Step": "training.listener",
+    "write_comparison": "report.report",
+    "write_report": "report.report",
+    "Session": "engine.session",
+    "TrainSettings": "training.settings",
+    "train": "training.loop",
 }
 __all__ = [
     "Bundle",

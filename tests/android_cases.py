@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mesp.export.bundle import ExportSettings, export_bundle
-from mesp.export.plan import Tiling
+
+from mesp.export.bundle.export import ExportSettings, export_bundle
+from mesp.export.programs.plan import Tiling
 from mesp.runtime import TrainSettings, train
-from mesp.runtime.bundle import open_bundle
+from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.files import folder_that_appears_whole
 
 from .models import LLAMA, QWEN2, save_checkpoint

@@ -17,12 +17,13 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from mesp.export.checkpoint import open_checkpoint
-from mesp.export.mobile import write_mobile
-from mesp.runtime.data import Dataset, load_data
-from mesp.runtime.errors import UsageError
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from mesp.export.bundle.mobile import write_mobile
+from mesp.export.model.checkpoint import open_checkpoint
+from mesp.runtime.data.dataset import Dataset, load_data
+from mesp.runtime.errors import UsageError
 
 from .test_data import CHATML, save_tokenizer
 from .test_masks import MARKED

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from mesp.export.bundle import ExportSettings, export_bundle
-from mesp.export.cli import main
-from mesp.export.plan import Tiling
+
+from mesp.command_line.parser import main
+from mesp.export.bundle.export import ExportSettings, export_bundle
+from mesp.export.programs.plan import Tiling
 
 from .models import LLAMA, LLAMA3_ROPE, QWEN2, save_checkpoint
 

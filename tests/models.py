@@ -4,15 +4,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mesp.export.bundle import make_lora, program_specs
-from mesp.export.checkpoint import open_checkpoint
-from mesp.export.plan import Plan
-from mesp.export.schedule import Schedules
-from mesp.export.weights import write_weights
-from mesp.runtime.bundle import Lora, read_layout
-from mesp.runtime.random_signs import signs
-from mesp.runtime.schedule import Call, Draw, For, Instructions, Let, Part, Phase, Reference, Store, TensorSpec, check
 from torch import Tensor
+
+from mesp.export.bundle.export import make_lora, program_specs
+from mesp.export.bundle.weights_file import write_weights
+from mesp.export.model.checkpoint import open_checkpoint
+from mesp.export.programs.plan import Plan
+from mesp.export.schedules.schedules import Schedules
+from mesp.runtime.engine.bundle import Lora, read_layout
+from mesp.runtime.engine.random_signs import signs
+from mesp.runtime.engine.schedule import (
+    Call,
+    Draw,
+    For,
+    Instructions,
+    Let,
+    Part,
+    Phase,
+    Reference,
+    Store,
+    TensorSpec,
+    check,
+)
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

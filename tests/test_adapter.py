@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from mesp.runtime.adapter import Scaling, read_peft, write_peft
-from mesp.runtime.bundle import open_bundle
-from mesp.runtime.errors import UsageError
-from mesp.runtime.session import Session
 from torch import Tensor
+
+from mesp.runtime.engine.bundle import open_bundle
+from mesp.runtime.engine.session import Session
+from mesp.runtime.errors import UsageError
+from mesp.runtime.training.adapter import Scaling, read_peft, write_peft
 
 from .models import random_adapter
 from .tolerances import LOGITS_FP32

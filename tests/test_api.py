@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import mesp.export.bundle
-import mesp.runtime
 import pytest
-from mesp.export.cli import main
-from mesp.runtime.interrupt import Interrupt
+
+import mesp.export.bundle.export
+import mesp.runtime
+from mesp.command_line.parser import main
+from mesp.runtime.training.interrupt import Interrupt
 
 from .test_merge import save_tokenizer
 from .test_train import write_rows
@@ -24,14 +25,14 @@ README = Path(__file__).parent.parent / "README.md"
 def test_the_readmes_example_runs(qwen2_fp32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it, but for the export itself, whose arguments are checked and whose result is a bundle that is there already."""
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    original = mesp.export.bundle.export_bundle
+    original = mesp.export.bundle.export.export_bundle
 
     def export_bundle(*arguments: Any, **named: Any) -> None:
         bound = inspect.signature(original).bind(*arguments, **named)
         shutil.copytree(qwen2_fp32, bound.arguments["output"])
         save_tokenizer(bound.arguments["output"] / "tokenizer")
 
-    monkeypatch.setattr(mesp.export.bundle, "export_bundle", export_bundle)
+    monkeypatch.setattr(mesp.export.bundle.export, "export_bundle", export_bundle)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 9)
     namespace: dict[str, Any] = {}
@@ -100,5 +101,5 @@ def test_the_first_ctrl_c_asks_and_the_second_one_stops_at_once() -> None:
 
 def test_commands_answer_without_torch_until_they_need_it() -> None:
     """``mesp --help`` and wrong options take no seconds of imports."""
-    script = "import sys, mesp.export.cli as c; c.build_parser(); print('torch' in sys.modules)"
+    script = "import sys, mesp.command_line.parser as c; c.build_parser(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"

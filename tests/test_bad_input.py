@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mesp.export.cli import main
-from mesp.export.lower import Lowered
-from mesp.runtime.bundle import FORMAT_VERSION, Needs
+
+from mesp.command_line.parser import main
+from mesp.export.bundle.lower import Lowered
+from mesp.runtime.engine.bundle import FORMAT_VERSION, Needs
 
 from .models import LLAMA, save_checkpoint
 
@@ -127,7 +128,7 @@ def test_a_full_disk(checkpoint: Path, tmp_path: Path, capsys: Capture, monkeypa
 
     monkeypatch.setattr("os.pwrite", full)
     # What is lowered beside the writing does not matter here.
-    monkeypatch.setattr("mesp.export.bundle.lower", lambda programs: Lowered(b"", {}, Needs((), ())))
+    monkeypatch.setattr("mesp.export.bundle.export.lower", lambda programs: Lowered(b"", {}, Needs((), ())))
     refused(capsys, 1, "No space left on device", "export", checkpoint, "-o", tmp_path / "bundle", "--seq-len", "8")
     nothing_written(tmp_path)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mesp.bench import eager, executorch_training
 from mesp.bench.baseline import random_model, random_row, read_config
 from mesp.runtime.errors import MespError
-from mesp.runtime.memory import MemoryReport
+from mesp.runtime.memory.sampler import MemoryReport
 
 TINY = Path(__file__).parents[1] / "benchmarks" / "configurations" / "tiny-llama"
 STEPS = 20  # fewer are over before there are enough samples

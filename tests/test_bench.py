@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from mesp.bench import cell as cells
 from mesp.bench import table as tables
 from mesp.bench.bench import BenchOptions, bench
 from mesp.bench.draw import draw
 from mesp.bench.process import ProcessFailed, Usage, run
 from mesp.bench.table import Table, read_table
-from mesp.export.cli import main
+from mesp.command_line.parser import main
 from mesp.runtime.errors import MespError, UsageError
-from rich.console import Console
 
 from .test_bad_input import refused
 

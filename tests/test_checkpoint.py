@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 import torch
-from mesp.export.cli import main
-from mesp.runtime.adapter import Scaling
-from mesp.runtime.bundle import Lora, open_bundle
-from mesp.runtime.checkpoint import Position, checkpoints, prune, read_checkpoint, write_checkpoint
-from mesp.runtime.errors import MespError, UsageError
-from mesp.runtime.run_writer import RunWriter
-from mesp.runtime.settings import TrainSettings
-from mesp.runtime.training import train
 from torch import Tensor
+
+from mesp.command_line.parser import main
+from mesp.runtime.engine.bundle import Lora, open_bundle
+from mesp.runtime.errors import MespError, UsageError
+from mesp.runtime.training.adapter import Scaling
+from mesp.runtime.training.checkpoints import Position, checkpoints, prune, read_checkpoint, write_checkpoint
+from mesp.runtime.training.loop import train
+from mesp.runtime.training.run_writer import RunWriter
+from mesp.runtime.training.settings import TrainSettings
 
 from .test_train import lines, write_rows
 
@@ -162,7 +163,7 @@ def test_a_checkpoint_is_complete_or_absent_wherever_the_process_dies(qwen2_fp32
 
 
 def command(bundle: Path, rows: Path, run: Path, *options: str) -> list[str]:
-    start = "import sys; from mesp.export.cli import main; sys.exit(main())"
+    start = "import sys; from mesp.command_line.parser import main; sys.exit(main())"
     chosen = [f"--{name.replace('_', '-')}={value}" for name, value in CHOSEN.items()]
     return [sys.executable, "-c", start, "train", str(bundle), "--data", str(rows), "-o", str(run), *chosen, *options]
 

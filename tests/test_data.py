@@ -13,12 +13,13 @@ from typing import Any
 
 import pyarrow
 import pytest
-from mesp.runtime.data import MASKED, Dataset, inputs, load_data
-from mesp.runtime.errors import UsageError
-from mesp.runtime.sizes import Size, sizes, smallest
 from pyarrow import parquet
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from mesp.runtime.data.dataset import MASKED, Dataset, inputs, load_data
+from mesp.runtime.engine.sizes import Size, sizes, smallest
+from mesp.runtime.errors import UsageError
 
 TEXT = """Who's there? Nay, answer me. Stand and unfold yourself. Long live the king! Bernardo? He.
 to be, or not to be, that is the question\n\n\n\nnaïve 你好 already closed no prompt\n\n\n\n"""

@@ -5,15 +5,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from mesp.export import duration as durations
-from mesp.export.architecture import PROJECTIONS
-from mesp.export.bundle import ExportSettings, make_plan
-from mesp.export.checkpoint import open_checkpoint
-from mesp.export.cli import main
-from mesp.export.duration import OVER_PRODUCTS, duration, measured_gflops
-from mesp.export.flops import Product, calls, frozen_products, gigaflop, step_products
-from mesp.export.plan import Plan, Tiling
-from mesp.runtime.schedule import Call, For, Phase
+
+from mesp.command_line.parser import main
+from mesp.export.bundle.export import ExportSettings, make_plan
+from mesp.export.model.architecture import PROJECTIONS
+from mesp.export.model.checkpoint import open_checkpoint
+from mesp.export.predict import duration as durations
+from mesp.export.predict.duration import OVER_PRODUCTS, duration, measured_gflops
+from mesp.export.predict.flops import Product, calls, frozen_products, gigaflop, step_products
+from mesp.export.programs.plan import Plan, Tiling
+from mesp.runtime.engine.schedule import Call, For, Phase
 
 from .models import LLAMA
 

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mesp.export.architecture import PROJECTIONS, read_architecture
-from mesp.export.beside import beside
-from mesp.export.bundle import ExportSettings, make_plan
-from mesp.export.checkpoint import open_checkpoint
-from mesp.export.plan import tile_groups
-from mesp.export.verify import dequantized_tensors
-from mesp.export.weights import check_checkpoint, rotary_tables
-from mesp.runtime.bundle import open_bundle, read_layout
+
+from mesp.export.bundle.beside import beside
+from mesp.export.bundle.export import ExportSettings, make_plan
+from mesp.export.bundle.weights_file import check_checkpoint, rotary_tables
+from mesp.export.model.architecture import PROJECTIONS, read_architecture
+from mesp.export.model.checkpoint import open_checkpoint
+from mesp.export.programs.plan import tile_groups
+from mesp.export.reference.verify import dequantized_tensors
+from mesp.runtime.engine.bundle import open_bundle, read_layout
 from mesp.runtime.errors import MespError, UsageError
 
 from .checks import assert_close
@@ -85,7 +86,8 @@ def write_gguf(path: Path, model: Any, kind: str) -> None:
     """A Llama as llama.cpp's converter writes it: its names, and the rotated heads' halves interleaved."""
     from gguf import GGMLQuantizationType, GGUFWriter
     from gguf.quants import quantize
-    from mesp.export.checkpoint import _gguf_names
+
+    from mesp.export.model.checkpoint import _gguf_names
 
     config = model.config
     writer = GGUFWriter(path, "llama")
@@ -171,10 +173,10 @@ def test_weights_are_written_tensor_by_tensor(tmp_path: Path) -> None:
     script = f"""
 import resource
 from pathlib import Path
-from mesp.export.beside import beside
-from mesp.export.bundle import ExportSettings, make_plan
-from mesp.export.checkpoint import open_checkpoint
-from mesp.export.weights import weight_tensors, write_weights
+from mesp.export.bundle.beside import beside
+from mesp.export.bundle.export import ExportSettings, make_plan
+from mesp.export.model.checkpoint import open_checkpoint
+from mesp.export.bundle.weights_file import weight_tensors, write_weights
 checkpoint = open_checkpoint({str(tmp_path)!r}, random_init=True)
 plan = make_plan(checkpoint, ExportSettings(lengths=(8,)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -213,7 +215,7 @@ def test_the_wheel_holds_everything_and_runs_elsewhere(tmp_path: Path) -> None:
             if source.suffix in (".py", ".jinja"):
                 assert f"mesp/{folder}/{source.relative_to(root / folder)}" in names
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
-    code = "import mesp.runtime.report as r, sys; from mesp.export.cli import main; print(r.__file__); sys.exit(main(['export', '--help']))"
+    code = "import mesp, sys; from mesp.command_line.parser import main; print(mesp.__file__); sys.exit(main(['export', '--help']))"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(str(tmp_path / "installed"))

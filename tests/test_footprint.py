@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from mesp.export.cli import main
-from mesp.export.footprint import footprint, longest_within
-from mesp.export.plan import Plan
-from mesp.export.verify import bundle_plan
-from mesp.export.workspace import with_chosen_tiles
-from mesp.runtime.bundle import open_bundle
+
+from mesp.command_line.parser import main
+from mesp.export.predict.footprint import footprint, longest_within
+from mesp.export.predict.workspace import with_chosen_tiles
+from mesp.export.programs.plan import Plan
+from mesp.export.reference.verify import bundle_plan
+from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.errors import UsageError
-from mesp.runtime.inspect import memory_plan
+from mesp.runtime.report.inspect import memory_plan
 
 from .models import LLAMA
 

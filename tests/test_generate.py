@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from mesp.export.generate import Completions, GenerateOptions, generate, show
-from mesp.export.merge import merge
-from mesp.runtime.bundle import TOKENIZER
-from mesp.runtime.errors import UsageError
 from rich.console import Console
+
+from mesp.export.reference.generate import Completions, GenerateOptions, generate, show
+from mesp.export.reference.merge import merge
+from mesp.runtime.engine.bundle import TOKENIZER
+from mesp.runtime.errors import UsageError
 
 from .models import QWEN2, make_model, save_checkpoint
 from .test_merge import save_adapter, save_tokenizer

@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from mesp.export import verify as verification
-from mesp.export.cli import main
-from mesp.export.lower import lower
-from mesp.export.plan import Argument, Program
-from mesp.export.schedule import Schedules, training_programs
-from mesp.runtime.arena import plan_arena
-from mesp.runtime.bundle import PROGRAM, Bundle, Schedule, open_bundle
-from mesp.runtime.errors import MespError
 from torch import Tensor
+
+from mesp.command_line.parser import main
+from mesp.export.bundle.lower import lower
+from mesp.export.programs.plan import Argument, Program
+from mesp.export.reference import verify as verification
+from mesp.export.schedules.schedules import Schedules, training_programs
+from mesp.runtime.engine.arena import plan_arena
+from mesp.runtime.engine.bundle import PROGRAM, Bundle, Schedule, open_bundle
+from mesp.runtime.errors import MespError
 
 from .checks import assert_close
 from .tolerances import GRADIENT_FLOAT16_INPUTS, GRADIENT_FP32, LOWERED_FP32

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import trl
 from datasets import Dataset
-from mesp.runtime.data import MASKED, load_data
-from mesp.runtime.errors import UsageError
 from transformers import AutoTokenizer, ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
+
+from mesp.runtime.data.dataset import MASKED, load_data
+from mesp.runtime.errors import UsageError
 
 from .test_data import CHATML, save_tokenizer
 

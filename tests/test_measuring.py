@@ -4,14 +4,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from mesp.bench.mezo import main as mezo
 from mesp.bench.mezo import open_pair
 from mesp.bench.step_profile import KINDS, dequantizations, profile
 from mesp.bench.workspace import PROGRAMS, plans
-from mesp.export.flops import calls
-from mesp.export.schedule import training_programs
-from mesp.export.verify import bundle_plan
-from mesp.runtime.bundle import open_bundle
+from mesp.export.predict.flops import calls
+from mesp.export.reference.verify import bundle_plan
+from mesp.export.schedules.schedules import training_programs
+from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.errors import UsageError
 
 

@@ -4,8 +4,9 @@ import time
 
 import pytest
 import torch
+
 from mesp.runtime.errors import MespError
-from mesp.runtime.memory import Sampler, exact_footprint_bytes
+from mesp.runtime.memory.sampler import Sampler, exact_footprint_bytes
 
 MB = 1_000_000
 

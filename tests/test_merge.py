@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from mesp.export.merge import merge
-from mesp.runtime.adapter import CONFIG, WEIGHTS, same_base
-from mesp.runtime.errors import MespError, UsageError
 from torch import Tensor
+
+from mesp.export.reference.merge import merge
+from mesp.runtime.errors import MespError, UsageError
+from mesp.runtime.training.adapter import CONFIG, WEIGHTS, same_base
 
 from .models import LLAMA, QWEN2, make_model, save_checkpoint
 from .test_export import write_gguf

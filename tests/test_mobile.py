@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mesp.export.bundle import ExportSettings, _write_model, make_plan
-from mesp.export.chat import Chat, Messages, Turn, Unsupported, resolve
-from mesp.export.checkpoint import open_checkpoint
-from mesp.export.mobile import FILE, notes, write_mobile
-from mesp.runtime.data import MASKED, load_data
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from mesp.export.bundle.chat import Chat, Messages, Turn, Unsupported, resolve
+from mesp.export.bundle.export import ExportSettings, _write_model, make_plan
+from mesp.export.bundle.mobile import FILE, notes, write_mobile
+from mesp.export.model.checkpoint import open_checkpoint
+from mesp.runtime.data.dataset import MASKED, load_data
 
 from .android_golden import CONTENTS, LLAMA3_WORDS, QWEN2_WORDS, TOKENIZERS, conversations
 from .models import LLAMA, save_checkpoint

@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from mesp.export.architecture import PROJECTIONS, read_architecture
-from mesp.export.plan import Plan, Tiling
-from mesp.export.quantize import Fp32
-from mesp.export.schedule import OPTIMIZERS, SCALARS
-from mesp.runtime.adapter import named
-from mesp.runtime.data import Example, inputs
-from mesp.runtime.labels import MASKED
-from mesp.runtime.random_signs import signs
-from mesp.runtime.sizes import Size
 from torch import Tensor
 from torch.nn import functional as F
+
+from mesp.export.model.architecture import PROJECTIONS, read_architecture
+from mesp.export.model.quantize import Fp32
+from mesp.export.programs.plan import Plan, Tiling
+from mesp.export.schedules.schedules import OPTIMIZERS, SCALARS
+from mesp.runtime.data.dataset import Example, inputs
+from mesp.runtime.data.labels import MASKED
+from mesp.runtime.engine.random_signs import signs
+from mesp.runtime.engine.sizes import Size
+from mesp.runtime.training.adapter import named
 
 from .checks import assert_close, relative_error
 from .models import LLAMA, LLAMA3_ROPE, QWEN2, EagerSession, example, in_double, save_checkpoint

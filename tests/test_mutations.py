@@ -8,7 +8,9 @@ from types import ModuleType
 
 import pytest
 import torch
-from mesp.export import backpropagation, block, head, ops
+
+from mesp.export.programs import block, head, ops
+from mesp.export.schedules import backpropagation
 
 from .test_model import IN_FLOAT16, check_model
 from .test_ops import (

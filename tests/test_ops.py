@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from mesp.export import ops
 from torch import Tensor
 from torch.nn import functional as F
+
+from mesp.export.programs import ops
 
 from .checks import Draw, assert_close
 from .tolerances import OP_FP64
@@ -151,7 +152,7 @@ def check_momentum(size: int) -> None:
 
 
 def check_adamw(size: int) -> None:
-    from mesp.runtime.optimizer import LearningRate, Optimizer
+    from mesp.runtime.training.optimizer import LearningRate, Optimizer
 
     draw = Draw()
     ours = draw(size)

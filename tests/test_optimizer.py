@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from mesp.runtime.optimizer import LearningRate, Shape, clip_scale
+
+from mesp.runtime.training.optimizer import LearningRate, Shape, clip_scale
 
 
 @pytest.mark.parametrize("shape", ["constant", "linear", "cosine"])

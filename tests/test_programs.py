@@ -5,15 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from mesp.export.architecture import PROJECTIONS, read_architecture
-from mesp.export.backpropagation import pack_input, unpack_input
-from mesp.export.ops import causal_mask
-from mesp.export.plan import Argument, Plan, Program, Tiling
-from mesp.export.programs import backward_programs, backward_rows, forward_programs, forward_rows
-from mesp.export.quantize import Fp32
-from mesp.export.schedule import Schedules
 from torch import Tensor
 from torch.nn import functional as F
+
+from mesp.export.model.architecture import PROJECTIONS, read_architecture
+from mesp.export.model.quantize import Fp32
+from mesp.export.programs.ops import causal_mask
+from mesp.export.programs.plan import Argument, Plan, Program, Tiling
+from mesp.export.programs.program_list import backward_programs, backward_rows, forward_programs, forward_rows
+from mesp.export.schedules.backpropagation import pack_input, unpack_input
+from mesp.export.schedules.schedules import Schedules
 
 from .checks import Draw, assert_close
 from .models import LLAMA, QWEN2

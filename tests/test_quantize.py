@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from mesp.export.quantize import Fp32, Int4, Int8, WeightFormat, weight_format
+
+from mesp.export.model.quantize import Fp32, Int4, Int8, WeightFormat, weight_format
 from mesp.runtime.errors import UsageError
 
 from .checks import assert_close
@@ -47,7 +48,8 @@ def test_a_group_of_equal_weights_is_exact(value: float) -> None:
 def test_ggufs_own_dequantization_agrees(kind: str) -> None:
     from gguf import GGMLQuantizationType
     from gguf.quants import dequantize, quantize
-    from mesp.export.checkpoint import unpack_blocks
+
+    from mesp.export.model.checkpoint import unpack_blocks
 
     w = weight(64, 5).t().contiguous().numpy()
     stored = quantize(w, GGMLQuantizationType[kind])

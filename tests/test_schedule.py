@@ -4,11 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mesp.runtime.arena import Arena, Placed, check_arena, lifetimes, plan_arena
-from mesp.runtime.bundle import open_bundle
-from mesp.runtime.errors import MespError
-from mesp.runtime.inspect import describe
-from mesp.runtime.schedule import (
+
+from mesp.runtime.engine.arena import Arena, Placed, check_arena, lifetimes, plan_arena
+from mesp.runtime.engine.bundle import open_bundle
+from mesp.runtime.engine.schedule import (
     Call,
     For,
     Instruction,
@@ -23,6 +22,8 @@ from mesp.runtime.schedule import (
     from_json,
     to_json,
 )
+from mesp.runtime.errors import MespError
+from mesp.runtime.report.inspect import describe
 
 X = TensorSpec((4,))
 PROGRAMS = {

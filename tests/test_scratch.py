@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+
+from mesp.runtime.engine.schedule import TensorSpec
+from mesp.runtime.engine.scratch import ScratchTensor
 from mesp.runtime.errors import MespError
-from mesp.runtime.memory import exact_footprint_bytes
-from mesp.runtime.schedule import TensorSpec
-from mesp.runtime.scratch import ScratchTensor
+from mesp.runtime.memory.sampler import exact_footprint_bytes
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from mesp.export.verify import attach_lora, reference_model
-from mesp.runtime import adapter as peft_format
-from mesp.runtime.bundle import ADAPTER, Bundle, open_bundle
-from mesp.runtime.settings import TrainSettings
-from mesp.runtime.training import train
 from torch import Tensor
+
+from mesp.export.reference.verify import attach_lora, reference_model
+from mesp.runtime.engine.bundle import ADAPTER, Bundle, open_bundle
+from mesp.runtime.training import adapter as peft_format
+from mesp.runtime.training.loop import train
+from mesp.runtime.training.settings import TrainSettings
 
 from .checks import assert_close
 from .tolerances import GRADIENT_FP32, LONG_TRAINING_LOSS, TRAINING_LOSS

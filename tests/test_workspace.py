@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from mesp.export.architecture import PROJECTIONS, read_architecture
-from mesp.export.plan import Plan, Tiling
-from mesp.export.quantize import weight_format
-from mesp.export.workspace import attention_workspace, head_workspace, largest_program, with_chosen_tiles
-from mesp.runtime.bundle import open_bundle
-from mesp.runtime.session import Session
+
+from mesp.export.model.architecture import PROJECTIONS, read_architecture
+from mesp.export.model.quantize import weight_format
+from mesp.export.predict.workspace import attention_workspace, head_workspace, largest_program, with_chosen_tiles
+from mesp.export.programs.plan import Plan, Tiling
+from mesp.runtime.engine.bundle import open_bundle
+from mesp.runtime.engine.session import Session
 
 CONFIGURATIONS = Path(__file__).parents[1] / "benchmarks" / "configurations"
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from mesp.device import dumpsys, proc
 from mesp.device.reading import Unreadable
 from mesp.runtime.errors import MespError

@@ -17,17 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mesp.bench.table import Cell, read_table
-from mesp.device.outside import _kernel as outside_kernel
 from standin import log
 from standin.adb_server import AdbServer
 from standin.phone import Phone
 from standin.trainers import BUILD, core, fake
 
+from mesp.bench.table import Cell, read_table
+from mesp.device.outside import _kernel as outside_kernel
+
 PHONES = Path(__file__).with_name("phones")
 CASES = BUILD / "cases"
 BUNDLE, DATA = CASES / "bundles" / "llama", CASES / "runs" / "llama-sgd" / "data.jsonl"
-MESP = (sys.executable, "-c", "import sys; from mesp.export.cli import main; sys.exit(main())")
+MESP = (sys.executable, "-c", "import sys; from mesp.command_line.parser import main; sys.exit(main())")
 SECONDS = 60
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mesp.device.dumpsys import Exit
 from mesp.device.verdict import compare, end_of_process
-from mesp.runtime.phone_rows import phone_rows
+from mesp.runtime.report.phone_rows import phone_rows
 
 MB = 1_000_000
 

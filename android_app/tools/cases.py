@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from common import ROOT, make_folder, run
 from junit import CASES, GOLDEN
-from mesp.runtime import session as session_module
 
-SOURCES = [file for folder in ("export", "runtime") for file in sorted((ROOT / folder).glob("*.py"))]
+from mesp.runtime.engine import session as session_module
+
+SOURCES = [file for folder in ("export", "runtime") for file in sorted((ROOT / folder).rglob("*.py"))]
 SECONDS = 1800
 
 

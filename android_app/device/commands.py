@@ -1,0 +1,200 @@
+"""What each ``mesp device`` command does, but for those that train (``train``): a function of the arguments that returns the exit status."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from mesp.command_line.commands import run_report as run_report  # mesp device report is mesp report
+from mesp.runtime.errors import UsageError
+from mesp.runtime.report.report import write_report
+
+from . import app, dumpsys
+from .adb import NO_DEVICE, Adb, Device
+from .logcat import since_forever
+from .phone import Phone, describe
+from .transfer import STAGE, Item, bundle_items, missing, pull_run, send, tidy
+
+MB = 1e6
+# In so long the app says that it cannot do what it was told.
+_ANSWER_SECONDS = 1.0
+
+
+def device_of(args: argparse.Namespace, console: Console) -> Device:
+    """The phone that the arguments choose; what it has to say of its connection goes to the console."""
+
+    def tell(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    device = Adb.find(tell).choose(args.serial)
+    device.tell = tell
+    device.patience_seconds = getattr(args, "reconnect", device.patience_seconds)
+    return device
+
+
+# --- What there is ----------------------------------------------------------------------------------------------------
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """mesp device list"""
+    adb = Adb.find()
+    listed = adb.listed()
+    rows = [
+        (entry, describe(Device(adb, entry.serial, patience_seconds=10)) if entry.ready else None) for entry in listed
+    ]
+    if args.json:
+        print(
+            json.dumps(
+                [
+                    {"serial": entry.serial, "state": entry.state, **(phone.to_json() if phone else {})}
+                    for entry, phone in rows
+                ],
+                indent=1,
+            )
+        )
+        return 0
+    if not rows:
+        print(NO_DEVICE)
+        return 1
+    table = Table("serial", "phone", "Android", "processor", "memory", "storage", "battery", "heat")
+    for entry, phone in rows:
+        table.add_row(*(_row(phone) if phone else (entry.serial, f"{entry.state}: {entry.what_to_do}")))
+    # Elsewhere than on a terminal nothing needs to be cut.
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)
+    return 0
+
+
+def _row(phone: Phone) -> Sequence[str]:
+    def of(value: float | None, text: str, scale: float = 1) -> str:
+        return "?" if value is None else text.format(value / scale)
+
+    charge = of(phone.battery_percent, "{:.0f}%") + (", charging" if phone.plugged else "")
+    heat = of(phone.battery_celsius, "{:.1f} °C")
+    if phone.thermal_status is not None:
+        heat += f", thermal status {dumpsys.STATUS_NAMES[phone.thermal_status].lower()}"
+    return (
+        phone.serial,
+        f"{phone.manufacturer} {phone.model}",
+        f"{phone.android} (API {phone.sdk})",
+        phone.abis[0] if phone.abis else "?",
+        f"{of(phone.available_bytes, '{:.1f}', 1e9)} of {of(phone.memory_bytes, '{:.1f} GB', 1e9)}",
+        of(phone.free_storage_bytes, "{:.1f} GB free", 1e9),
+        charge,
+        heat,
+    )
+
+
+def run_logs(args: argparse.Namespace) -> int:
+    """mesp device logs"""
+    device = device_of(args, Console(file=sys.stderr))
+    for line in since_forever(device):
+        if args.name is None or line.event is None or line.event.get("run") == args.name:
+            print(line.raw)
+    said = device.patiently(lambda: device.shell(f"ls -1 {app.RUNS} 2>/dev/null || true"))
+    runs = said.split()
+    print(f"Runs on {device.serial}: {', '.join(runs) if runs else 'none'}", file=sys.stderr)
+    return 0
+
+
+def run_pull(args: argparse.Namespace) -> int:
+    """mesp device pull"""
+    console = Console(file=sys.stderr)
+    device, output = device_of(args, console), args.output or Path(args.name)
+    files = pull_run(device, args.name, output, args.checkpoints)
+    print(f"{output}: {len(files)} files")
+    if (output / "run.json").is_file():
+        write_report(output)
+        print(output / "report.html")
+    return 0
+
+
+# --- What goes there --------------------------------------------------------------------------------------------------
+
+
+def run_install(args: argparse.Namespace) -> int:
+    """mesp device install"""
+    install(device_of(args, Console(file=sys.stderr)), args.apk)
+    return 0
+
+
+def install(device: Device, apk: Path) -> None:
+    """Installs the app, and says so."""
+    phone = describe(device)
+    package = app.install(device, apk, phone.abis, phone.sdk)
+    print(f"{app.PACKAGE} {package.version_name} is on {device.serial} ({package.primary_abi or 'processor not told'})")
+
+
+def run_push(args: argparse.Namespace) -> int:
+    """mesp device push"""
+    console = Console(file=sys.stderr)
+    device = device_of(args, console)
+    items = bundle_items(args.bundle, args.bundle.resolve().name)
+    app.need_installed(device)
+    send_files(device, items, console)
+    tidy(device, items)
+    print(f"Train it with: mesp device train {args.bundle.resolve().name} --data FILE -o RUN")
+    return 0
+
+
+def send_files(device: Device, items: Sequence[Item], console: Console) -> None:
+    """Sends what is not there yet, with a progress bar."""
+    todo = missing(device, items)
+    size, there = sum(item.size for item in todo), len(items) - len(todo)
+    console.print(
+        f"{len(todo)} file{'s' if len(todo) != 1 else ''} to send, {size / MB:.1f} MB"
+        + (f"; {there} are there already" if there else ""),
+        highlight=False,
+    )
+    if not todo:
+        return
+    app.make_folders(device)
+    columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("sending", total=size)
+        send(device, todo, describe(device).free_storage_bytes, lambda count: bar.advance(task, count))
+
+
+def run_tell(args: argparse.Namespace) -> int:
+    """mesp device tell"""
+    device = device_of(args, Console(file=sys.stderr))
+    app.need_installed(device)
+    if app.process(device) is None:
+        raise UsageError(f"The app does not run on {device.serial}: there is no run to tell anything.")
+    since = app.epoch_seconds(device.patiently(lambda: device.shell(app.CLOCK)))
+    device.patiently(lambda: app.tell(device, args.what))
+    time.sleep(_ANSWER_SECONDS)
+    for line in since_forever(device):
+        if line.name == "refused" and line.event and line.seconds >= since:
+            raise UsageError(f"{device.serial}: {line.event['reason']}")
+    print(f"{device.serial} was told to {args.what}")
+    return 0
+
+
+def run_clean(args: argparse.Namespace) -> int:
+    """mesp device clean"""
+    folders = {"bundles": app.BUNDLES, "data": app.DATA, "runs": app.RUNS}
+    if wrong := [name for name in args.what if name not in folders]:
+        raise UsageError(f"{wrong[0]} is not one of {', '.join(folders)}.")
+    device = device_of(args, Console(file=sys.stderr))
+    names = args.what or [*folders]
+    paths = [folders[name] for name in names] + ([STAGE, app.ADAPTERS] if not args.what else [])
+    said = device.patiently(lambda: device.shell(f"du -sk {' '.join(paths)} 2>/dev/null || true"))
+    size = sum(int(line.split()[0]) for line in said.splitlines()) * 1024
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"This removes {', '.join(names)} from {device.serial}, {size / MB:.1f} MB. Say so with --yes."
+            )
+        if input(f"Remove {', '.join(names)} from {device.serial}, {size / MB:.1f} MB? [y/N] ").strip().lower() != "y":
+            print("Nothing was removed")
+            return 1
+    device.patiently(lambda: device.shell(f"rm -rf {' '.join(paths)}"))
+    print(f"Removed {', '.join(names)} from {device.serial}, {size / MB:.1f} MB")
+    return 0

@@ -1,0 +1,243 @@
+"""The ``mesp device`` commands that train: what is sent before, how the run is started and followed, what is said at its end."""
+
+import argparse
+import shutil
+import sys
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rich.console import Console
+
+from mesp.runtime.errors import MespError, UsageError
+from mesp.runtime.files import write_json
+from mesp.runtime.report.report import summary, write_report
+from mesp.runtime.report.run_folder import read_run
+from mesp.runtime.training.settings import TrainSettings
+
+from . import app
+from .adb import Device
+from .commands import device_of, install, send_files
+from .follow import follow_and_fetch, known_of, left_running, phone_seconds
+from .logcat import since_forever
+from .phone import describe
+from .transfer import Item, adapter_items, bundle_items, data_item, tidy
+from .verdict import DEVICE_JSON, End
+
+_COOLING_MINUTES = 60
+_POLL_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run as it is asked for, checked before a phone is.
+
+    Args:
+        run: its name on the phone
+        output: its folder here
+        bundle: its name on the phone
+        data: the rows' name on the phone; empty for a run that is resumed, as are settings and items
+        settings: as the app takes them
+        items: the files that the settings name
+    """
+
+    run: str
+    output: Path
+    bundle: str
+    data: str
+    settings: dict[str, Any]
+    items: list[Item]
+
+
+def run_run(args: argparse.Namespace) -> int:
+    """mesp device run"""
+    console = Console(file=sys.stdout)
+    if args.bundle is None:
+        raise UsageError("Name the bundle to train with: the folder that mesp export made.")
+    request = _request(args, args.bundle.resolve().name)
+    items = [] if args.resume else bundle_items(args.bundle, request.bundle)
+    device = device_of(args, console)
+    if app.installed(device) is None:
+        install(device, args.apk)
+    if items:
+        send_files(device, items, console)
+        tidy(device, items)
+    return _start_and_follow(device, args, request, console)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """mesp device train"""
+    console = Console(file=sys.stdout)
+    request = _request(args, args.bundle or "")
+    device = device_of(args, console)
+    app.need_installed(device)
+    there = device.patiently(lambda: device.shell(f"ls -1 {app.BUNDLES} 2>/dev/null || true")).split()
+    if request.bundle not in there and not args.resume:
+        raise UsageError(
+            f"{device.serial} has no bundle {request.bundle}; it has {', '.join(there) or 'none'}. Send it with: mesp device push BUNDLE"
+        )
+    return _start_and_follow(device, args, request, console)
+
+
+def run_follow(args: argparse.Namespace) -> int:
+    """mesp device follow"""
+    console = Console(file=sys.stdout)
+    device, run = device_of(args, console), app.check_name(args.name, "The run")
+    started = [
+        line for line in since_forever(device) if line.name == "start" and line.event and line.event.get("run") == run
+    ]
+    if not started:
+        raise UsageError(
+            f"The log of {device.serial} does not know a run {run} any more. If it is over: mesp device pull {run}"
+        )
+    output = args.output or Path(run)
+    about = {"clock_ahead_seconds": round(phone_seconds(device)[1], 3)}
+    return _follow(device, args, run, output, started[-1].seconds, about, console)
+
+
+def _free(args: argparse.Namespace) -> Path:
+    """The run folder to make, or to go on in.
+
+    Raises:
+        UsageError: it is there, or to be resumed and not there.
+    """
+    output: Path = args.output
+    if args.resume:
+        if not (output / DEVICE_JSON).is_file():
+            raise UsageError(
+                f"{output} is not the folder of a run on a phone: it has no {DEVICE_JSON}. Start one without --resume."
+            )
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"{output} exists already. Choose another output, or go on with that run: --resume")
+    return output
+
+
+def _request(args: argparse.Namespace, bundle: str) -> Request:
+    if args.sample_every < 0:
+        raise UsageError(f"--sample-every {args.sample_every} must be at least 0, where 0 is none.")
+    if args.detach and args.remove:
+        raise UsageError("--remove needs a run that is fetched; with --detach nothing is. Give one of them.")
+    output = _free(args)
+    run = app.check_name(output.resolve().name, "The run")
+    if args.resume:
+        return Request(run, output, bundle, "", {}, [])
+    if not bundle:
+        raise UsageError("Name the bundle to train with, as mesp device push called it.")
+    bundle = app.check_name(bundle, "The bundle")
+    if args.data is None:
+        raise UsageError("Give the rows to train on: --data FILE")
+    chosen = TrainSettings(**{field.name: getattr(args, field.name) for field in fields(TrainSettings)})
+    data = data_item(chosen.data)
+    held_out = [data_item(chosen.eval_data)] if chosen.eval_data else []
+    adapter = adapter_items(chosen.adapter) if chosen.adapter else []
+    paths = {"data", "eval_data", "adapter"}
+    settings = {name: value for name, value in chosen.to_json().items() if name not in paths and value is not None}
+    if held_out:
+        settings["eval_data"] = f"data/{PurePosixPath(held_out[0].target).name}"
+    if adapter:
+        settings["adapter"] = f"adapters/{PurePosixPath(adapter[0].target).parent.name}"
+    return Request(run, output, bundle, PurePosixPath(data.target).name, settings, [data, *held_out, *adapter])
+
+
+def _start_and_follow(device: Device, args: argparse.Namespace, request: Request, console: Console) -> int:
+    run, output, bundle = request.run, request.output, request.bundle
+    if not args.resume and not args.fresh and device.shell(f"ls {app.RUNS}/{run}/run.json 2>/dev/null || true"):
+        raise UsageError(
+            f"{device.serial} has a run {run} already. Fetch it (mesp device pull {run}), go on with it (--resume, in its folder here), "
+            "choose another name with -o, or have it removed: --fresh"
+        )
+    if request.items:
+        send_files(device, request.items, console)
+    if args.cool_to is not None:
+        _cool(device, args.cool_to, console)
+    if args.fresh:
+        device.shell(f"am force-stop {app.PACKAGE}" + ("" if args.resume else f"; rm -rf {app.RUNS}/{run}"))
+    since, ahead = phone_seconds(device)
+    app.start(device, run, bundle, request.data, request.settings, args.resume)
+    about: dict[str, Any] = {"clock_ahead_seconds": round(ahead, 3)}
+    if not args.resume:
+        about |= {"bundle": bundle, "data": request.data, "settings": request.settings}
+    if args.detach:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / DEVICE_JSON, {**known_of(output), **about, **left_running(device, run)})
+        print(f"{run} runs on {device.serial}. {_back(run, output)}")
+        return 0
+    new = not output.exists()
+    status = _follow(device, args, run, output, since, about, console)
+    if status == 2 and new:
+        shutil.rmtree(output)  # nothing was begun
+    if status == 0 and args.remove:
+        device.patiently(lambda: device.shell(f"rm -rf {app.RUNS}/{run} {app.BUNDLES}/{bundle}"))
+    return status
+
+
+def _back(run: str, output: Path) -> str:
+    return f"See it again: mesp device follow {run} -o {output}; stop it: mesp device tell stop"
+
+
+def _cool(device: Device, celsius: float, console: Console) -> None:
+    """Waits until the phone is cool.
+
+    Raises:
+        MespError: it does not become so, or does not tell.
+    """
+    until, told = time.monotonic() + _COOLING_MINUTES * 60, False
+    while True:
+        phone = describe(device)
+        if phone.battery_celsius is None:
+            raise MespError(
+                f"{device.serial} does not tell its battery's temperature: leave --cool-to out, and wait yourself."
+            )
+        if phone.battery_celsius <= celsius and not phone.thermal_status:
+            return
+        if time.monotonic() > until:
+            raise MespError(
+                f"{device.serial} is still at {phone.battery_celsius:.1f} °C after {_COOLING_MINUTES} minutes; {celsius:g} °C were asked for."
+            )
+        if not told:
+            console.print(f"{phone.battery_celsius:.1f} °C: waiting for {celsius:g} °C", highlight=False, markup=False)
+            told = True
+        time.sleep(_POLL_SECONDS)
+
+
+def _follow(
+    device: Device,
+    args: argparse.Namespace,
+    run: str,
+    output: Path,
+    since: float,
+    about: dict[str, Any],
+    console: Console,
+) -> int:
+    end = follow_and_fetch(device, run, output, since, args.sample_every, about, console)
+    if end.status == "detached":
+        print(f"{end.reason}. {_back(run, output)}")
+        return 130
+    if (output / "run.json").is_file():
+        write_report(output)
+        for name, value in summary(read_run(output).report):
+            print(f"{name:30} {value}")
+        print(f"{'Report':30} {output / 'report.html'}")
+    _say_end(device, end, run, output)
+    return end.exit_status
+
+
+def _say_end(device: Device, end: End, run: str, output: Path) -> None:
+    if end.reason:
+        print(f"mesp device: {run}: {end.reason}", file=sys.stderr)
+    # Without a checkpoint there is nothing to go on from.
+    script = f"ls {app.RUNS}/{run}/checkpoints 2>/dev/null || true"
+    if end.can_be_resumed and device.patiently(lambda: device.shell(script)).strip():
+        print(f"Go on from its last checkpoint with: mesp device train -o {output} --resume", file=sys.stderr)
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    """mesp device bench"""
+    from mesp.bench.bench import BenchOptions, bench
+
+    console = Console(file=sys.stdout)
+    device = device_of(args, console)
+    trainer = ("device", "run", "--serial", device.serial, "--fresh", "--remove", "--cool-to", f"{args.cool_to:g}")
+    options = BenchOptions(tuple(args.cell), args.repeats, args.keep_bundles, trainer)
+    return 0 if bench(args.table, args.output, options, console) else 1

@@ -1,0 +1,165 @@
+"""A checkpoint or a bundle as a transformers model, and a PEFT adapter on it: what ``merge`` and ``generate`` start from.
+
+Checkpoints are read as ``export`` reads them, GGUF files too: transformers' own GGUF loading leaves weights packed or marks the model as
+quantized, depending on its version and on what else is installed, and such a model can neither be merged nor saved.
+"""
+
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mesp.runtime.engine.bundle import MANIFEST, TOKENIZER, open_bundle
+from mesp.runtime.errors import UsageError
+from mesp.runtime.training.adapter import CONFIG, same_base
+
+from ..reference.verify import assemble, reference_model
+from .architecture import expected_tensors, read_architecture
+from .checkpoint import Checkpoint, open_checkpoint
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model without an adapter."""
+
+    model: Any  # transformers' causal language model, fp32
+    tokenizer: Any  # None if the source has none
+    origin: str  # what a person would call it
+    dtype: torch.dtype  # that its weights are stored in; float32 if they are quantized
+
+
+def load_base(source: str) -> Base:
+    """Loads a bundle, a Hugging Face folder, a Hub id or a .gguf file.
+
+    Raises:
+        UsageError: none of these, or one that is damaged.
+    """
+    with quiet():
+        if (Path(source) / MANIFEST).is_file():
+            return _from_bundle(Path(source))
+        return _from_checkpoint(open_checkpoint(source))
+
+
+def _from_bundle(path: Path) -> Base:
+    bundle = open_bundle(path)
+    tokenizer = _tokenizer(path / TOKENIZER) if (path / TOKENIZER).is_dir() else None
+    return Base(reference_model(bundle), tokenizer, bundle.manifest.model["origin"], torch.float32)
+
+
+def _from_checkpoint(checkpoint: Checkpoint) -> Base:
+    dtype = checkpoint.config.dtype  # before the model of this configuration sets it to its own
+    model = assemble(checkpoint.config, _tensors(checkpoint))
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = _tokenizer(Path(folder)) if checkpoint.save_tokenizer(Path(folder)) else None
+    if checkpoint.origin.endswith(".gguf"):
+        return Base(model, tokenizer, checkpoint.origin, torch.float32)
+    if (Path(checkpoint.origin) / "generation_config.json").is_file():
+        from transformers import GenerationConfig
+
+        model.generation_config = GenerationConfig.from_pretrained(checkpoint.origin)
+    return Base(model, tokenizer, checkpoint.origin, dtype or torch.float32)
+
+
+def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
+    for name, shape in expected_tensors(read_architecture(checkpoint.config)).items():
+        found = checkpoint.shape(name)
+        if found != shape:
+            what = f"tensor {name} is {list(found)}" if found else f"there is no tensor {name}"
+            raise UsageError(f"{checkpoint.origin}: {what}, but its configuration asks for {list(shape)}.")
+        yield name, checkpoint.rows(name)
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+# --- Adapters ---------------------------------------------------------------------------------------------------------
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a PEFT adapter folder.
+
+    Raises:
+        UsageError: no adapter there, or not a LoRA one.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        inside = folder / "adapter"
+        hint = f" It is a run folder: its adapter is in {inside}." if (inside / CONFIG).is_file() else ""
+        raise UsageError(f"{folder} is not a PEFT adapter: it has no {CONFIG}.{hint}")
+    try:
+        config = json.loads(file.read_text())
+        kind = config.get("peft_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(f"{file} cannot be read as an adapter's configuration: {error}.") from error
+    if kind != "LORA":
+        raise UsageError(f"{file}: the adapter's peft_type is {kind}; expected LORA.")
+    return dict(config)
+
+
+def attach(base: Base, folder: Path, allow_other_base: bool = False) -> Any:
+    """The base model with an adapter, as a peft.PeftModel.
+
+    Raises:
+        UsageError: an adapter that cannot be read, or was made for another model by its name or by its tensors.
+    """
+    name = read_adapter_config(folder).get("base_model_name_or_path")
+    if not allow_other_base and not same_base(name, base.origin):
+        raise UsageError(
+            f"{folder} is an adapter of {name}, but the model is {base.origin}. "
+            "If they are the same model under two names, add --allow-other-base."
+        )
+    with quiet():
+        return _attach(base, folder)
+
+
+def _attach(base: Base, folder: Path) -> Any:
+    from peft import PeftConfig, PeftModel
+    from safetensors import SafetensorError
+
+    misfit = f"{folder} does not fit {base.origin}"
+    try:
+        model = PeftModel(base.model, PeftConfig.from_pretrained(folder))
+        loaded = model.load_adapter(folder, "default", torch_device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{folder} has no adapter's weights that can be read: {error}.") from error
+    except (ValueError, RuntimeError, TypeError) as error:  # targets that are not there, shapes, settings
+        reasons = str(error).strip().splitlines()
+        raise UsageError(
+            f"{misfit}: {next((r for r in reasons if 'size mismatch' in r), reasons[0]).strip()}"
+        ) from error
+    for keys, what in (
+        (loaded.unexpected_keys, "tensors that the model has no place for"),
+        (loaded.missing_keys, "tensors missing that its configuration asks for"),
+    ):
+        if keys:
+            raise UsageError(f"{misfit}: {len(keys)} {what}, such as {min(keys)}.")
+    return model.eval()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers' and PEFT's notes and progress bars off the screen: what matters of them is raised as an error."""
+    from transformers.utils import logging as transformers_logging
+
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

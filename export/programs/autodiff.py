@@ -1,0 +1,147 @@
+"""MeBP's backward pass of a block: by autodiff of the same forward programs that MeSP runs tile by tile.
+
+The block's forward programs are put together into one function of its input and of the adapter's tensors. ``torch.func.vjp``
+differentiates it, and the trace of both is one program, in which all of the block's intermediates are alive at once. That is what MeBP
+(Memory-efficient Backpropagation) does on a phone: a checkpoint at each block's input, and the framework's own gradients inside.
+
+The gradients come in operators that XNNPACK does not know; ``_Decompositions`` writes them in those it knows.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from mesp.runtime.engine.schedule import Reference
+
+from .block import attention_forward, ffn_forward, norm_forward, norms
+from .plan import Argument, Arguments, Plan, Program
+
+aten = torch.ops.aten
+
+
+class _Block:
+    """A block's forward programs in a row, and the arguments that all of them take, each once."""
+
+    def __init__(self, plan: Plan):
+        self.inputs: dict[str, Argument] = {}
+        self._scalars: dict[str, Argument] = {}
+        self._calls: list[tuple[Program, dict[str, str]]] = []
+        attention, ffn = (
+            norm_forward(plan, plan.tokens, f"{sublayer}_norm_forward", weight, readers)
+            for sublayer, weight, readers in norms()
+        )
+        self._add(attention, 0)
+        for group in plan.heads():
+            for tile in range(group.count):
+                self._add(attention_forward(plan, group), tile)
+        self._add(ffn, 0)
+        for group in plan.ffn():
+            for tile in range(group.count):
+                self._add(ffn_forward(plan, group), tile)
+
+    def _add(self, program: Program, tile: int) -> None:
+        names = {}
+        for argument in program.inputs:
+            if argument.stored:
+                names[argument.name] = self._stored(argument, tile).name
+            elif argument.shape == (1,):
+                names[argument.name] = self._scalars.setdefault(argument.name, argument).name
+        self._calls.append((program, names))
+
+    def _stored(self, argument: Argument, tile: int) -> Argument:
+        """The argument for one tile; what differs by layer or tile gets a name of its own."""
+        assert argument.stored
+        strides = dict(argument.stored.strides)
+        place = Reference(argument.stored.tensor, argument.stored.offset + tile * strides.pop("tile", 0), strides)
+        name = f"{place.tensor}.{place.offset}.{argument.name}" if strides else argument.name
+        return self.inputs.setdefault(name, replace(argument, name=name, stored=place))
+
+    def arguments(self) -> list[Argument]:
+        return [*self.inputs.values(), *self._scalars.values()]
+
+    def run(self, x: Tensor, given: dict[str, Tensor]) -> Tensor:
+        values = {"x": x, "y": x}
+        for program, names in self._calls:
+            known = {name: given[long] for name, long in names.items()}
+            results = program.run(
+                {a.name: known[a.name] if a.name in known else values[a.name] for a in program.inputs}
+            )
+            values |= results
+            if "y" in results:
+                values["x"] = results["y"]
+        return values["y"]
+
+
+def block_backward(plan: Plan) -> Program:
+    """From x, a block's input, and dy at its output: dx at its input, and the gradients of the layer's adapter."""
+    block, wide = _Block(plan), (plan.tokens, plan.architecture.D)
+    leaves = [argument for argument in block.arguments() if argument.stored and argument.stored.tensor == "adapter"]
+    gradients = [_gradient(plan, leaf) for leaf in leaves]
+    inputs = (Argument("x", wide), Argument("dy", wide), *block.arguments())
+
+    table = _Decompositions({plan.tokens, plan.architecture.D}).table()
+
+    def body(a: Arguments) -> tuple[Tensor, ...]:
+        def forward(x: Tensor, *tensors: Tensor) -> Tensor:
+            return block.run(x, {**a, **{leaf.name: t for leaf, t in zip(leaves, tensors, strict=True)}})
+
+        result = torch.func.vjp(forward, a["x"], *[a[leaf.name] for leaf in leaves])
+        return tuple(result[1](a["dy"]))
+
+    return Program("block_backward", inputs, (Argument("dx", wide, stored=Reference("dy")), *gradients), body, table)
+
+
+def _gradient(plan: Plan, leaf: Argument) -> Argument:
+    """Where a leaf's gradient lies in the layer's vector: where the leaf lies in the adapter's."""
+    assert leaf.stored
+    offset = leaf.stored.offset - plan.adapter.of_layer("adapter").offset
+    return Argument(f"grad.{leaf.name}", leaf.shape, stored=Reference("gradient", offset))
+
+
+# --- Autodiff's operators in those that XNNPACK has -----------------------------------------------------------------------
+
+
+class _Decompositions:
+    """The table, for tensors whose last axis is as long as one of ``lengths``."""
+
+    def __init__(self, lengths: Iterable[int]):
+        # Made before the trace, they are constants of it; made in it, they would be operators outside of the delegate.
+        self._ones = {length: torch.ones(length, 1) for length in lengths}
+
+    def table(self) -> dict[Any, Callable[..., Tensor]]:
+        return {
+            aten.sum.dim_IntList: self._sum,
+            aten._softmax_backward_data.default: self._softmax_backward,
+            aten.slice_backward.default: _slice_backward,
+            aten.sigmoid_backward.default: lambda grad, y: grad * (y - y * y),
+            aten.pow.Tensor_Scalar: _power,
+            aten.mul.Scalar: lambda x, factor: x * factor,
+        }
+
+    def _sum(self, x: Tensor, dim: list[int], keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Along the last axis: a product with a column of ones."""
+        if [axis % x.dim() for axis in dim] != [x.dim() - 1]:
+            raise NotImplementedError(f"A sum of {tuple(x.shape)} along {dim} has no form for XNNPACK.")
+        total = torch.mm(x.reshape(-1, x.shape[-1]), self._ones[x.shape[-1]]).view(*x.shape[:-1], 1)
+        return total if keepdim else total.view(x.shape[:-1])
+
+    def _softmax_backward(self, grad: Tensor, y: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+        product = grad * y
+        return product - y * self._sum(product, [dim], True)
+
+
+def _slice_backward(grad: Tensor, sizes: list[int], dim: int, start: int, end: int, step: int) -> Tensor:
+    """Zeros on both sides."""
+    dim, end = dim % len(sizes), min(end, sizes[dim])
+    return pad(grad, [0, 0] * (len(sizes) - 1 - dim) + [start, sizes[dim] - end])
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """Of the derivative of 1 / sqrt."""
+    if exponent != 3:
+        raise NotImplementedError(f"A power of {exponent} has no form for XNNPACK.")
+    return x * x * x

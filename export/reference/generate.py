@@ -1,0 +1,171 @@
+"""Text from a model before and after its adapter, by transformers' own ``generate``."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mesp.runtime.errors import UsageError
+
+from ..model.transformers_model import Base, attach, load_base, quiet, read_adapter_config
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WIDE = 100  # columns from which two texts are legible beside each other
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What a person chooses.
+
+    Args:
+        chat: the prompt is a user's turn, written with the tokenizer's chat template; system: the turn before it
+        max_new_tokens: at most; the end-of-text token ends sooner
+        temperature: 0 takes the likeliest token each time; above it, tokens are drawn
+        top_p: draw from the likeliest tokens that together have this probability
+        repetition_penalty: above 1, tokens that were there already are less likely
+        seed: of what is drawn, the same before and after
+    """
+
+    chat: bool = False
+    system: str | None = None
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Completions:
+    """What the model said, without its prompt."""
+
+    before: str  # by the model alone
+    after: str | None  # with the adapter, if there is one
+
+
+def generate(
+    source: str, adapter: Path | None, prompt: str, options: GenerateOptions, allow_other_base: bool = False
+) -> Completions:
+    """Completes a prompt without and with an adapter.
+
+    Args:
+        source: a bundle, whose weights are dequantized, or a checkpoint: a Hugging Face folder, a Hub id or a .gguf file
+        adapter: a PEFT adapter folder, or None to hear the model alone
+        prompt: text to go on from, or with ``options.chat`` what the user says
+        options: how to choose tokens, and how many
+        allow_other_base: take an adapter whose base model has another name
+
+    Raises:
+        UsageError: a source, adapter, prompt or option that cannot be used.
+    """
+    _check(options)
+    if adapter:
+        read_adapter_config(adapter)  # refused before the model is read, which takes long
+    base = load_base(source)
+    ids = _prompt_ids(base, prompt, options)
+    if not adapter:
+        return Completions(_complete(base.model, base, ids, options), None)
+    model = attach(base, adapter, allow_other_base)
+    with model.disable_adapter():
+        before = _complete(model, base, ids, options)
+    return Completions(before, _complete(model, base, ids, options))
+
+
+def _check(options: GenerateOptions) -> None:
+    if options.system is not None and not options.chat:
+        raise UsageError("--system is a turn of a chat: add --chat.")
+    if options.max_new_tokens < 1:
+        raise UsageError(f"--max-new-tokens {options.max_new_tokens} must be at least 1.")
+    if not (math.isfinite(options.temperature) and options.temperature >= 0):
+        raise UsageError(f"--temperature {options.temperature} must be a number of at least 0.")
+    if not 0 < options.top_p <= 1:
+        raise UsageError(f"--top-p {options.top_p} must be above 0 and at most 1.")
+    if options.top_p < 1 and options.temperature == 0:
+        raise UsageError("--top-p chooses what tokens are drawn from, but at --temperature 0 none is drawn: raise it.")
+    if not (math.isfinite(options.repetition_penalty) and options.repetition_penalty > 0):
+        raise UsageError(f"--repetition-penalty {options.repetition_penalty} must be a number above 0.")
+
+
+def _prompt_ids(base: Base, prompt: str, options: GenerateOptions) -> torch.Tensor:
+    """The prompt's tokens, [1, tokens]."""
+    if base.tokenizer is None:
+        raise UsageError(
+            f"{base.origin} has no tokenizer here, and text cannot be made without one. "
+            "Use the checkpoint with its tokenizer, or a bundle that was exported from it."
+        )
+    text = _chat(base.tokenizer, prompt, options.system) if options.chat else prompt
+    ids: torch.Tensor = base.tokenizer(text, add_special_tokens=not options.chat, return_tensors="pt")["input_ids"]
+    if not ids.numel():
+        raise UsageError("The prompt is empty: give at least a word to go on from.")
+    most = base.model.config.max_position_embeddings
+    if ids.shape[1] + options.max_new_tokens > most:
+        raise UsageError(
+            f"The prompt's {ids.shape[1]} tokens and --max-new-tokens {options.max_new_tokens} are more than "
+            f"the {most} that the model takes. Shorten either."
+        )
+    return ids.long()
+
+
+def _chat(tokenizer: Any, prompt: str, system: str | None) -> str:
+    from jinja2 import TemplateError
+
+    if not tokenizer.chat_template:
+        raise UsageError("The tokenizer has no chat template, so the model is not a chat model: leave --chat out.")
+    turns = [{"role": "system", "content": system}] if system is not None else []
+    turns.append({"role": "user", "content": prompt})
+    try:
+        return str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+    except TemplateError as error:
+        raise UsageError(f"The tokenizer's chat template refuses these turns: {error}.") from error
+
+
+def _complete(model: Any, base: Base, ids: torch.Tensor, options: GenerateOptions) -> str:
+    with quiet(), torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(options.seed)
+        tokens = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=_generation_config(base, options)
+        )
+    return str(base.tokenizer.decode(tokens[0, ids.shape[1] :], skip_special_tokens=True))
+
+
+def _generation_config(base: Base, options: GenerateOptions) -> Any:
+    """Everything that chooses tokens is set: transformers takes what is not from the checkpoint's own generation settings."""
+    from transformers import GenerationConfig
+
+    ends = base.model.generation_config.eos_token_id
+    ends = {*(ends if isinstance(ends, list) else [ends]), base.tokenizer.eos_token_id} - {None}
+    drawn = {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0} if options.temperature else {}
+    return GenerationConfig(
+        max_new_tokens=options.max_new_tokens,
+        do_sample=bool(drawn),
+        repetition_penalty=options.repetition_penalty,
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=min(ends, default=0),  # a single row is never padded, but transformers warns without one
+        **drawn,
+    )
+
+
+def show(console: "Console", completions: Completions) -> None:
+    """Prints the completions beside each other on a wide terminal, else one below the other."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if completions.after is None:
+        console.print(Text(completions.before), soft_wrap=True)
+        return
+    texts = {"Without the adapter": completions.before, "With the adapter": completions.after}
+    if console.is_terminal and console.width >= _WIDE:
+        table = Table(expand=True)
+        for name in texts:
+            table.add_column(name, ratio=1)
+        table.add_row(*map(Text, texts.values()))
+        console.print(table)
+        return
+    for name, text in texts.items():
+        console.print(Text(f"{name}:", style="bold"))
+        console.print(Text(text), soft_wrap=True)
+        console.print()

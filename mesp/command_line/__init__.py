@@ -1,0 +1,1 @@
+"""The command line: it stands above all other packages, and none of them imports it."""

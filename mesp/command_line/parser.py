@@ -1,0 +1,277 @@
+"""The ``mesp`` command: what it takes, and its exit status. What each command does is in ``commands``."""
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mesp.device.cli import add_device_commands
+from mesp.export.model.architecture import PROJECTIONS
+from mesp.runtime.errors import MespError
+from mesp.runtime.training.options import add_report_options, add_train_options
+
+from .commands import (
+    run_bench,
+    run_export,
+    run_generate,
+    run_inspect,
+    run_merge,
+    run_plan,
+    run_report,
+    run_train,
+    run_verify,
+)
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Names the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line. A command's function is in its ``run``."""
+    parser = argparse.ArgumentParser(
+        prog="mesp", description="Fine-tune language models on a phone: LoRA with exact gradients in little memory."
+    )
+    parser.add_argument("--version", action="version", version=f"mesp {version('mesp')}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _export_parser(commands)
+    _plan_parser(commands)
+    _verify_parser(commands)
+    _inspect_parser(commands)
+    _train_parser(commands)
+    _report_parser(commands)
+    _merge_parser(commands)
+    _generate_parser(commands)
+    _bench_parser(commands)
+    add_device_commands(commands, _Help)
+    return parser
+
+
+def _export_parser(commands: "Commands") -> None:
+    parser = commands.add_parser("export", help="make a bundle from a checkpoint", formatter_class=_Help)
+    parser.add_argument(
+        "checkpoint", help="Hugging Face folder, .gguf file, or Hub id; with --random-init, a folder with a config.json"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="the bundle to make")
+    _plan_options(parser)
+    parser.add_argument(
+        "--random-init", action="store_true", help="random weights for a config.json, to measure memory and speed"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the adapter's initial values, and of random weights")
+    parser.set_defaults(run=run_export)
+
+
+def _plan_parser(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "plan", help="predict memory and time of training, before anything is exported", formatter_class=_Help
+    )
+    parser.add_argument(
+        "model", help="Hugging Face folder, of which config.json is enough, .gguf file, Hub id, or a bundle as it is"
+    )
+    _plan_options(parser)
+    parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="adamw")
+    parser.add_argument("--momentum", type=float, default=0.0, help="of sgd")
+    parser.add_argument("--grad-accumulation", type=int, default=1, metavar="N", help="sequences of one step")
+    parser.add_argument("--clip-norm", type=float, metavar="NORM", help="the largest norm of a step's gradient")
+    parser.add_argument("--budget-mb", type=float, metavar="MB", help="find the longest sequence within so much memory")
+    parser.add_argument(
+        "--gflops",
+        type=float,
+        metavar="N",
+        help="the rate of products that times are predicted at, such as another device's; measured here if not given",
+    )
+    parser.set_defaults(run=run_plan)
+
+
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    """What a bundle's programs depend on."""
+    parser.add_argument(
+        "--seq-len",
+        type=_lengths,
+        default="256",
+        metavar="N[,N…]",
+        help="tokens of a sequence; several lengths share the weights, and a row runs in the smallest that holds it",
+    )
+    parser.add_argument(
+        "--head-rows",
+        type=_lengths,
+        default=(),
+        metavar="N[,N…]",
+        help="also let the head run on so few rows alone, where a sequence has no more targets, as in chats; "
+        "with several lengths it does on each shorter one's",
+    )
+    parser.add_argument("--rank", type=int, default=8, help="rank of the adapters")
+    parser.add_argument("--alpha", type=float, default=16.0, help="adapters are scaled by alpha / rank")
+    parser.add_argument(
+        "--targets", default="all", help=f"projections that get an adapter: all, or some of {','.join(PROJECTIONS)}"
+    )
+    parser.add_argument(
+        "--method",
+        choices=("mesp", "mebp", "store-h", "mezo"),
+        default="mesp",
+        help="how gradients are computed; the others to compare with",
+    )
+    parser.add_argument(
+        "--offload",
+        choices=("inputs",),
+        help="keep the blocks' inputs in a file instead of memory: written once and read once a step",
+    )
+    parser.add_argument(
+        "--block-inputs",
+        choices=("float32", "float16"),
+        default="float32",
+        help="dtype of the blocks' inputs that are kept: float16 halves them, and gradients are no longer exact",
+    )
+    parser.add_argument(
+        "--layers", type=int, metavar="N", help="adapters in the N topmost blocks alone; backward stops there"
+    )
+    parser.add_argument(
+        "--weights", choices=("int4", "int8", "fp32"), default="int4", help="format of the frozen projections"
+    )
+    parser.add_argument("--group-size", type=int, choices=(32, 64), default=32, help="inputs that share an int4 scale")
+
+
+def _verify_parser(commands: "Commands") -> None:
+    parser = commands.add_parser("verify", help="check a bundle's gradients against autograd, tensor by tensor")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--seed", type=int, default=0, help="of the random tokens and adapter")
+    parser.set_defaults(run=run_verify)
+
+
+def _inspect_parser(commands: "Commands") -> None:
+    parser = commands.add_parser("inspect", help="show what is in a bundle: contents, schedules, memory plan")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--json", action="store_true", help="the same for a program")
+    parser.set_defaults(run=run_inspect)
+
+
+def _train_parser(commands: "Commands") -> None:
+    parser = commands.add_parser("train", help="fine-tune a bundle's adapter here", formatter_class=_Help)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="the run folder to make")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the interrupted run in that folder; give the options that it was started with",
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write event files into RUN/tensorboard")
+    add_train_options(parser)
+    parser.set_defaults(run=run_train)
+
+
+def _report_parser(commands: "Commands") -> None:
+    parser = commands.add_parser("report", help="draw report.html anew, or several runs side by side")
+    add_report_options(parser)
+    parser.set_defaults(run=run_report)
+
+
+def _merge_parser(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "merge",
+        help="add an adapter to its model's weights, as a Hugging Face folder",
+        formatter_class=_Help,
+    )
+    _model_arguments(parser)
+    parser.add_argument("adapter", type=Path, metavar="PEFT_DIR")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to make")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the merged weights; auto is the checkpoint's, and float32 for a bundle or .gguf",
+    )
+    parser.set_defaults(run=run_merge)
+
+
+def _generate_parser(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "generate",
+        help="complete a prompt, before and after fine-tuning",
+        formatter_class=_Help,
+    )
+    _model_arguments(parser)
+    parser.add_argument("--adapter", type=Path, metavar="PEFT_DIR", help="the adapter to compare with")
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--chat", action="store_true", help="the prompt is a user's turn, by the chat template")
+    parser.add_argument("--system", help="the system's turn before it")
+    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time")
+    parser.add_argument("--top-p", type=float, default=1.0)
+    parser.add_argument("--repetition-penalty", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.set_defaults(run=run_generate)
+
+
+def _bench_parser(commands: "Commands") -> None:
+    parser = commands.add_parser("bench", help="measure a table of models, lengths, ranks and methods")
+    parser.add_argument("table", type=Path, nargs="?", metavar="TABLE.toml", help="the table's definition")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="of the results; a bench that was interrupted goes on there"
+    )
+    parser.add_argument("--cell", action="append", default=[], metavar="NAME", help="run only this one; repeatable")
+    parser.add_argument("--repeats", type=int, metavar="N", help="instead of the table's")
+    parser.add_argument(
+        "--keep-bundles", action="store_true", help="keep every cell's bundle, and use one that was kept before"
+    )
+    parser.add_argument(
+        "--draw", type=Path, metavar="RESULTS", help="only draw a bench's folder or its results.json anew"
+    )
+    parser.set_defaults(run=run_bench)
+
+
+def _model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a bundle, or a checkpoint: Hugging Face folder, .gguf file, or Hub id")
+    parser.add_argument(
+        "--allow-other-base", action="store_true", help="take the adapter even if it names another base model"
+    )
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    """64,128,256 as numbers."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number or a list of numbers such as 64,128,256") from None
+
+
+def _silence_libraries() -> None:
+    """Keeps the libraries' notes to their own developers off the screen; --debug shows them."""
+    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore", FutureWarning)
+    for name in ("torch.utils._pytree", "executorch", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command and returns its exit status: 0 done, 1 failed or a check missed, 2 wrong usage or bad input."""
+    args = build_parser().parse_args(arguments)
+    if not args.debug:
+        _silence_libraries()
+    run: Callable[[argparse.Namespace], int] = args.run
+    try:
+        return run(args)
+    except MespError as error:
+        if args.debug:
+            raise
+        print(f"mesp {args.command}: {error}", file=sys.stderr)
+        status: int = error.exit_status
+        return status
+    except OSError as error:
+        if args.debug:
+            raise
+        print(f"mesp {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"mesp {args.command}: interrupted", file=sys.stderr)
+        return 130

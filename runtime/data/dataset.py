@@ -1,0 +1,209 @@
+"""Training data: the rows of a file to examples of at most T tokens, the bundle's longest sequence.
+
+An example has n inputs and n targets: inputs are the tokens but the last, targets the labels but the first.
+
+    windows      The texts of a file are joined and cut into windows of T targets: T + 1 tokens, and the next begins at the last
+                 one. A text's first token is no target, so no text is predicted from another, though attention sees both.
+                 TRL's packing masks it too (DataCollatorForLanguageModeling, where position_ids are 0), and separates
+                 the texts in attention, which the programs cannot. Without packing each text is a sequence of its own;
+                 a .txt file is cut into windows always.
+    sequences    Any other row is one. What is over T + 1 tokens is cut off and counted.
+    no target    An example without a target is left out and counted.
+
+Held-out data is a file of its own, or a part of the rows, split off before packing: round(fraction * rows) of them, halves up,
+the first in the shuffled order, below, of the key "{seed} split"; each part keeps the file's order. Of a .txt it is
+the end: round(fraction * tokens).
+
+Shuffled order: the positions 0 to n - 1 are sorted by the SHA-256, in hex, of the UTF-8 text "{key} {position}". An epoch's key
+is "{seed} {epoch}", from epoch 0.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..engine.sizes import Size
+from ..errors import UsageError
+from .labels import MASKED, Labelled, Labeller
+from .rows import EXPECTED, Kind, read_rows
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sequence without padding: its tokens, and what each should predict."""
+
+    input_ids: Tensor  # [n], int32
+    targets: Tensor  # [n], int32, -100 where nothing is predicted
+
+    @property
+    def tokens(self) -> int:
+        """Its length n."""
+        return len(self.input_ids)
+
+    @property
+    def predictions(self) -> int:
+        """How many of its targets are not masked."""
+        return int((self.targets != MASKED).sum())
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The examples of a file, at least one, in the file's order."""
+
+    examples: Sequence[Example]
+    cut_rows: int  # rows longer than T + 1 tokens
+    cut_tokens: int  # what they lost
+    masked_rows: int  # rows, or windows, that were left out for want of a target
+
+    def order(self, start: int, shuffle: bool, seed: int) -> Iterator[Example]:
+        """The examples from position ``start`` on, without end.
+
+        Position p is in epoch p // len(examples). Shuffled, each epoch has an order of its own, which the module describes.
+        """
+        count = len(self.examples)
+        skip = start % count
+        for epoch in itertools.count(start // count):
+            indices = _shuffled(count, f"{seed} {epoch}") if shuffle else range(count)
+            for index in indices[skip:]:
+                yield self.examples[index]
+            skip = 0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of each example's n, input_ids and targets, as little-endian int32."""
+        digest = hashlib.sha256()
+        for example in self.examples:
+            for values in (torch.tensor([example.tokens]), example.input_ids, example.targets):
+                digest.update(values.numpy().astype("<i4").tobytes())
+        return digest.hexdigest()
+
+
+def inputs(example: Example, size: Size, predictions: int) -> dict[str, Tensor]:
+    """An example as a schedule takes it, padded.
+
+    Args:
+        size: at least the example's
+        predictions: of all the examples of an optimizer step, whose mean loss is the step's
+
+    Returns:
+        input_ids: [tokens], int64, padded with 0
+        targets: [head], int64, 0 where nothing is predicted
+        token_weight: [head, 1], fp32, 1 / predictions on targets, 0 elsewhere
+        head_positions: [head], int64, where in the sequence each row of the head is; 0 for rows that are padding
+        head_places: [tokens], int64, which row of the head each token is, or ``head`` for none
+    """
+    input_ids, places = torch.zeros(size.tokens, dtype=torch.int64), torch.full((size.tokens,), size.head)
+    input_ids[: example.tokens] = example.input_ids
+    keep = example.targets != MASKED
+    positions = keep.nonzero()[:, 0] if size.head < size.tokens else torch.arange(example.tokens)
+    count = len(positions)
+    places[positions] = torch.arange(count)
+    rows = torch.zeros(2, size.head, dtype=torch.int64)
+    rows[:, :count] = torch.stack([example.targets * keep, torch.arange(example.tokens)])[:, positions]
+    weight = torch.zeros(size.head, 1)
+    weight[:count, 0] = keep[positions] / predictions
+    return {
+        "input_ids": input_ids,
+        "targets": rows[0],
+        "token_weight": weight,
+        "head_positions": rows[1],
+        "head_places": places,
+    }
+
+
+def load_data(
+    path: Path,
+    tokens: int,
+    vocabulary: int,
+    tokenizer_folder: Path,
+    packing: bool = True,
+    eval_path: Path | None = None,
+    eval_split: float | None = None,
+    seed: int = 0,
+) -> tuple[Dataset, Dataset | None]:
+    """Reads the training data, and held-out data if there is any.
+
+    Args:
+        tokens: T, the longest sequence of the bundle
+        vocabulary: of the model; ids must be below
+        tokenizer_folder: the bundle's tokenizer; rows of token ids do without
+        packing: join rows of text
+        eval_path: held-out data of its own
+        eval_split: or this fraction of the data
+        seed: of the choice of held-out rows
+
+    Raises:
+        UsageError: a file or row that cannot be used, by its line, or a part in which nothing is left to predict.
+    """
+    if eval_split is not None and eval_path is not None:
+        raise UsageError("Held-out data is a file or a part of the data: give --eval-data or --eval-split, not both.")
+    if eval_split is not None and not 0 < eval_split < 1:
+        raise UsageError(f"--eval-split {eval_split} must be a fraction above 0 and below 1.")
+    label = Labeller(tokenizer_folder, vocabulary)
+    kind, rows = _read(path, label)
+    if eval_split is None:
+        held_out = _dataset(*_read(eval_path, label), tokens, packing, str(eval_path)) if eval_path else None
+        return _dataset(kind, rows, tokens, packing, str(path)), held_out
+    rest, part = _split(kind, rows, eval_split, seed, path)
+    return (
+        _dataset(kind, rest, tokens, packing, f"What --eval-split {eval_split} leaves of {path}"),
+        _dataset(kind, part, tokens, packing, f"What --eval-split {eval_split} holds out of {path}"),
+    )
+
+
+def _read(path: Path, label: Labeller) -> tuple[Kind, list[Labelled]]:
+    pairs = [(row.kind, label(row)) for row in read_rows(path)]
+    if not pairs:
+        raise UsageError(f"{path} has no rows. {EXPECTED}.")
+    return pairs[0][0], [labelled for _, labelled in pairs]
+
+
+def _split(
+    kind: Kind, rows: list[Labelled], fraction: float, seed: int, path: Path
+) -> tuple[list[Labelled], list[Labelled]]:
+    """What is trained on, and what is held out."""
+    unit, total = ("tokens", len(rows[0].ids)) if kind == "file" else ("rows", len(rows))
+    held = int(total * fraction + 0.5)
+    if held in (0, total):
+        raise UsageError(
+            f"--eval-split {fraction} holds out {held} of the {total} {unit} of {path}, but both parts need one. "
+            "Choose another fraction, or give --eval-data FILE."
+        )
+    if kind == "file":
+        ids, labels, cut = rows[0].ids, rows[0].labels, total - held
+        return [Labelled(ids[:cut], labels[:cut])], [Labelled(ids[cut:], labels[cut:])]
+    chosen = set(_shuffled(total, f"{seed} split")[:held])
+    return (
+        [row for index, row in enumerate(rows) if index not in chosen],
+        [row for index, row in enumerate(rows) if index in chosen],
+    )
+
+
+def _dataset(kind: Kind, rows: list[Labelled], tokens: int, packing: bool, name: str) -> Dataset:
+    if kind == "file" or (kind == "text" and packing):
+        rows = _windows(rows, tokens)
+    over = [max(0, len(row.ids) - (tokens + 1)) for row in rows]
+    cut = [Example(row.ids[:-1][:tokens], row.labels[1 : tokens + 1]) for row in rows]
+    examples = [example for example in cut if example.predictions]
+    if not examples:
+        raise UsageError(
+            f"{name} has no token to predict: every row is shorter than 2 tokens, masked throughout, or cut at {tokens + 1} "
+            "tokens before its first target. Correct the rows, or export for longer sequences."
+        )
+    return Dataset(examples, sum(map(bool, over)), sum(over), len(cut) - len(examples))
+
+
+def _windows(rows: list[Labelled], tokens: int) -> list[Labelled]:
+    ids, labels = torch.cat([row.ids for row in rows]), torch.cat([row.labels for row in rows])
+    cuts = (slice(start, start + tokens + 1) for start in range(0, len(ids) - 1, tokens))
+    return [Labelled(ids[cut], labels[cut]) for cut in cuts]
+
+
+def _shuffled(count: int, key: str) -> list[int]:
+    return sorted(range(count), key=lambda index: hashlib.sha256(f"{key} {index}".encode()).hexdigest())

@@ -1,0 +1,112 @@
+"""A run folder read back, whether the run was finished or not.
+
+run.json        settings, bundle, versions: there from the start
+steps.jsonl     a line a step
+eval.jsonl      a line an evaluation on held-out data; step 0 is before training
+memory.jsonl    a line a phase, its largest sample
+report.json     what the run came to; absent from one that was killed
+device.json     of a run on a phone: the phone, how the run ended, its memory as read from outside of the app (`mesp device`)
+outside.jsonl   a line a sample from outside, its seconds by the phone's clock
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from .outcome import outcome
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What the files of a run say. An absent log is empty."""
+
+    path: Path
+    settings: dict[str, Any]
+    report: dict[str, Any]  # of report.json; for a run without one, what its logs tell
+    steps: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+    samples: list[dict[str, Any]]
+    sampled_since: float | None  # when the samples' seconds begin, by the clock of the machine that trained, since 1970
+    device: dict[str, Any] | None
+    outside: list[dict[str, Any]]
+
+
+def read_run(path: Path) -> RunFolder:
+    """Reads a run folder.
+
+    Raises:
+        UsageError: not a run folder, or a file in it that is damaged.
+    """
+    if not (path / "run.json").is_file():
+        raise UsageError(f"{path} is not a run folder: it has no run.json. Expected the output of: mesp train BUNDLE")
+    start, steps = _object(path / "run.json"), _lines(path / "steps.jsonl")
+    evaluations = _lines(path / "eval.jsonl")
+    if (path / "report.json").is_file():
+        report = _object(path / "report.json")
+    else:
+        report = _report_of_logs(start, steps, evaluations)
+    settings = start.get("settings", {})
+    return RunFolder(
+        path,
+        settings,
+        {**report, "steps_planned": settings.get("steps")},
+        steps,
+        evaluations or _evaluations_of(report),
+        _lines(path / "memory.jsonl"),
+        start.get("sampled_since_epoch_seconds"),
+        _object(path / "device.json") if (path / "device.json").is_file() else None,
+        _lines(path / "outside.jsonl"),
+    )
+
+
+def _report_of_logs(
+    start: dict[str, Any], steps: list[dict[str, Any]], evaluations: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What report.json would say of a run that left none, as far as that is known."""
+    best = min(evaluations, key=lambda line: line["loss"], default={"step": None})["step"]
+    return {
+        **outcome("unfinished", steps, evaluations, best),
+        "memory": {key: start[key] for key in ("baseline_footprint_bytes",) if key in start},
+        "bundle": start["bundle"],
+        "environment": start.get("versions", {}),
+    }
+
+
+def _evaluations_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The evaluations that a report knows of, for a run without eval.jsonl."""
+    ends = ((0, report.get("eval_loss_before")), (report.get("steps"), report.get("eval_loss_after")))
+    return [{"step": step, "loss": loss} for step, loss in ends if loss is not None]
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: {error}.") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} is damaged: expected a JSON object.")
+    return value
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """A log's lines. A last line that was cut short, as when the run was killed while it wrote, is left out."""
+    if not path.is_file():
+        return []
+    *whole, last = path.read_text().split("\n")
+    lines = []
+    for number, line in enumerate([*whole, last] if _is_json(last) else whole, 1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError as error:
+            raise UsageError(f"{path}, line {number}, is damaged: {error}.") from error
+    return lines
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

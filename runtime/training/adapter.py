@@ -1,0 +1,196 @@
+"""Adapters in PEFT's format, in and out.
+
+In memory the adapter is one [layers, elements of a layer] tensor, each layer a vector of its A's [in, rank] and B's [out, rank]. PEFT's file
+has a tensor for each, under transformers' module names, with A transposed: lora_A.weight [rank, in], lora_B.weight [out, rank].
+"""
+
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..engine.bundle import AdapterTensor, Lora
+from ..engine.schedule import TensorSpec
+from ..engine.tensor_file import TensorFile
+from ..errors import UsageError
+from ..files import replacing, write_json
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+# What file names append for a number format: Q4_1, q8_0, IQ3_XXS, f16.
+_QUANTIZATION = re.compile(r"[.\-_](i?q\d(_[0-9a-z]+)*|(bf|fp|f)(16|32))$")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What an adapter is scaled by: alpha / rank, or alpha / sqrt(rank) for rsLoRA (Kalajdzievski, 2023)."""
+
+    alpha: float
+    rslora: bool = False
+
+    def at(self, rank: int) -> float:
+        return self.alpha / (math.sqrt(rank) if self.rslora else rank)
+
+
+def _key(layer: int, tensor: AdapterTensor) -> str:
+    module = "self_attn" if tensor.projection in _ATTENTION else "mlp"
+    factor = {"lora_a": "lora_A", "lora_b": "lora_B"}[tensor.factor]
+    return f"base_model.model.model.layers.{layer}.{module}.{tensor.projection}.{factor}.weight"
+
+
+def view(lora: Lora, adapter: Tensor, layer: int, tensor: AdapterTensor) -> Tensor:
+    """One tensor of the adapter (or of gradients in its layout) in place, [in or out, rank]."""
+    return adapter[layer, tensor.offset : tensor.offset + math.prod(tensor.shape)].view(tensor.shape)
+
+
+def named(lora: Lora, adapter: Tensor) -> dict[str, Tensor]:
+    """The adapter's tensors (or gradients in its layout) under PEFT's names and in its shapes, as views."""
+    tensors = {}
+    for place in range(lora.layers):
+        for tensor in lora.tensors:
+            part = view(lora, adapter, place, tensor)
+            tensors[_key(lora.first_layer + place, tensor)] = part.t() if tensor.factor == "lora_a" else part
+    return tensors
+
+
+def write_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
+    """Writes the adapter's tensors as one safetensors file, without a second adapter in memory."""
+    tensors = named(lora, adapter)
+    specs = {key: TensorSpec(tuple(tensor.shape)) for key, tensor in tensors.items()}
+    with replacing(path) as beside, TensorFile(beside, specs, metadata={"format": "pt"}) as file:
+        for key, tensor in tensors.items():
+            file.write(key, tensor)
+
+
+def read_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
+    """Reads a safetensors file of ``write_adapter`` or of PEFT into the adapter, which changes only if all of it fits.
+
+    Raises:
+        UsageError: the file is not whole, or holds other tensors than this bundle trains.
+    """
+    places = named(lora, adapter)
+    try:
+        with safe_open(path, "pt") as file:
+            if set(file.keys()) != set(places):
+                raise UsageError(
+                    f"{path} is an adapter of other projections or layers: {_difference(set(file.keys()), set(places))}"
+                )
+            for key, place in places.items():
+                if tuple(file.get_slice(key).get_shape()) != tuple(place.shape):
+                    raise UsageError(
+                        f"{path}: {key} is {file.get_slice(key).get_shape()}, but this bundle's is {list(place.shape)}."
+                    )
+            for key, place in places.items():
+                place.copy_(file.get_tensor(key))
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path} is not a whole safetensors file: {error}.") from error
+
+
+def _difference(found: set[str], expected: set[str]) -> str:
+    missing, extra = sorted(expected - found), sorted(found - expected)
+    parts = [f"{len(missing)} missing, such as {missing[0]}"] if missing else []
+    return "; ".join(parts + ([f"{len(extra)} that it does not train, such as {extra[0]}"] if extra else [])) + "."
+
+
+def write_peft(folder: Path, lora: Lora, adapter: Tensor, scaling: Scaling, base_model: str) -> None:
+    """Writes into a folder what peft.PeftModel.from_pretrained loads.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    write_adapter(folder / WEIGHTS, lora, adapter)
+    write_json(
+        folder / CONFIG,
+        {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base_model,
+            "r": lora.rank,
+            "lora_alpha": scaling.alpha,
+            "target_modules": list(lora.targets),
+            "layers_to_transform": _some_layers(lora),
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "use_rslora": scaling.rslora,
+            "use_dora": False,
+            "modules_to_save": None,
+            "inference_mode": True,
+        },
+    )
+
+
+def _some_layers(lora: Lora) -> list[int] | None:
+    """What PEFT is to be told of the layers: nothing if all have adapters."""
+    return list(range(lora.first_layer, lora.first_layer + lora.layers)) if lora.first_layer else None
+
+
+def read_peft(folder: Path, lora: Lora, adapter: Tensor, base_model: str | None = None) -> Scaling:
+    """Reads a PEFT adapter folder into the adapter and returns its scaling.
+
+    Args:
+        base_model: the origin of the model that it must have been made for; None takes any
+
+    Raises:
+        UsageError: no adapter, one of another rank, of other targets or another model, or of a kind that these programs do not compute.
+    """
+    file = folder / CONFIG
+    try:
+        config = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder} is not a PEFT adapter: {CONFIG} cannot be read ({error}).") from error
+    refuse = [
+        name
+        for name in (
+            "use_dora",
+            "fan_in_fan_out",
+            "rank_pattern",
+            "alpha_pattern",
+            "modules_to_save",
+            "target_parameters",
+            "alora_invocation_tokens",
+        )
+        if config.get(name)
+    ]
+    if config.get("bias", "none") != "none":
+        refuse.append("bias")
+    if config.get("peft_type") != "LORA" or refuse:
+        raise UsageError(
+            f"{file}: only plain LoRA adapters can be trained on, not {config.get('peft_type')} with {', '.join(refuse) or 'its settings'}."
+        )
+    if config.get("r") != lora.rank:
+        raise UsageError(
+            f"{file}: rank {config['r']}, but this bundle was exported with rank {lora.rank}. Export with --rank {config['r']}."
+        )
+    base = config.get("base_model_name_or_path")
+    if base_model and not same_base(base, base_model):
+        raise UsageError(
+            f"{folder} is an adapter of {base}, but this bundle is of {base_model}. "
+            "If they are the same weights under two names, pass --allow-other-base."
+        )
+    read_adapter(folder / WEIGHTS, lora, adapter)
+    return Scaling(float(config["lora_alpha"]), bool(config.get("use_rslora")))
+
+
+def same_base(name_of_adapter: str | None, origin: str) -> bool:
+    """Whether an adapter was made for a model, as far as names can say: ``Qwen/Qwen2.5-0.5B`` is ``models/qwen2.5-0.5b-q8_0.gguf``.
+
+    Args:
+        name_of_adapter: base_model_name_or_path of its configuration; one without a name is taken to fit
+        origin: the model's folder, file or Hub id
+    """
+    return not name_of_adapter or _model_name(name_of_adapter) == _model_name(origin)
+
+
+def _model_name(name: str) -> str:
+    """The last part of a path or Hub id, without what does not tell models apart."""
+    path = os.path.abspath(name.removesuffix(" (random weights)"))
+    if cached := re.search(r"/models--[^/]+--([^/]+)/snapshots/[^/]+$", path):  # a Hub id in the Hub's cache
+        return cached[1].lower()
+    return _QUANTIZATION.sub("", os.path.basename(path).lower().removesuffix(".gguf"))

@@ -1,0 +1,67 @@
+"""What a run tells whoever listens: the progress bar, TensorBoard, a program that trains through the Python API."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step came to: a line of steps.jsonl."""
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens: int
+    seconds: float
+    peak_footprint_bytes: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The mean loss over the held-out targets: a line of eval.jsonl. Step 0 is before training."""
+
+    step: int
+    loss: float
+    seconds: float
+
+
+class Listener:
+    """Hears of a run's progress; this one does nothing."""
+
+    def begin(self, first: int, steps: int, dataset: Dataset) -> None:
+        """The data is read; ``first`` steps were done by the run that is resumed, 0 for a new one."""
+
+    def stepped(self, step: Step) -> None:
+        """A step is done."""
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """A held-out loss is known."""
+
+    def checkpointed(self, folder: Path) -> None:
+        """A checkpoint is on the disk."""
+
+
+class Listeners(Listener):
+    """Several listeners as one."""
+
+    def __init__(self, *listeners: Listener):
+        self._listeners = listeners
+
+    def begin(self, first: int, steps: int, dataset: Dataset) -> None:
+        for listener in self._listeners:
+            listener.begin(first, steps, dataset)
+
+    def stepped(self, step: Step) -> None:
+        for listener in self._listeners:
+            listener.stepped(step)
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        for listener in self._listeners:
+            listener.evaluated(evaluation)
+
+    def checkpointed(self, folder: Path) -> None:
+        for listener in self._listeners:
+            listener.checkpointed(folder)

@@ -1,0 +1,324 @@
+"""Fine-tuning on the host: the loop of a run, its evaluations and checkpoints.
+
+The loop is a state machine whose whole state is the session's tensors and a ``Position``: evaluate if it is time, stop if there is
+reason to, take a step, write a checkpoint if it is time. A run that is resumed enters it where the checkpoint left it, so it does
+the same as one that was never interrupted.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..data.dataset import Dataset, Example, load_data
+from ..engine.bundle import ADAPTER, TOKENIZER, Bundle, open_bundle, sha256
+from ..engine.sizes import smallest
+from ..errors import MespError, UsageError
+from ..files import folder_that_appears_whole, write_json
+from ..memory.environment import versions
+from ..memory.sampler import Sampler
+from ..report.outcome import bundle_json, outcome, surroundings
+from ..report.report import write_report
+from .adapter import WEIGHTS, Scaling, read_adapter, read_peft, write_peft
+from .checkpoints import Position, checkpoints, prune, read_checkpoint, write_checkpoint
+from .listener import Evaluation, Listener, Step
+from .run_writer import GO_ON, RunWriter
+from .settings import TrainSettings, differences
+from .stepper import Stepper, Stopped
+
+FINISHED = ("done", "stopped_early")
+
+
+def train(
+    bundle_path: Path,
+    output: Path,
+    settings: TrainSettings,
+    listener: Listener | None = None,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Fine-tunes a bundle's adapter, writes the run folder, and returns what its report.json holds.
+
+    Args:
+        bundle_path: what ``mesp export`` made
+        output: the run folder
+        listener: hears of steps, evaluations and checkpoints
+        resume: go on with the run in that folder, from its last checkpoint
+        stop: asked before every sequence; once it says yes, a checkpoint and a report are written, and the status is "interrupted"
+
+    Raises:
+        UsageError: a setting, bundle, adapter or data file that cannot be used, or a resumed run with other ones; nothing is changed.
+        MespError: the loss is no longer finite, or the disk is full; logs and checkpoints until then are kept.
+    """
+    if not resume:
+        RunWriter.check_free(output)
+    bundle = open_bundle(bundle_path)
+    manifest = bundle.manifest
+    data, held_out = load_data(
+        settings.data,
+        manifest.tokens,
+        manifest.model["config"]["vocab_size"],
+        bundle_path / TOKENIZER,
+        packing=settings.packing,
+        eval_path=settings.eval_data,
+        eval_split=settings.eval_split,
+        seed=settings.seed,
+    )
+    identity = _run_json(bundle, settings, data, held_out)
+    if resume:
+        folder = RunWriter.reopen(output)
+        _check_same(folder.read_json("run.json") or {}, identity)
+        if (report := folder.read_json("report.json")) and report["status"] in FINISHED:
+            return report
+    with Sampler() as sampler:
+        # The run's folder is made when nothing can fail any more: what is offloaded goes to where it will be.
+        scratch = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
+        run = _Run(bundle, settings, data, held_out, sampler, listener or Listener(), stop, scratch)
+        if not resume:
+            # With the idle footprint, so that a run that is killed can be reported against it.
+            start = {
+                "baseline_footprint_bytes": sampler.baseline_footprint_bytes,
+                "sampled_since_epoch_seconds": sampler.since_epoch_seconds,
+            }
+            folder = RunWriter.create(output, {**identity, **start})
+        with folder:
+            return run.everything(folder)
+
+
+class _Run:
+    """A run: what it reads, its session, and where it is."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        settings: TrainSettings,
+        data: Dataset,
+        held_out: Dataset | None,
+        sampler: Sampler,
+        listener: Listener,
+        stop: Callable[[], bool],
+        scratch: Path,
+    ):
+        self.bundle, self.settings, self.data, self.held_out = bundle, settings, data, held_out
+        self.sampler, self.listener = sampler, listener
+        self.steps = settings.steps_of(len(data.examples))
+        optimizer = settings.make_optimizer(self.steps)
+        examples = [*data.examples, *(held_out.examples if held_out else [])]
+        there = bundle.manifest.sizes()
+        used = sorted({smallest(there, example.tokens, example.predictions) for example in examples})
+        self.stepper = Stepper(bundle, settings, optimizer, used, held_out is not None, sampler, stop, scratch)
+        self.state = self.stepper.session.state
+        self.scaling = load_adapter(bundle, self.state["adapter"], settings)
+        self.position = Position()
+        self._seconds_before = 0.0  # of memory.jsonl, when the run is resumed
+
+    def everything(self, folder: RunWriter) -> dict[str, Any]:
+        """From where the folder's last checkpoint is to the report."""
+        self.folder = folder
+        self._restore()
+        self.stepper.scale = self.scaling.at(self.bundle.manifest.lora.rank)
+        self.listener.begin(self.position.step, self.steps, self.data)
+        try:
+            status, failure = self._loop(), None
+        except _Diverged as error:
+            status, failure = "failed", error
+        if not failure:
+            self._checkpoint()
+        if status in FINISHED:
+            self._write_adapter()
+        report = self._report(status)
+        write_json(folder.path / "report.json", report)
+        write_report(folder.path)
+        if failure:
+            raise failure
+        return report
+
+    def _report(self, status: str) -> dict[str, Any]:
+        best = self.position.best_step if self.settings.eval_every else None
+        lines = self.folder.lines
+        return outcome(status, lines("steps.jsonl"), lines("eval.jsonl"), best) | surroundings(
+            self.bundle, self.data, self.sampler
+        )
+
+    def _restore(self) -> None:
+        """Takes over the last checkpoint, if there is one, and cuts the logs to it."""
+        last = list(checkpoints(self.folder.checkpoints).values())[-1:]
+        for path in last:
+            self.scaling, self.position = read_checkpoint(path, self.bundle.manifest.lora, self.state)
+        self.folder.open_logs(self.position.log_bytes)
+        samples = self.folder.lines("memory.jsonl")
+        self._seconds_before = samples[-1]["seconds"] if samples else 0.0
+
+    def _loop(self) -> str:
+        """Until the run is over; returns its status."""
+        settings, batches = self.settings, self._batches()
+        try:
+            while True:
+                if self._evaluation_is_due():
+                    self._evaluate()
+                if self.position.step == self.steps:
+                    return "done"
+                if settings.patience and self.position.worse >= settings.patience:
+                    return "stopped_early"
+                self._step(next(batches))
+                if settings.checkpoint_every and self.position.step % settings.checkpoint_every == 0:
+                    self._checkpoint()
+        except Stopped:
+            return "interrupted"
+
+    def _batches(self) -> Iterator[list[Example]]:
+        """The examples of each step from the run's position on. An epoch's end is not a step's: only the last step may be a short one."""
+        size = self.settings.grad_accumulation
+        done, total = self.position.step * size, self.steps * size
+        if self.settings.steps is None:
+            total = self.settings.epochs * len(self.data.examples)
+        order = islice(self.data.order(done, self.settings.shuffle, self.settings.seed), total - done)
+        while batch := list(islice(order, size)):
+            yield batch
+
+    def _step(self, examples: list[Example]) -> None:
+        number, began = self.position.step + 1, time.perf_counter()
+        loss, norm = self.stepper.step(number, examples)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise self._diverged(number, loss, norm)
+        step = Step(
+            step=number,
+            loss=loss,
+            lr=self.stepper.optimizer.lr.at(number),
+            grad_norm=norm,
+            tokens=sum(example.tokens for example in examples),
+            seconds=round(time.perf_counter() - began, 6),
+            peak_footprint_bytes=self._log_memory(),
+        )
+        self.folder.log("steps.jsonl", step)
+        self.position = replace(self.position, step=number)
+        self.listener.stepped(step)
+
+    def _diverged(self, number: int, loss: float, norm: float) -> "_Diverged":
+        # The adapter that the step began with is what failed, so a checkpoint of the step before it is not a good one.
+        good = [path for step, path in checkpoints(self.folder.checkpoints).items() if step < number - 1][-1:]
+        where = f"The last good checkpoint is {good[0]}" if good else "No checkpoint from before that is kept"
+        how = f", or from there: --adapter {good[0]}" if good else ""
+        kept = self.bundle.manifest.tensors.get("block_inputs")
+        range_ = ""
+        if math.isfinite(loss) and kept and kept.spec.dtype == "float16":
+            range_ = " Or a block's input is beyond what float16 holds: a bundle exported with --block-inputs float32 has no such limit."
+        return _Diverged(
+            f"Step {number}: the loss is {loss}, and the norm of its gradient {norm}. {where}, and the log until here. "
+            f"Start a new run with a lower --lr, with --clip-norm or with --warmup{how}.{range_}"
+        )
+
+    def _log_memory(self) -> int:
+        """Logs each phase's largest sample since the last call, and returns the largest of all, in bytes."""
+        peak = self.sampler.end_of_step()
+        for sample in self.sampler.phases():
+            self.folder.log("memory.jsonl", replace(sample, seconds=round(self._seconds_before + sample.seconds, 4)))
+        return peak
+
+    def _evaluation_is_due(self) -> bool:
+        step, every = self.position.step, self.settings.eval_every
+        due = step in (0, self.steps) or (every is not None and step % every == 0)
+        return self.held_out is not None and due and self.position.evaluated_step != step
+
+    def _evaluate(self) -> None:
+        assert self.held_out
+        step, began = self.position.step, time.perf_counter()
+        loss = self.stepper.evaluate(self.held_out.examples, self._log_memory)
+        evaluation = Evaluation(step, loss, round(time.perf_counter() - began, 6))
+        self.folder.log("eval.jsonl", evaluation)
+        self.position = replace(self.position, evaluated_step=step)
+        if step and (self.position.best_loss is None or loss < self.position.best_loss):
+            self.position = replace(self.position, best_step=step, best_loss=loss, worse=0)
+            if self.settings.eval_every:
+                self._write_peft("best")
+        elif step:
+            self.position = replace(self.position, worse=self.position.worse + 1)
+        self.listener.evaluated(evaluation)
+
+    def _checkpoint(self) -> None:
+        if self.position.step in checkpoints(self.folder.checkpoints):
+            return
+        self.position = replace(self.position, log_bytes=self.folder.log_bytes())
+        lora, origin = self.bundle.manifest.lora, self.bundle.manifest.model["origin"]
+        with _going_on_later():
+            path = write_checkpoint(self.folder.checkpoints, lora, self.state, self.scaling, origin, self.position)
+        prune(self.folder.checkpoints, self.settings.keep_checkpoints)
+        self.listener.checkpointed(path)
+
+    def _write_adapter(self) -> None:
+        """RUN/adapter: the best evaluation's where there were evaluations in between, else the last."""
+        if self.settings.eval_every:
+            read_peft(self.folder.path / "best", self.bundle.manifest.lora, self.state["adapter"])
+        self._write_peft("adapter")
+
+    def _write_peft(self, name: str) -> None:
+        manifest = self.bundle.manifest
+        with _going_on_later(), folder_that_appears_whole(self.folder.path / name, replace=True) as new:
+            write_peft(new, manifest.lora, self.state["adapter"], self.scaling, manifest.model["origin"])
+
+
+@contextmanager
+def _going_on_later() -> Iterator[None]:
+    """Adds to what the disk did not take how to go on."""
+    try:
+        yield
+    except MespError as error:
+        raise MespError(f"{error} {GO_ON}") from error
+
+
+class _Diverged(MespError):
+    """The loss or the gradient is no longer finite."""
+
+
+def load_adapter(bundle: Bundle, adapter: Tensor, settings: TrainSettings | None = None) -> Scaling:
+    """Fills an adapter from the settings' PEFT folder, or with the bundle's initial one, and returns its scaling."""
+    lora = bundle.manifest.lora
+    if settings and settings.adapter:
+        origin = None if settings.allow_other_base else bundle.manifest.model["origin"]
+        return read_peft(settings.adapter, lora, adapter, origin)
+    read_adapter(bundle.path / ADAPTER, lora, adapter)
+    return Scaling(lora.alpha)
+
+
+# --- What a run is: two runs that agree in this do the same ------------------------------------------------------------
+
+
+def _run_json(bundle: Bundle, settings: TrainSettings, data: Dataset, held_out: Dataset | None) -> dict[str, Any]:
+    steps = settings.steps_of(len(data.examples))
+    start = settings.adapter / WEIGHTS if settings.adapter else None
+    return {
+        "settings": settings.to_json() | {"steps": steps},
+        "optimizer": asdict(settings.make_optimizer(steps)),
+        "bundle": bundle_json(bundle),
+        "data": _data_json(data),
+        "eval_data": _data_json(held_out) if held_out else None,
+        "adapter_sha256": sha256(start) if start and start.is_file() else None,
+        "versions": versions(),
+    }
+
+
+def _data_json(data: Dataset) -> dict[str, Any]:
+    return {"examples": len(data.examples), "sha256": data.fingerprint}
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuses to go on with a run with other settings, bundle or data than it began with."""
+    found = differences(now["settings"], before["settings"])
+    found += [
+        f"{name} of the bundle has changed"
+        for name, digest in now["bundle"]["sha256"].items()
+        if digest != before["bundle"]["sha256"].get(name)
+    ]
+    for key, what in (("data", "--data"), ("eval_data", "the held-out data"), ("adapter_sha256", "--adapter")):
+        if now[key] != before[key]:
+            found.append(f"{what} has other contents")
+    if found:
+        raise UsageError(
+            f"This is not the run that was interrupted: {'; '.join(found)}. Resume with what it was started with, or start another run."
+        )

@@ -1,0 +1,138 @@
+"""What a person chooses for a run, and the checks of it."""
+
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from .optimizer import LearningRate, Name, Optimizer, Shape
+
+DEFAULT_LR: dict[Name, float] = {"sgd": 0.1, "adamw": 2e-4}
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The choices of a run.
+
+    Args:
+        data: training rows
+        eval_data: held-out rows; or eval_split: the fraction of ``data`` that is held out
+        adapter: a PEFT adapter folder to start from, instead of the bundle's initial one
+        allow_other_base: take that adapter even if it names another base model
+        steps: how many; None for ``epochs`` passes over the data
+        momentum: of sgd
+        lr: the learning rate after the warm-up; None for the optimizer's default, ``DEFAULT_LR``
+        schedule: what becomes of the learning rate after the warm-up
+        warmup: steps, or below 1 a fraction of all steps
+        grad_accumulation: sequences of one step; its loss is the mean over all of their targets
+        clip_norm: the largest norm of a step's gradient; None for no limit
+        eval_every: steps between evaluations; None for the beginning and the end alone
+        patience: evaluations in a row without a better loss after which the run stops; None to go on
+        checkpoint_every: steps between checkpoints, 0 for none but the last
+        keep_checkpoints: how many of the latest are kept
+        packing: join texts and cut them into windows; else each is a sequence of its own
+        seed: of the order of the rows, and of the split
+        threads: of the programs; None for one a core
+    """
+
+    data: Path
+    eval_data: Path | None = None
+    eval_split: float | None = None
+    adapter: Path | None = None
+    allow_other_base: bool = False
+    steps: int | None = None
+    epochs: int = 1
+    optimizer: Name = "adamw"
+    momentum: float = 0.0
+    lr: float | None = None
+    schedule: Shape = "constant"
+    warmup: float = 0.0
+    weight_decay: float = 0.0
+    grad_accumulation: int = 1
+    clip_norm: float | None = None
+    eval_every: int | None = None
+    patience: int | None = None
+    checkpoint_every: int = 50
+    keep_checkpoints: int = 2
+    packing: bool = True
+    shuffle: bool = True
+    seed: int = 0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what no run can have.
+
+        Raises:
+            UsageError: names the option, what it is and what it must be.
+        """
+        self._need(
+            "warmup", lambda value: 0 <= value < 1 or value == int(value) > 0, "whole steps, or a fraction below 1"
+        )
+        for name in ("lr", "weight_decay"):
+            self._need(name, lambda value: value >= 0, "a number of at least 0")
+        self._need("clip_norm", lambda value: value > 0, "a number above 0")
+        self._need("momentum", lambda value: 0 <= value < 1, "at least 0 and below 1")
+        self._need("eval_split", lambda value: 0 < value < 1, "between 0 and 1")
+        for name in ("steps", "epochs", "grad_accumulation", "eval_every", "patience", "keep_checkpoints", "threads"):
+            self._need(name, lambda value: value >= 1, "at least 1")
+        self._need("checkpoint_every", lambda value: value >= 0, "at least 0, where 0 is none but the last")
+        if self.momentum and self.optimizer != "sgd":
+            raise UsageError(f"--momentum is sgd's; {self.optimizer} has moments of its own.")
+        if self.eval_data and self.eval_split:
+            raise UsageError("--eval-data and --eval-split are two ways to hold rows out: give one of them.")
+        if self.eval_every and not (self.eval_data or self.eval_split):
+            raise UsageError("--eval-every needs rows to evaluate on: give --eval-data or --eval-split.")
+        if self.patience and not self.eval_every:
+            raise UsageError("--patience counts evaluations: give --eval-every too.")
+
+    def _need(self, name: str, holds: Any, expected: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not (math.isfinite(value) and holds(value)):
+            raise UsageError(f"{option(name)} {value} must be {expected}.")
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """A step needs every layer's gradient at once: several sequences add to it, or its norm is needed before the update."""
+        return self.grad_accumulation > 1 or self.clip_norm is not None
+
+    def steps_of(self, examples: int) -> int:
+        """Steps of the run on this many examples."""
+        return self.steps or math.ceil(self.epochs * examples / self.grad_accumulation)
+
+    @property
+    def _peak_lr(self) -> float:
+        return DEFAULT_LR[self.optimizer] if self.lr is None else self.lr
+
+    def make_optimizer(self, steps: int) -> Optimizer:
+        """The optimizer of a run of this many steps."""
+        warmup = math.ceil(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
+        if warmup > steps:
+            raise UsageError(f"--warmup {warmup} is longer than the run of {steps} steps.")
+        return Optimizer(
+            self.optimizer, LearningRate(self._peak_lr, self.schedule, steps, warmup), self.weight_decay, self.momentum
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As run.json holds it, the learning rate's default filled in."""
+        chosen = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        return chosen | {"lr": self._peak_lr}
+
+
+# What may differ when a run is resumed. Paths may, because what they lead to is compared by its contents.
+FREE = {"data", "eval_data", "adapter", "allow_other_base", "checkpoint_every", "keep_checkpoints", "threads"}
+
+
+def option(name: str) -> str:
+    """The command line's name of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def differences(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
+    """The settings that must be those of the run that is resumed, and are not."""
+    names = [field.name for field in fields(TrainSettings) if field.name not in FREE]
+    return [
+        f"{option(name)} was {before.get(name)} and is now {now[name]}"
+        for name in names
+        if now[name] != before.get(name)
+    ]
