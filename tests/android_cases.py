@@ -22,6 +22,7 @@ from mesp.runtime import TrainSettings, train
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.files import folder_that_appears_whole
 
+from .lowering_cache import lowering_cached
 from .models import LLAMA, QWEN2, save_checkpoint
 
 
@@ -120,7 +121,8 @@ def main(output: Path) -> None:
     for name, export in BUNDLES.items():
         if not (output / "bundles" / name).is_dir():
             print(f"exports the bundle {name}", flush=True)
-            write_bundle(output / "bundles" / name, export)
+            with lowering_cached():
+                write_bundle(output / "bundles" / name, export)
     for name, (bundle, settings) in RUNS.items():
         if not (output / "runs" / name).is_dir():
             print(f"trains {name} on the host", flush=True)

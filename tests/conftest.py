@@ -1,5 +1,6 @@
-"""Bundles that several tests share: each is exported once a session, which takes half a minute."""
+"""Bundles that several tests share: each is exported once a session, and its programs are lowered once for good."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,19 @@ from mesp.command_line.parser import main
 from mesp.export.bundle.export import ExportSettings, export_bundle
 from mesp.export.programs.plan import Tiling
 
+from .lowering_cache import lowering_cached
 from .models import LLAMA, LLAMA3_ROPE, QWEN2, save_checkpoint
 
 
 @pytest.fixture(autouse=True)
 def _deterministic() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _lowering_cached() -> Iterator[None]:
+    with lowering_cached():
+        yield
 
 
 @pytest.fixture(scope="session")

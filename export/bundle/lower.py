@@ -6,7 +6,7 @@ kernels take over whatever XNNPACK does not know.
 
 import gc
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -58,7 +58,7 @@ def lower(programs: Iterable[Program]) -> Lowered:
     """
     logging.getLogger("executorch").setLevel(logging.ERROR)
     with _collector_off(), _operators_listed_once(), _histories_shared():
-        return _lower(programs)
+        return lower_traced({program.name: _trace(program) for program in programs})
 
 
 @contextmanager
@@ -84,15 +84,15 @@ def _histories_shared() -> AbstractContextManager[Any]:
     return patch.object(NodeSource, "__deepcopy__", lambda self, memo: self, create=True)
 
 
-def _lower(programs: Iterable[Program]) -> Lowered:
+def lower_traced(exported: Mapping[str, torch.export.ExportedProgram]) -> Lowered:
+    """Lowers traced programs, by name, together. What comes out depends on these alone."""
     # Their import takes longer than `mesp plan` does, which makes no use of them.
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
     from executorch.exir.passes import MemoryPlanningPass
 
-    exported = {program.name: _trace(program) for program in programs}
     edge = to_edge_transform_and_lower(
-        exported,
+        dict(exported),
         partitioner={name: [XnnpackPartitioner(force_non_static_weights_for_f32_linear=True)] for name in exported},
         compile_config=EdgeCompileConfig(_check_ir_validity=False),
     )
