@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from mesp.runtime.contract import BETWEEN_STEPS, LOAD
 from mesp.runtime.errors import MespError
 from mesp.runtime.files import write_json
 from mesp.runtime.report.run_folder import read_run
@@ -239,9 +240,9 @@ def step_samples(samples: Sequence[Mapping[str, Any]], baseline: int) -> dict[st
     """
     steps: list[list[Mapping[str, Any]]] = [[]]
     for sample in samples:
-        if sample["phase"] == "between steps":
+        if sample["phase"] == BETWEEN_STEPS:
             steps.append([])
-        elif sample["phase"] != "load":
+        elif sample["phase"] != LOAD:
             steps[-1].append(sample)
     steps = [step for step in steps if step]
     return {

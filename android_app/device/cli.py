@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mesp.runtime.training.options import add_report_options, add_train_options
+from mesp.command_line.train_options import add_report_options, add_train_options
 
 from .app import COMMANDS
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from mesp.device.cli import add_device_commands
 from mesp.export.model.architecture import PROJECTIONS
 from mesp.runtime.errors import MespError
-from mesp.runtime.training.options import add_report_options, add_train_options
 
 from .commands import (
     run_bench,
@@ -25,6 +24,7 @@ from .commands import (
     run_train,
     run_verify,
 )
+from .train_options import add_report_options, add_train_options
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

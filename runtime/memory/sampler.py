@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from ..contract import BETWEEN_STEPS, LOAD
 from ..errors import MespError
 from . import watch
 
@@ -114,7 +115,7 @@ class Sampler:
         self.samples = 0
         self.longest_gap_seconds = 0.0
         self._closed: list[Sample] = []
-        self._phase = "load"
+        self._phase = LOAD
         self._largest: Sample | None = None
         self._read = 0
         self._statm = watch.Statm(os.getpid())
@@ -167,7 +168,7 @@ class Sampler:
         """Reads the exact footprint once, and returns the largest of the samples since the last call, in bytes."""
         self._drain()
         self._close_phase()
-        self._phase = "between steps"
+        self._phase = BETWEEN_STEPS
         self._beside = exact_footprint_bytes() - self._statm.read()[0]
         self(None)
         return max((sample.footprint_bytes for sample in self._closed), default=0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from ..contract import BETWEEN_STEPS, LOAD, PHASES, phase_kind
 from .charts import (
     COLOURS,
     FAINT,
@@ -21,16 +22,8 @@ from .charts import (
 )
 from .run_folder import RunFolder
 
-PHASE_COLOURS = {
-    "load": "#80868b",
-    "embed": "#8e63ce",
-    "forward": "#2b7de9",
-    "head": "#e8710a",
-    "backward": "#1e9e4a",
-    "perturb": "#f2b600",
-    "update": "#d6249f",
-    "between steps": "#80868b",
-}
+_COLOURS_OF_PHASES = ("#80868b", "#8e63ce", "#2b7de9", "#e8710a", "#1e9e4a", "#f2b600", "#d6249f", "#80868b")
+PHASE_COLOURS = dict(zip(PHASES, _COLOURS_OF_PHASES, strict=True))
 MB = 1e6
 _LOSS = "loss (nats a token)"
 _NORM_NOTE = "Of all of the adapter's gradients together, on a logarithmic scale."
@@ -179,7 +172,7 @@ def _memory(run: RunFolder) -> Iterable[Figure]:
     svg = line_chart("Memory of the first step", "seconds of the step", unit, lines, peak=peak)
     yield Figure("Memory of the first step", svg, _STEP_NOTE)
     if known:
-        loading = [sample for sample in before if sample["phase"] == "load"]
+        loading = [sample for sample in before if sample["phase"] == LOAD]
         bars = {kind: max(_footprints(run, part)[1]) for kind, part in _by_kind(loading + step)}
         svg = bar_chart("Peak by phase", unit, bars, PHASE_COLOURS)
         yield Figure("Peak by phase", svg, _PHASES_NOTE)
@@ -206,14 +199,9 @@ def _footprints(run: RunFolder, samples: Sequence[Mapping[str, Any]]) -> tuple[l
     return [s["seconds"] for s in samples], [(s["footprint_bytes"] - base) / MB for s in samples]
 
 
-def _kind(sample: Mapping[str, Any]) -> str:
-    """The phase without its layer."""
-    return str(sample["phase"]).rstrip("0123456789 ")
-
-
 def _by_kind(samples: Sequence[dict[str, Any]]) -> Iterable[tuple[str, list[dict[str, Any]]]]:
     for kind in PHASE_COLOURS:
-        part = [sample for sample in samples if _kind(sample) == kind]
+        part = [sample for sample in samples if phase_kind(sample["phase"]) == kind]
         if part:
             yield kind, part
 
@@ -221,10 +209,10 @@ def _by_kind(samples: Sequence[dict[str, Any]]) -> Iterable[tuple[str, list[dict
 def first_step(samples: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The samples before the first step of training, which is the first with a backward pass, and that step's own."""
     before: list[dict[str, Any]] = []
-    for between, part in groupby(samples, key=lambda sample: sample["phase"] == "between steps"):
+    for between, part in groupby(samples, key=lambda sample: sample["phase"] == BETWEEN_STEPS):
         step = list(part)
-        if not between and any(_kind(sample) == "backward" for sample in step):
-            own = [sample for sample in step if sample["phase"] != "load"]
-            return before + [sample for sample in step if sample["phase"] == "load"], own
+        if not between and any(phase_kind(sample["phase"]) == "backward" for sample in step):
+            own = [sample for sample in step if sample["phase"] != LOAD]
+            return before + [sample for sample in step if sample["phase"] == LOAD], own
         before += step
     return before, []

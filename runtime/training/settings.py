@@ -1,14 +1,18 @@
-"""What a person chooses for a run, and the checks of it."""
+"""What a person chooses for a run, and the checks of it. Defaults, limits and choices are those of contract/settings.schema.json."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..contract import schema
+from ..contract.limits import allows
 from ..errors import UsageError
 from .optimizer import LearningRate, Name, Optimizer, Shape
 
-DEFAULT_LR: dict[Name, float] = {"sgd": 0.1, "adamw": 2e-4}
+DEFINITIONS: Mapping[str, Mapping[str, Any]] = schema("settings")["properties"]
+DEFAULT_LR: Mapping[str, float] = DEFINITIONS["lr"]["default_by_optimizer"]
 
 
 @dataclass(frozen=True)
@@ -66,30 +70,17 @@ class TrainSettings:
         Raises:
             UsageError: names the option, what it is and what it must be.
         """
-        self._need(
-            "warmup", lambda value: 0 <= value < 1 or value == int(value) > 0, "whole steps, or a fraction below 1"
-        )
-        for name in ("lr", "weight_decay"):
-            self._need(name, lambda value: value >= 0, "a number of at least 0")
-        self._need("clip_norm", lambda value: value > 0, "a number above 0")
-        self._need("momentum", lambda value: 0 <= value < 1, "at least 0 and below 1")
-        self._need("eval_split", lambda value: 0 < value < 1, "between 0 and 1")
-        for name in ("steps", "epochs", "grad_accumulation", "eval_every", "patience", "keep_checkpoints", "threads"):
-            self._need(name, lambda value: value >= 1, "at least 1")
-        self._need("checkpoint_every", lambda value: value >= 0, "at least 0, where 0 is none but the last")
+        for name, value in _json_values(self).items():
+            if not allows(DEFINITIONS[name], value):
+                raise UsageError(f"{option(name)} {value} must be {_expected(DEFINITIONS[name])}.")
         if self.momentum and self.optimizer != "sgd":
             raise UsageError(f"--momentum is sgd's; {self.optimizer} has moments of its own.")
-        if self.eval_data and self.eval_split:
+        if self.eval_data is not None and self.eval_split is not None:
             raise UsageError("--eval-data and --eval-split are two ways to hold rows out: give one of them.")
-        if self.eval_every and not (self.eval_data or self.eval_split):
+        if self.eval_every is not None and self.eval_data is None and self.eval_split is None:
             raise UsageError("--eval-every needs rows to evaluate on: give --eval-data or --eval-split.")
-        if self.patience and not self.eval_every:
+        if self.patience is not None and self.eval_every is None:
             raise UsageError("--patience counts evaluations: give --eval-every too.")
-
-    def _need(self, name: str, holds: Any, expected: str) -> None:
-        value = getattr(self, name)
-        if value is not None and not (math.isfinite(value) and holds(value)):
-            raise UsageError(f"{option(name)} {value} must be {expected}.")
 
     @property
     def keeps_gradients(self) -> bool:
@@ -115,12 +106,20 @@ class TrainSettings:
 
     def to_json(self) -> dict[str, Any]:
         """As run.json holds it, the learning rate's default filled in."""
-        chosen = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-        return chosen | {"lr": self._peak_lr}
+        return _json_values(self) | {"lr": self._peak_lr}
 
 
-# What may differ when a run is resumed. Paths may, because what they lead to is compared by its contents.
-FREE = {"data", "eval_data", "adapter", "allow_other_base", "checkpoint_every", "keep_checkpoints", "threads"}
+def _json_values(settings: TrainSettings) -> dict[str, Any]:
+    """The settings as JSON has them, paths as text."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
+
+
+def _expected(definition: Mapping[str, Any]) -> str:
+    """What a value must be, in words."""
+    if "enum" in definition:
+        return " or ".join(definition["enum"])
+    text: str = definition.get("expected") or f"of the type {definition['type']}"
+    return text
 
 
 def option(name: str) -> str:
@@ -128,9 +127,12 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def differences(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
-    """The settings that must be those of the run that is resumed, and are not."""
-    names = [field.name for field in fields(TrainSettings) if field.name not in FREE]
+def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """The settings that must be those of the run that is resumed, and are not.
+
+    Paths may differ, because what they lead to is compared by its contents; so may what changes no result.
+    """
+    names = [field.name for field in fields(TrainSettings) if not DEFINITIONS[field.name]["may_change_on_resume"]]
     return [
         f"{option(name)} was {before.get(name)} and is now {now[name]}"
         for name in names

@@ -1,0 +1,47 @@
+"""What Python, Kotlin, the harness and the tests' stand-in for a phone share, written once, as JSON Schema (draft 2020-12).
+
+    settings.schema.json          the choices of a run: types, defaults, limits, help; options, checks and run.json follow from it
+    names.schema.json             phases in their order, statuses, reasons for a pause
+    run_folder.schema.json        the folder of a run: which files there are, and which schema each follows
+      run, report                   what a run was started with, and what it came to
+      step, evaluation, memory_sample   lines of its logs
+      trainer_state, adapter_config     of its checkpoints and adapters
+      device, outside_sample        what the harness adds for a run on a phone
+      bundle, environment           parts of run and report
+    event.schema.json             the app's lines in logcat
+    manifest.schema.json          manifest.json of a bundle
+
+Every field is named and nothing may be added, so a field that one side writes and another does not know fails a test. The tests of both
+runtimes hold real output against these files. At run time nothing is checked against them: this module needs the standard library alone.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+
+
+@cache
+def schema(name: str) -> dict[str, Any]:
+    """A schema by its name, such as ``report`` for report.schema.json."""
+    contents: dict[str, Any] = json.loads((FOLDER / f"{name}.schema.json").read_text())
+    return contents
+
+
+def _constants(name: str) -> tuple[str, ...]:
+    """The values of a definition in names.schema.json, in their order."""
+    definition = schema("names")["$defs"][name]
+    return tuple(definition["enum"] if "enum" in definition else [item["const"] for item in definition["oneOf"]])
+
+
+PHASES = _constants("phase_kind")  # kinds of phases, in the order of a run
+LOAD, BETWEEN_STEPS = PHASES[0], PHASES[-1]
+STATUSES = _constants("status")
+FINISHED = _constants("finished_status")  # of a run that there is no going on with
+
+
+def phase_kind(phase: str) -> str:
+    """A phase without its layer: ``forward`` of ``forward 12``."""
+    return phase.rstrip("0123456789 ")
