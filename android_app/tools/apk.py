@@ -53,7 +53,9 @@ def apk() -> None:
 def resources() -> Path:
     """Links manifest, resources and assets: resources.apk, and R.java for the compiler."""
     library()
-    files = sorted(file for file in SOURCES.rglob("*") if file.is_file() and file.relative_to(SOURCES).parts[0] != "kotlin")
+    files = sorted(
+        file for file in SOURCES.rglob("*") if file.is_file() and file.relative_to(SOURCES).parts[0] != "kotlin"
+    )
     if SOURCES / "AndroidManifest.xml" not in files:
         raise Failure(f"{SOURCES} has no AndroidManifest.xml: there is no app to build.")
     inputs = [*files, LIBRARY / "library.json", *LICENCE_FILES, Path(__file__)]

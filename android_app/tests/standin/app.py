@@ -149,8 +149,8 @@ class App:
             "FATAL EXCEPTION: training",
             f"Process: {PACKAGE}, PID: {self.pid}",
             f"java.lang.NullPointerException: {message}",
-            f"\tat {PACKAGE}.TrainingJob.train(TrainingJob.kt:64)",
-            f"\tat {PACKAGE}.TrainingJob.start$lambda$0(TrainingJob.kt:42)",
+            f"\tat {PACKAGE}.service.TrainingJob.train(TrainingJob.kt:64)",
+            f"\tat {PACKAGE}.service.TrainingJob.start$lambda$0(TrainingJob.kt:42)",
             "\tat java.lang.Thread.run(Thread.java:1012)",
         )
         if pid := self.pid:

@@ -13,6 +13,17 @@ import android.widget.TextView
 import java.io.IOException
 import java.time.LocalDateTime
 import java.time.format.DateTimeFormatter
+import org.mesp.app.phone.Logcat
+import org.mesp.app.screens.Actions
+import org.mesp.app.screens.RunScreen
+import org.mesp.app.screens.SetupScreen
+import org.mesp.app.screens.say
+import org.mesp.app.screens.show
+import org.mesp.app.service.Command
+import org.mesp.app.state.Form
+import org.mesp.app.state.Problems
+import org.mesp.app.state.UiState
+import org.mesp.app.storage.RunRequest
 
 /**
  * The screen. It draws the store's state and turns what the person does into changes of it, or commands to the service; it holds nothing

@@ -2,6 +2,7 @@ package org.mesp.app
 
 import android.app.Service
 import android.content.ComponentCallbacks2
+import android.content.Context
 import android.content.Intent
 import android.os.Handler
 import android.os.IBinder
@@ -10,6 +11,21 @@ import android.os.PowerManager
 import kotlinx.serialization.json.JsonPrimitive
 import kotlinx.serialization.json.buildJsonArray
 import kotlinx.serialization.json.put
+import org.mesp.app.phone.HeatRule
+import org.mesp.app.phone.Logcat
+import org.mesp.app.phone.PhoneWatch
+import org.mesp.app.phone.Warmth
+import org.mesp.app.phone.memoryOf
+import org.mesp.app.service.Command
+import org.mesp.app.service.RunNotification
+import org.mesp.app.service.TrainingJob
+import org.mesp.app.service.claim
+import org.mesp.app.service.reportFailure
+import org.mesp.app.state.Pause
+import org.mesp.app.state.UiState
+import org.mesp.app.state.updateRun
+import org.mesp.app.storage.Folders
+import org.mesp.app.storage.RunRequest
 import org.mesp.core.UsageException
 
 /**
@@ -25,7 +41,7 @@ import org.mesp.core.UsageException
  */
 class TrainService : Service() {
     private val main = Handler(Looper.getMainLooper())
-    private val notification by lazy { RunNotification(this) }
+    private val notification by lazy { RunNotification(this, MainActivity::class.java) }
     private val wakeLock by lazy {
         getSystemService(PowerManager::class.java).newWakeLock(PowerManager.PARTIAL_WAKE_LOCK, "mesp:training").apply {
             setReferenceCounted(false)
@@ -86,7 +102,7 @@ class TrainService : Service() {
         onlyWhileCharging = request.onlyWhileCharging
         hot = false
         stepSeen = 0
-        val job = TrainingJob(this, request) { pauses, waiting -> main.post { pausesChanged(pauses, waiting) } }
+        val job = TrainingJob(this, mesp.store, mesp.trainer, request) { pauses, waiting -> main.post { pausesChanged(pauses, waiting) } }
         this.job = job
         wakeLock.acquire()
         unobserve = mesp.store.observe(::stateChanged)
@@ -114,7 +130,7 @@ class TrainService : Service() {
     private fun refuse(run: String?, reason: String) {
         mesp.store.update { it.copy(message = reason) }
         Logcat.error("refused", run, reason)
-        if (run != null && Folders.isName(run) && run != job?.name && claim(this, run)) reportFailure(this, run, reason)
+        if (run != null && Folders.isName(run) && run != job?.name && claim(this, run)) reportFailure(this, mesp.store, mesp.trainer, run, reason)
     }
 
     // --- Policies -----------------------------------------------------------------------------------------------------
@@ -185,3 +201,9 @@ class TrainService : Service() {
         job?.stop() // the system ends the service but not yet the process: time for a checkpoint
     }
 }
+
+/** What starts the service with this command. */
+fun Command.intent(context: Context) = Intent(action, null, context, TrainService::class.java)
+
+/** What starts the service with this run. */
+fun RunRequest.intent(context: Context): Intent = putInto(Command.TRAIN.intent(context))

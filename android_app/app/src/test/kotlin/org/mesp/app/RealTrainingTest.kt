@@ -12,6 +12,11 @@ import org.junit.Assert.assertTrue
 import org.junit.Before
 import org.junit.Test
 import org.junit.runner.RunWith
+import org.mesp.app.screens.PhaseColours
+import org.mesp.app.state.Status
+import org.mesp.app.state.text
+import org.mesp.app.storage.RunFolder
+import org.mesp.app.storage.RunRequest
 import org.robolectric.RobolectricTestRunner
 
 /**
@@ -23,7 +28,7 @@ class RealTrainingTest {
     private val phone = TestPhone(withFiles = false, reallyTrains = true)
     private val cases = File(System.getProperty("mesp.cases") ?: "none")
     private val case = File(cases, "runs/llama-sgd")
-    private val python = RunLog(File(case, "host"))
+    private val python = RunFolder(File(case, "host"))
 
     private fun settings(steps: Int): JsonObject {
         val settings = Json.parseToJsonElement(File(case, "settings.json").readText()).jsonObject

@@ -13,6 +13,17 @@ import java.io.File
 import java.io.RandomAccessFile
 import java.util.concurrent.Executor
 import org.junit.Assert.fail
+import org.mesp.app.phone.LibraryNote
+import org.mesp.app.phone.Logcat
+import org.mesp.app.service.Command
+import org.mesp.app.service.CoreTrainer
+import org.mesp.app.service.FakeTrainer
+import org.mesp.app.service.RunNotification
+import org.mesp.app.state.Status
+import org.mesp.app.state.text
+import org.mesp.app.storage.RunFolder
+import org.mesp.app.storage.RunRequest
+import org.mesp.core.engine.MANIFEST
 import org.robolectric.Robolectric
 import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
@@ -39,7 +50,7 @@ class TestPhone(withFiles: Boolean = true, reallyTrains: Boolean = false) {
             addBundle("smollm2-135m", "SmolLM2-135M-Instruct.Q4_1.gguf", 120_937_000)
             File(app.folders.data.apply { mkdirs() }, "hamlet.txt").writeText("Who's there?\n".repeat(10_000))
         }
-        app.store.update { it.copy(library = Library.of(application.assets)) }
+        app.store.update { it.copy(library = LibraryNote.of(application.assets)) }
     }
 
     /** No bundle that trains: a manifest, and weights that are a hole in the file. */
@@ -54,7 +65,7 @@ class TestPhone(withFiles: Boolean = true, reallyTrains: Boolean = false) {
 
     fun runFolder(name: String) = File(app.folders.runs, name)
 
-    fun report(name: String = run.name) = RunLog(runFolder(name)).report!!
+    fun report(name: String = run.name) = RunFolder(runFolder(name)).report!!
 
     // --- Activity -----------------------------------------------------------------------------------------------------
 

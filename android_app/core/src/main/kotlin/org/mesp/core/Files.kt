@@ -7,8 +7,12 @@ import java.io.RandomAccessFile
 import java.nio.file.Files
 import java.nio.file.StandardCopyOption.ATOMIC_MOVE
 import java.nio.file.StandardCopyOption.REPLACE_EXISTING
+import java.security.MessageDigest
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonElement
+
+/** What the app reads and writes: unknown keys are for others. */
+internal val JSON = Json { ignoreUnknownKeys = true }
 
 private val PRETTY = Json { prettyPrint = true; prettyPrintIndent = " " }
 
@@ -52,3 +56,19 @@ fun folderThatAppearsWhole(output: File, write: (File) -> Unit) {
 
 /** What the system said, without the path that it begins with. */
 internal fun reason(error: IOException): String = error.message?.substringAfterLast("(")?.removeSuffix(")") ?: error.toString()
+
+/** Of a file's contents, in hexadecimal. */
+fun sha256(file: File): String {
+    val digest = MessageDigest.getInstance("SHA-256")
+    file.inputStream().use { stream ->
+        val block = ByteArray(1 shl 16)
+        while (true) {
+            val count = stream.read(block)
+            if (count < 0) break
+            digest.update(block, 0, count)
+        }
+    }
+    return digest.digest().hex()
+}
+
+internal fun ByteArray.hex(): String = joinToString("") { "%02x".format(it) }

@@ -6,6 +6,12 @@ import kotlin.system.exitProcess
 import kotlinx.serialization.SerializationException
 import kotlinx.serialization.json.buildJsonObject
 import kotlinx.serialization.json.put
+import org.mesp.core.report.Evaluation
+import org.mesp.core.report.Step
+import org.mesp.core.training.Control
+import org.mesp.core.training.Listener
+import org.mesp.core.training.TrainSettings
+import org.mesp.core.training.train
 
 /**
  * A run outside of the app, for a virtual machine on a desktop: `MainKt BUNDLE OUTPUT SETTINGS.json [--resume]`. Prints a line a step, and

@@ -4,6 +4,7 @@ import java.io.File
 import kotlinx.serialization.json.decodeFromJsonElement
 import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
+import org.mesp.core.training.TrainSettings
 
 /** The folders that tests/android_cases.py has written. */
 internal object Cases {

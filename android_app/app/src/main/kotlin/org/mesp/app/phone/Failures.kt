@@ -1,0 +1,30 @@
+package org.mesp.app.phone
+
+import android.content.Context
+import android.os.Build
+import android.system.ErrnoException
+import android.system.OsConstants
+import java.io.FileNotFoundException
+import java.nio.file.NoSuchFileException
+import org.mesp.app.R
+import org.mesp.core.MespException
+
+/** What went wrong, for a person. */
+fun reasonOf(context: Context, error: Throwable): String =
+    when {
+        isStorageFull(error) && error !is MespException -> context.getString(R.string.storage_full)
+        error is MespException -> error.message.orEmpty()
+        // Also where the library loads but was not found at the first use of its classes.
+        error is LinkageError -> context.getString(R.string.wrong_abi, Build.SUPPORTED_ABIS.joinToString(), said(error))
+        error is OutOfMemoryError -> context.getString(R.string.out_of_memory, said(error))
+        error is FileNotFoundException || error is NoSuchFileException -> context.getString(R.string.file_gone, said(error))
+        else -> context.getString(R.string.unexpected, "${error.javaClass.simpleName}: ${said(error)}")
+    }
+
+private fun said(error: Throwable) = error.message ?: error.cause?.message ?: error.javaClass.simpleName
+
+private fun isStorageFull(error: Throwable): Boolean =
+    generateSequence(error) { it.cause }.take(10).any {
+        (it is ErrnoException && it.errno == OsConstants.ENOSPC) || it.message?.contains("ENOSPC") == true ||
+            it.message?.contains("No space left on device") == true
+    }

@@ -1,0 +1,66 @@
+package org.mesp.app.phone
+
+import android.content.BroadcastReceiver
+import android.content.Context
+import android.content.Intent
+import android.content.IntentFilter
+import android.os.BatteryManager
+import android.os.Build
+import android.os.PowerManager
+
+/**
+ * Hears of the phone's warmth and charger, from [start] to [close], on the main thread.
+ *
+ * @param changed told the warmth, and whether a charger is plugged in
+ */
+class PhoneWatch(context: Context, private val changed: (Warmth, plugged: Boolean) -> Unit) {
+    // A service that is destroyed loses its receivers; the run may last a little longer.
+    private val context = context.applicationContext
+    private val power = context.getSystemService(PowerManager::class.java)
+    private var celsius: Double? = null
+    private var thermal: Int? = null
+    private var plugged = false
+
+    private val battery =
+        object : BroadcastReceiver() {
+            override fun onReceive(context: Context, intent: Intent) {
+                read(intent)
+                tell()
+            }
+        }
+
+    // Made on first use: its interface is not there before API 29.
+    private val thermalListener by lazy {
+        PowerManager.OnThermalStatusChangedListener {
+            thermal = it
+            tell()
+        }
+    }
+
+    fun start() {
+        // Sticky: the present state is returned at once.
+        context.registerReceiver(battery, IntentFilter(Intent.ACTION_BATTERY_CHANGED))?.let(::read)
+        if (Build.VERSION.SDK_INT >= 29) listen()
+        tell()
+    }
+
+    private fun listen() =
+        try {
+            power.addThermalStatusListener(thermalListener)
+            thermal = power.currentThermalStatus
+        } catch (_: RuntimeException) {
+            thermal = null // the phone has no thermal service: the battery's temperature has to do
+        }
+
+    fun close() {
+        context.unregisterReceiver(battery)
+        if (Build.VERSION.SDK_INT >= 29) power.removeThermalStatusListener(thermalListener)
+    }
+
+    private fun read(intent: Intent) {
+        celsius = intent.getIntExtra(BatteryManager.EXTRA_TEMPERATURE, Int.MIN_VALUE).takeIf { it != Int.MIN_VALUE }?.let { it / 10.0 }
+        plugged = intent.getIntExtra(BatteryManager.EXTRA_PLUGGED, 0) != 0
+    }
+
+    private fun tell() = changed(Warmth(celsius, thermal), plugged)
+}

@@ -1,0 +1,124 @@
+package org.mesp.app.screens
+
+import android.text.Editable
+import android.text.InputType
+import android.text.TextWatcher
+import android.view.LayoutInflater
+import android.view.View
+import android.view.ViewGroup
+import android.widget.Button
+import android.widget.EditText
+import android.widget.RadioButton
+import android.widget.RadioGroup
+import android.widget.Switch
+import android.widget.TextView
+import org.mesp.app.R
+import org.mesp.app.state.Field
+import org.mesp.app.state.Form
+import org.mesp.app.state.Problems
+import org.mesp.core.training.TrainSettings
+
+/** The settings of a run. */
+class SettingsView(view: View, private val actions: Actions) {
+    private val context = view.context
+    private val optimizers =
+        segments(view.findViewById(R.id.optimizer), TrainSettings.OPTIMIZERS.keys) { actions.change { form -> form.copy(optimizer = it) } }
+    private val schedules =
+        segments(view.findViewById(R.id.schedule), TrainSettings.SCHEDULES) { actions.change { form -> form.copy(schedule = it) } }
+    private val rows =
+        Field.entries.associateWith { NumberRow(it, view.findViewById(if (it.rare) R.id.rare_fields else R.id.fields), actions) }
+    private val charging: Switch = view.findViewById(R.id.only_while_charging)
+    private val more: Button = view.findViewById(R.id.more)
+    private val rare: View = view.findViewById(R.id.rare)
+
+    init {
+        charging.setOnClickListener { actions.change { it.copy(onlyWhileCharging = charging.isChecked) } }
+        more.setOnClickListener { actions.change { it.copy(showRare = !it.showRare) } }
+    }
+
+    fun render(form: Form, problems: Problems) {
+        for ((field, row) in rows) row.render(form.values[field].orEmpty(), problems.fields[field])
+        rows.getValue(Field.RATE).number.hint = TrainSettings.OPTIMIZERS[form.optimizer]?.let { plain(it) }
+        for ((name, button) in optimizers) button.isChecked = name == form.optimizer
+        for ((name, button) in schedules) button.isChecked = name == form.schedule
+        charging.isChecked = form.onlyWhileCharging
+        // What is wrong must be seen.
+        val unfolded = form.showRare || problems.fields.keys.any { it.rare }
+        rare.show(unfolded)
+        more.say(context.getString(if (unfolded) R.string.fewer_settings else R.string.more_settings))
+        more.setCompoundDrawablesRelativeWithIntrinsicBounds(0, 0, if (unfolded) R.drawable.ic_less else R.drawable.ic_more, 0)
+    }
+
+    /** Without an exponent. */
+    private fun plain(value: Double) = value.toBigDecimal().stripTrailingZeros().toPlainString()
+
+    private fun segments(group: RadioGroup, names: Collection<String>, choose: (String) -> Unit): Map<String, RadioButton> {
+        // Side by side, large letters would not fit.
+        if (context.resources.configuration.fontScale > 1.6f) group.orientation = RadioGroup.VERTICAL
+        return names.associateWith { name ->
+            val button = LayoutInflater.from(context).inflate(R.layout.row_segment, group, false) as RadioButton
+            button.id = View.generateViewId()
+            button.text = NAMES[name]?.let(context::getString) ?: name
+            button.setOnClickListener { choose(name) }
+            val place = button.layoutParams as ViewGroup.MarginLayoutParams
+            if (group.orientation == RadioGroup.VERTICAL) place.width = ViewGroup.LayoutParams.MATCH_PARENT
+            if (group.childCount > 0) {
+                val gap = (8 * context.resources.displayMetrics.density).toInt()
+                if (group.orientation == RadioGroup.VERTICAL) place.topMargin = gap else place.marginStart = gap
+            }
+            group.addView(button)
+            button
+        }
+    }
+
+    private companion object {
+        val NAMES =
+            mapOf(
+                "sgd" to R.string.sgd,
+                "adamw" to R.string.adamw,
+                "constant" to R.string.constant,
+                "linear" to R.string.linear,
+                "cosine" to R.string.cosine,
+            )
+    }
+}
+
+/** A setting that is a number: its name, the field it is typed into, and what is wrong with it. */
+class NumberRow(field: Field, list: ViewGroup, actions: Actions) {
+    private val view = LayoutInflater.from(list.context).inflate(R.layout.row_number, list, false)
+    private val problem: TextView = view.findViewById(R.id.problem)
+    val number: EditText = view.findViewById(R.id.number)
+    private var rendering = false
+
+    init {
+        val label: TextView = view.findViewById(R.id.label)
+        label.setText(field.label)
+        number.id = View.generateViewId()
+        label.labelFor = number.id
+        number.setHint(field.hint)
+        number.inputType = InputType.TYPE_CLASS_NUMBER or if (field.whole) 0 else InputType.TYPE_NUMBER_FLAG_DECIMAL
+        number.addTextChangedListener(
+            object : TextWatcher {
+                override fun afterTextChanged(text: Editable) {
+                    if (!rendering) actions.change { it.with(field, text.toString()) }
+                }
+
+                override fun beforeTextChanged(text: CharSequence, start: Int, count: Int, after: Int) = Unit
+
+                override fun onTextChanged(text: CharSequence, start: Int, before: Int, count: Int) = Unit
+            }
+        )
+        list.addView(view)
+    }
+
+    fun render(text: String, wrong: String?) {
+        // Not while it is typed: the state then comes from here, and lags behind.
+        if (number.text.toString() != text && !number.isFocused) {
+            rendering = true
+            number.setText(text)
+            rendering = false
+        }
+        problem.say(wrong)
+        number.isActivated = wrong != null
+    }
+}

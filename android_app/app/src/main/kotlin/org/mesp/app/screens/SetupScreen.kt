@@ -1,0 +1,145 @@
+package org.mesp.app.screens
+
+import android.text.SpannableStringBuilder
+import android.text.Spanned
+import android.text.style.ForegroundColorSpan
+import android.text.style.RelativeSizeSpan
+import android.view.LayoutInflater
+import android.view.View
+import android.view.ViewGroup
+import android.widget.Button
+import android.widget.LinearLayout
+import android.widget.ProgressBar
+import android.widget.RadioButton
+import android.widget.TextView
+import org.mesp.app.R
+import org.mesp.app.phone.appVersion
+import org.mesp.app.state.Import
+import org.mesp.app.state.Resumable
+import org.mesp.app.state.UiState
+import org.mesp.app.state.Words
+
+/** Where a run is put together: bundle, data, settings; or one from before is resumed. */
+class SetupScreen(private val view: View, private val actions: Actions) {
+    private val context = view.context
+    private val words = Words(context)
+    private val message = MessageView(view, actions)
+    private val settings = SettingsView(view, actions)
+
+    private val resumeCard: View = view.findViewById(R.id.resume_card)
+    private val resumeText: TextView = view.findViewById(R.id.resume_text)
+    private val bundles: LinearLayout = view.findViewById(R.id.bundles)
+    private val data: LinearLayout = view.findViewById(R.id.data)
+    private val importing: View = view.findViewById(R.id.importing)
+    private val importingText: TextView = view.findViewById(R.id.importing_text)
+    private val importingProgress: ProgressBar = view.findViewById(R.id.importing_progress)
+    private val choosers = listOf(R.id.choose_folder, R.id.choose_zip, R.id.choose_file).map { view.findViewById<Button>(it) }
+    private val formProblem: TextView = view.findViewById(R.id.form_problem)
+    private val about: TextView = view.findViewById(R.id.about)
+    private var resumable: String? = null
+
+    init {
+        on(R.id.choose_folder, actions::pickBundleFolder)
+        on(R.id.choose_zip, actions::pickBundleZip)
+        on(R.id.choose_file, actions::pickData)
+        on(R.id.cancel_import, actions::cancelImport)
+        on(R.id.start, actions::start)
+        on(R.id.resume) { resumable?.let(actions::resume) }
+        on(R.id.forget) { resumable?.let(actions::forget) }
+        on(R.id.licences) { actions.showLicences(true) }
+    }
+
+    fun render(state: UiState) {
+        message.render(state.message)
+        renderResumable(state.resumable)
+        renderRows(bundles, state.bundles.map { it.name to words.bundle(it) }, state.form.bundle, R.string.no_bundles) {
+            actions.change { form -> form.copy(bundle = it) }
+        }
+        renderRows(data, state.data.map { it.name to words.size(it.bytes) }, state.form.data, R.string.no_data) {
+            actions.change { form -> form.copy(data = it) }
+        }
+        renderImport(state.importing)
+        settings.render(state.form, state.problems)
+        formProblem.say(state.problems.form)
+        val library = state.library
+        val version = appVersion(context)
+        about.say(
+            if (library == null) context.getString(R.string.about_without, version)
+            else context.getString(R.string.about, version, library.name, library.version, library.licence)
+        )
+    }
+
+    private fun renderResumable(run: Resumable?) {
+        resumable = run?.name
+        resumeCard.show(run != null)
+        if (run == null) return
+        resumeText.say(
+            when {
+                run.reason != null -> context.getString(R.string.resume_failed, run.name, run.step, run.steps, run.reason)
+                run.step > 0 -> context.getString(R.string.resume_killed, run.name, run.step, run.steps)
+                else -> context.getString(R.string.resume_killed_early, run.name)
+            }
+        )
+    }
+
+    private fun renderImport(copy: Import?) {
+        importing.show(copy != null)
+        for (chooser in choosers) chooser.isEnabled = copy == null
+        if (copy == null) return
+        val done = words.size(copy.done)
+        importingText.say(
+            when {
+                copy.name.isEmpty() -> context.getString(R.string.looking)
+                copy.total == null -> context.getString(R.string.copying, copy.name, done)
+                else -> context.getString(R.string.copying_of, copy.name, done, words.size(copy.total))
+            }
+        )
+        // A zip's size is that of its packed contents: its end is not known.
+        importingProgress.isIndeterminate = copy.total == null || copy.total <= 0 || copy.done > copy.total
+        importingProgress.max = PROGRESS_MAX
+        if (!importingProgress.isIndeterminate) importingProgress.progress = (PROGRESS_MAX * copy.done / copy.total!!).toInt()
+    }
+
+    /** A row for each file, and which of them is chosen. */
+    private fun renderRows(
+        list: LinearLayout,
+        items: List<Pair<String, String>>,
+        chosen: String?,
+        none: Int,
+        choose: (String) -> Unit,
+    ) {
+        val new = list.tag != items
+        if (new) {
+            list.tag = items
+            list.removeAllViews()
+            if (items.isEmpty()) list.addView(emptyRow(list, none))
+            for ((name, facts) in items) list.addView(row(list, name, facts, choose))
+        }
+        for ((i, item) in items.withIndex()) (list.getChildAt(i) as RadioButton).isChecked = item.first == chosen
+        if (new) list.jumpDrawablesToCurrentState() // what was chosen before does not move into its place
+    }
+
+    private fun row(list: ViewGroup, name: String, facts: String, choose: (String) -> Unit): View {
+        val row = LayoutInflater.from(context).inflate(R.layout.row_choice, list, false) as RadioButton
+        val text = SpannableStringBuilder(name).append('\n')
+        val from = text.length
+        text.append(facts)
+        text.setSpan(RelativeSizeSpan(0.875f), from, text.length, Spanned.SPAN_EXCLUSIVE_EXCLUSIVE)
+        text.setSpan(ForegroundColorSpan(context.getColor(R.color.ink_soft)), from, text.length, Spanned.SPAN_EXCLUSIVE_EXCLUSIVE)
+        row.text = text
+        row.setOnClickListener { choose(name) }
+        return row
+    }
+
+    private fun emptyRow(list: ViewGroup, text: Int): View {
+        val row = LayoutInflater.from(context).inflate(R.layout.row_empty, list, false) as TextView
+        row.setText(text)
+        return row
+    }
+
+    private fun on(id: Int, act: () -> Unit) = view.findViewById<View>(id).setOnClickListener { act() }
+
+    private companion object {
+        const val PROGRESS_MAX = 1000
+    }
+}

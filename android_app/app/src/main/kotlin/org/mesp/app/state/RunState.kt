@@ -1,0 +1,79 @@
+package org.mesp.app.state
+
+import org.mesp.app.phone.Warmth
+import org.mesp.core.memory.Sample
+import org.mesp.core.report.Evaluation
+import org.mesp.core.report.Step
+
+/** Why a run waits. */
+enum class Pause { USER, HOT, NOT_CHARGING }
+
+enum class Status {
+    /** Bundle and data are read. */
+    PREPARING,
+    TRAINING,
+
+    /** Asked to stop: the sequence that is under way is finished, and a checkpoint written. */
+    STOPPING,
+    DONE,
+    STOPPED_EARLY,
+    INTERRUPTED,
+    FAILED;
+
+    val ended get() = this >= DONE
+
+    companion object {
+        /** Of a report's "status". */
+        fun of(report: String?) =
+            when (report) {
+                "done" -> DONE
+                "stopped_early" -> STOPPED_EARLY
+                "interrupted" -> INTERRUPTED
+                else -> FAILED
+            }
+    }
+}
+
+/**
+ * A run as far as it came.
+ *
+ * @param pauses why it is to wait
+ * @param waiting the training thread does wait; until then it finishes a sequence
+ * @param total steps of the run, 0 until that is known
+ * @param trace the largest memory sample of each phase of the last step
+ * @param baselineBytes the footprint before the first step, null where it is not known
+ * @param checkpoint the step of the last checkpoint
+ * @param lowMemory the step at which Android last said that memory is short
+ * @param failure why it failed
+ */
+data class RunState(
+    val name: String,
+    val status: Status = Status.PREPARING,
+    val pauses: Set<Pause> = emptySet(),
+    val waiting: Boolean = false,
+    val total: Int = 0,
+    val steps: List<Step> = emptyList(),
+    val evaluations: List<Evaluation> = emptyList(),
+    val trace: List<Sample> = emptyList(),
+    val baselineBytes: Long? = null,
+    val checkpoint: Int? = null,
+    val lowMemory: Int? = null,
+    val warmth: Warmth = Warmth(),
+    val failure: String? = null,
+) {
+    val step: Int get() = steps.lastOrNull()?.step ?: 0
+
+    /** Of the last steps. */
+    val tokensPerSecond: Double?
+        get() = recent().takeIf { it.isNotEmpty() }?.let { last -> last.sumOf { it.tokens } / last.sumOf { it.seconds } }
+
+    /** At the pace of the last steps; without evaluations and pauses to come. */
+    val secondsLeft: Double?
+        get() = recent().takeIf { it.isNotEmpty() && total > 0 }?.let { (total - step) * it.sumOf(Step::seconds) / it.size }
+
+    /** The largest footprint so far, over idle where that is known. */
+    val peakBytes: Long?
+        get() = steps.maxOfOrNull { it.peakFootprintBytes }?.let { it - (baselineBytes ?: 0) }
+
+    private fun recent() = steps.takeLast(10)
+}

@@ -1,0 +1,114 @@
+package org.mesp.app.state
+
+import android.content.Context
+import android.os.PowerManager
+import java.util.Locale
+import kotlin.math.abs
+import kotlin.math.roundToInt
+import kotlin.math.roundToLong
+import org.mesp.app.R
+
+/** A run and its numbers in words. */
+class Words(private val context: Context) {
+    private val locale: Locale get() = context.resources.configuration.locales[0]
+
+    fun title(run: RunState): String =
+        when (run.status) {
+            Status.PREPARING -> context.getString(R.string.preparing)
+            Status.TRAINING -> pauses(run) ?: context.getString(R.string.training)
+            Status.STOPPING -> context.getString(R.string.stopping)
+            Status.DONE -> context.getString(R.string.done)
+            Status.STOPPED_EARLY -> context.getString(R.string.stopped_early)
+            Status.INTERRUPTED -> context.getString(R.string.stopped)
+            Status.FAILED -> context.getString(R.string.failed)
+        }
+
+    private fun pauses(run: RunState): String? {
+        if (run.pauses.isEmpty()) return null
+        val reasons = run.pauses.joinToString(context.getString(R.string.and)) { context.getString(reason(it)) }
+        return context.getString(if (run.waiting) R.string.paused else R.string.pausing, reasons)
+    }
+
+    private fun reason(pause: Pause) =
+        when (pause) {
+            Pause.USER -> R.string.paused_by_you
+            Pause.HOT -> R.string.paused_hot
+            Pause.NOT_CHARGING -> R.string.paused_not_charging
+        }
+
+    /** One line: where it is, its loss, its time. */
+    fun progress(run: RunState): String {
+        if (run.total == 0) return run.name
+        val parts = mutableListOf(context.getString(R.string.step_of, run.step, run.total))
+        run.steps.lastOrNull()?.let { parts += context.getString(R.string.loss_is, loss(it.loss)) }
+        if (run.status == Status.TRAINING && run.pauses.isEmpty()) {
+            run.secondsLeft?.let { parts += context.getString(R.string.time_left, duration(it)) }
+        }
+        return parts.joinToString(SEPARATOR)
+    }
+
+    /** How a run ended. */
+    fun end(run: RunState): String =
+        when (run.status) {
+            Status.FAILED -> run.failure.orEmpty()
+            Status.INTERRUPTED -> context.getString(R.string.stopped_at, run.step, run.total)
+            else -> outcome(run)
+        }
+
+    private fun outcome(run: RunState): String {
+        val before = run.evaluations.firstOrNull { it.step == 0 }
+        val after = run.evaluations.lastOrNull()?.takeIf { it.step > 0 }
+        if (before != null && after != null) {
+            return context.getString(R.string.held_out_from_to, loss(before.loss), loss(after.loss), run.step)
+        }
+        val first = run.steps.firstOrNull() ?: return context.getString(R.string.step_of, run.step, run.total)
+        return context.getString(R.string.loss_from_to, loss(first.loss), loss(run.steps.last().loss), run.step)
+    }
+
+    fun loss(value: Double): String = "%.3f".format(locale, value)
+
+    /** Whole numbers from ten on: more digits would only flicker. */
+    fun rate(value: Double): String = if (value >= 10) "%d".format(locale, value.roundToLong()) else "%.1f".format(locale, value)
+
+    /** Megabytes of 10^6 bytes, as in the host's reports. */
+    fun megabytes(bytes: Long): String = context.getString(R.string.megabytes, "%.1f".format(locale, bytes / 1e6))
+
+    fun size(bytes: Long): String =
+        when {
+            abs(bytes) >= 1e9 -> context.getString(R.string.gigabytes, "%.1f".format(locale, bytes / 1e9))
+            abs(bytes) >= 1e6 -> context.getString(R.string.megabytes, "%.0f".format(locale, bytes / 1e6))
+            else -> context.getString(R.string.kilobytes, "%.0f".format(locale, bytes / 1e3))
+        }
+
+    fun duration(seconds: Double): String {
+        val whole = seconds.roundToInt()
+        return when {
+            whole < 90 -> context.getString(R.string.seconds, whole)
+            whole < 90 * 60 -> context.getString(R.string.minutes, (whole + 30) / 60)
+            else -> context.getString(R.string.hours_minutes, whole / 3600, whole % 3600 / 60)
+        }
+    }
+
+    fun celsius(value: Double): String = context.getString(R.string.celsius, "%.1f".format(locale, value))
+
+    fun thermal(status: Int?): String =
+        when (status) {
+            null -> context.getString(R.string.battery)
+            PowerManager.THERMAL_STATUS_NONE -> context.getString(R.string.thermal_none)
+            PowerManager.THERMAL_STATUS_LIGHT -> context.getString(R.string.thermal_light)
+            PowerManager.THERMAL_STATUS_MODERATE -> context.getString(R.string.thermal_moderate)
+            PowerManager.THERMAL_STATUS_SEVERE -> context.getString(R.string.thermal_severe)
+            else -> context.getString(R.string.thermal_critical)
+        }
+
+    fun bundle(bundle: StoredBundle): String {
+        val manifest = bundle.manifest ?: return context.getString(R.string.bundle_unreadable)
+        val tokens = context.getString(R.string.bundle_facts, manifest.weights, manifest.tokens, manifest.rank)
+        // No line begins with a dot, or with the unit of the number before.
+        return listOf(manifest.model, tokens, size(bundle.bytes).replace(' ', '\u00A0')).joinToString("\u00A0· ")
+    }
+
+    companion object {
+        const val SEPARATOR = " · "
+    }
+}

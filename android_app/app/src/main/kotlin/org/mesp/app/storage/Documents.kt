@@ -1,0 +1,52 @@
+package org.mesp.app.storage
+
+import android.content.ContentResolver
+import android.net.Uri
+import android.provider.DocumentsContract
+import android.provider.DocumentsContract.Document
+import android.provider.OpenableColumns
+import java.io.FileNotFoundException
+import java.io.InputStream
+
+/** What the system's document picker gave, by the little that is needed of it. */
+class Documents(private val resolver: ContentResolver) {
+    /** A document; [path] is its name, or below a tree its path; [bytes] null where the provider does not tell. */
+    data class Item(val uri: Uri, val path: String, val bytes: Long?)
+
+    fun open(uri: Uri): InputStream = resolver.openInputStream(uri) ?: throw FileNotFoundException(uri.toString())
+
+    fun describe(uri: Uri): Item {
+        val columns = arrayOf(OpenableColumns.DISPLAY_NAME, OpenableColumns.SIZE)
+        val found =
+            resolver.query(uri, columns, null, null, null)?.use { rows ->
+                if (rows.moveToFirst()) rows.getString(0) to (if (rows.isNull(1)) null else rows.getLong(1)) else null
+            }
+        return Item(uri, found?.first ?: uri.lastPathSegment.orEmpty().substringAfterLast('/'), found?.second)
+    }
+
+    fun treeName(tree: Uri): String = describe(DocumentsContract.buildDocumentUriUsingTree(tree, rootOf(tree))).path
+
+    /** All files below a tree. */
+    fun tree(tree: Uri): List<Item> = below(tree, rootOf(tree), "")
+
+    private fun rootOf(tree: Uri) = DocumentsContract.getTreeDocumentId(tree)
+
+    private fun below(tree: Uri, id: String, path: String): List<Item> {
+        val columns = arrayOf(Document.COLUMN_DOCUMENT_ID, Document.COLUMN_DISPLAY_NAME, Document.COLUMN_MIME_TYPE, Document.COLUMN_SIZE)
+        val children = DocumentsContract.buildChildDocumentsUriUsingTree(tree, id)
+        val found = mutableListOf<Item>()
+        resolver.query(children, columns, null, null, null)?.use { rows ->
+            while (rows.moveToNext()) {
+                val child = rows.getString(0)
+                val name = path + rows.getString(1)
+                if (rows.getString(2) == Document.MIME_TYPE_DIR) {
+                    found += below(tree, child, "$name/")
+                } else {
+                    val size = if (rows.isNull(3)) null else rows.getLong(3)
+                    found += Item(DocumentsContract.buildDocumentUriUsingTree(tree, child), name, size)
+                }
+            }
+        }
+        return found
+    }
+}

@@ -1,0 +1,22 @@
+package org.mesp.app.storage
+
+import android.content.Context
+import org.mesp.app.state.Form
+
+/** What is remembered from one start of the app to the next: the form, and the runs that the person does not want to resume. */
+class Preferences(context: Context) {
+    private val values = context.getSharedPreferences("mesp", Context.MODE_PRIVATE)
+
+    var form: Form
+        get() = Form.fromJson(values.getString("form", null))
+        set(form) = values.edit().putString("form", form.toJson()).apply()
+
+    val forgotten: Set<String> get() = values.getStringSet("forgotten", emptySet()).orEmpty()
+
+    fun forget(run: String) = values.edit().putStringSet("forgotten", forgotten + run).apply()
+
+    /** Whether the permission for notifications was asked for: a second time would only annoy. */
+    var askedForNotifications: Boolean
+        get() = values.getBoolean("asked_for_notifications", false)
+        set(asked) = values.edit().putBoolean("asked_for_notifications", asked).apply()
+}

@@ -1,0 +1,50 @@
+package org.mesp.app.storage
+
+import java.io.File
+import kotlinx.serialization.KSerializer
+import kotlinx.serialization.SerializationException
+import kotlinx.serialization.json.Json
+import kotlinx.serialization.json.JsonObject
+import kotlinx.serialization.json.intOrNull
+import kotlinx.serialization.json.jsonObject
+import kotlinx.serialization.json.jsonPrimitive
+import kotlinx.serialization.json.longOrNull
+import org.mesp.core.report.Evaluation
+import org.mesp.core.report.Step
+
+/** What a run's folder tells of it. A file that is missing or damaged tells nothing. */
+class RunFolder(private val folder: File) {
+    fun steps(): List<Step> = lines("steps.jsonl", Step.serializer())
+
+    fun evaluations(): List<Evaluation> = lines("eval.jsonl", Evaluation.serializer())
+
+    val run: JsonObject? get() = json("run.json")
+    val report: JsonObject? get() = json("report.json")
+
+    /** The footprint before the first step. */
+    val baselineBytes: Long? get() = run?.get("baseline_footprint_bytes")?.jsonPrimitive?.longOrNull
+
+    val totalSteps: Int get() = (run?.get("settings") as? JsonObject)?.get("steps")?.jsonPrimitive?.intOrNull ?: 0
+
+    /** The step of the last checkpoint. */
+    val checkpoint: Int?
+        get() = File(folder, "checkpoints").list().orEmpty().mapNotNull { it.removePrefix("step-").toIntOrNull() }.maxOrNull()
+
+    private fun json(name: String): JsonObject? =
+        try {
+            File(folder, name).takeIf { it.isFile }?.let { Json.parseToJsonElement(it.readText()).jsonObject }
+        } catch (_: IllegalArgumentException) {
+            null
+        }
+
+    private fun <T> lines(name: String, serializer: KSerializer<T>): List<T> {
+        val file = File(folder, name).takeIf { it.isFile } ?: return emptyList()
+        return file.readLines().mapNotNull {
+            try {
+                Json.decodeFromString(serializer, it)
+            } catch (_: SerializationException) { // the last line of a killed run may be half written
+                null
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+package org.mesp.app.service
+
+import android.app.Notification
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNotNull
+import org.junit.Test
+import org.junit.runner.RunWith
+import org.mesp.app.TestPhone
+import org.mesp.app.actionTitles
+import org.mesp.app.body
+import org.mesp.app.state.Status
+import org.mesp.app.title
+import org.robolectric.RobolectricTestRunner
+import org.robolectric.Shadows.shadowOf
+
+/** What the notifications say. */
+@RunWith(RobolectricTestRunner::class)
+class NotificationTest {
+    private val phone = TestPhone()
+
+    @Test
+    fun `shows progress, with pause and stop`() {
+        phone.startRun()
+        phone.trainer.letStep()
+        shadowOf(phone.application.mainLooper).idleFor(java.time.Duration.ofSeconds(2))
+        phone.await("the first step") { phone.run.step == 1 }
+        shadowOf(phone.application.mainLooper).idleFor(java.time.Duration.ofSeconds(2))
+        val notification = phone.notification()!!
+        assertEquals("Training", notification.title())
+        assertEquals("step 1 of 3 · loss 3.900 · about 4 s left", notification.body())
+        assertEquals(3, notification.extras.getInt(Notification.EXTRA_PROGRESS_MAX))
+        assertEquals(1, notification.extras.getInt(Notification.EXTRA_PROGRESS))
+        assertEquals(listOf("Pause", "Stop"), notification.actionTitles())
+        assertEquals(RunNotification.CHANNEL, notification.channelId)
+        assertNotNull(phone.notifications.getNotificationChannel(RunNotification.CHANNEL))
+
+        phone.awaitInStep(2)
+        phone.tell(Command.PAUSE)
+        phone.trainer.letStep()
+        phone.await("the pause") { phone.run.waiting }
+        shadowOf(phone.application.mainLooper).idleFor(java.time.Duration.ofSeconds(2))
+        assertEquals("Paused: you asked for it", phone.notification()!!.title())
+        assertEquals(listOf("Continue", "Stop"), phone.notification()!!.actionTitles())
+
+        phone.tell(Command.CONTINUE)
+        phone.trainer.letStep()
+        phone.awaitStatus(Status.DONE)
+        phone.await("the end's notification") { phone.notification(RunNotification.ENDED) != null }
+        val end = phone.notification(RunNotification.ENDED)!!
+        assertEquals("Done", end.title())
+        assertEquals("Loss of a step from 3.900 to 3.700 in 3 steps.", end.body())
+    }
+
+    @Test
+    fun `the buttons reach the service`() {
+        phone.startRun()
+        phone.trainer.letStep()
+        phone.await("the first step") { phone.run.step == 1 }
+        shadowOf(phone.application.mainLooper).idleFor(java.time.Duration.ofSeconds(2))
+        phone.notification()!!.actions.last().actionIntent.send()
+        phone.deliver()
+        phone.trainer.letStep()
+        phone.awaitStatus(Status.INTERRUPTED)
+    }
+}

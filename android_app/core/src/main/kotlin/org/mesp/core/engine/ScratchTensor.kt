@@ -1,0 +1,94 @@
+package org.mesp.core.engine
+
+import java.io.Closeable
+import java.io.File
+import java.io.IOException
+import java.io.RandomAccessFile
+import java.nio.Buffer
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import java.nio.FloatBuffer
+import java.nio.LongBuffer
+import java.nio.ShortBuffer
+import java.nio.channels.FileChannel
+import org.mesp.core.MespException
+
+/**
+ * A tensor that is kept in a file: written as a file is, read through a mapping, so none of it is this process's own memory.
+ *
+ * Pages that were written and are not in the storage yet would count as dirty pages of the mapping: before the first read after a write
+ * they are flushed. The file has no name, so nothing is left of it, however the process ends.
+ *
+ * @param folder where the file is made; in the storage, since a file system in memory would save nothing
+ * @throws MespException there is no room for it
+ */
+internal class ScratchTensor(folder: File, spec: TensorSpec) : Closeable {
+    private val itemBytes = itemBytes(spec.dtype)
+    private val channel: FileChannel
+    private var flushed = true
+    private var staging = zeros(0)
+
+    /** All of it, for reading. */
+    val memory: Buffer
+
+    init {
+        try {
+            channel = namelessFile(folder).channel
+            reserve(spec.bytes)
+            memory = typed(channel.map(FileChannel.MapMode.READ_ONLY, 0, spec.bytes).order(ByteOrder.nativeOrder()), spec.dtype)
+        } catch (error: IOException) {
+            throw MespException("$folder has no room for the ${spec.bytes / 1_000_000} MB that are offloaded: ${error.message}.", error)
+        }
+    }
+
+    /** Takes the room now: a hole in the file would be found out only when a page of the mapping cannot be had. */
+    private fun reserve(bytes: Long) {
+        val block = ByteBuffer.allocate(1 shl 16)
+        var left = bytes
+        while (left > 0) {
+            (block as Buffer).clear()
+            (block as Buffer).limit(minOf(left, block.capacity().toLong()).toInt())
+            left -= block.remaining()
+            channel.writeAll(block)
+        }
+        channel.force(false)
+    }
+
+    /** Writes elements from [first] on. A result's memory is not a ByteBuffer, which a file takes: it goes through one. */
+    fun write(first: Long, values: Buffer) {
+        val bytes = values.capacity() * itemBytes
+        if (staging.capacity() != bytes) staging = zeros(bytes.toLong())
+        (staging as Buffer).clear()
+        values.clear()
+        when (values) {
+            is FloatBuffer -> staging.asFloatBuffer().put(values)
+            is ShortBuffer -> staging.asShortBuffer().put(values)
+            is LongBuffer -> staging.asLongBuffer().put(values)
+            else -> staging.duplicate().put(values as ByteBuffer)
+        }
+        var place = first * itemBytes
+        while (staging.hasRemaining()) place += channel.write(staging, place)
+        flushed = false
+    }
+
+    /** To be called before a read. */
+    fun flush() {
+        if (flushed) return
+        channel.force(false)
+        flushed = true
+    }
+
+    override fun close() = channel.close()
+}
+
+/** Zeros for reading that are no memory of this process: a hole in a file, mapped. */
+internal fun mappedZeros(folder: File, bytes: Long): ByteBuffer =
+    namelessFile(folder).use {
+        it.setLength(bytes)
+        it.channel.map(FileChannel.MapMode.READ_ONLY, 0, bytes).order(ByteOrder.nativeOrder())
+    }
+
+private fun namelessFile(folder: File): RandomAccessFile {
+    val file = File.createTempFile("scratch", ".bin", folder)
+    return RandomAccessFile(file, "rw").also { file.delete() }
+}

@@ -1,0 +1,103 @@
+package org.mesp.core.engine
+
+import java.io.Closeable
+import java.io.File
+import java.nio.Buffer
+import java.nio.ByteBuffer
+import java.nio.FloatBuffer
+import java.nio.LongBuffer
+import org.mesp.core.MespException
+
+/**
+ * Runs the schedules of a bundle: programs by ExecuTorch, weights read in place from the mapped file, one arena. All memory is allocated
+ * here and during a schedule's first run, where views are made; after that only by the library, for the objects that it returns.
+ *
+ * @param schedules those that will be run; memory is allocated for these alone
+ * @param threads of XNNPACK's pool
+ * @param observer called with its name when a phase begins, and with null after each program call
+ * @param scratch folder for what the bundle keeps in files
+ * @throws MespException the library cannot run the bundle's programs
+ */
+class Session(
+    private val bundle: Bundle,
+    schedules: List<String>,
+    threads: Int,
+    internal val observer: (String?) -> Unit,
+    scratch: File,
+) : Closeable {
+    private val manifest = bundle.manifest
+    private val used = schedules.associateWith(manifest.schedules::getValue)
+    private val programs = Programs(bundle, threads)
+    private val weights = HashMap<String, Buffer>()
+    private val views = HashMap<List<Any?>, Array<View?>>()
+    private val arena: ByteBuffer
+    private val files: Map<String, ScratchTensor>
+
+    /** The tensors that are kept from run to run, flat: the adapter, the optimizer's moments, the gradients. */
+    val state: Map<String, FloatBuffer>
+    private val interpreters: Map<String, ScheduleInterpreter>
+
+    init {
+        programs.warmUp(scratch, manifest.warmUp, used.values.flatMap { it.instructions.walk() }.filterIsInstance<Call>().map(Call::program).toSet())
+        arena = zeros(used.values.maxOf { it.arena.nbytes }.toLong())
+        val names = used.values.flatMap { it.instructions.tensors() }.toSet()
+        val ofKind = { kind: String -> manifest.tensors.filter { (name, tensor) -> tensor.kind == kind && name in names } }
+        state = ofKind("state").mapValues { (_, tensor) -> zeros(tensor.spec.bytes).asFloatBuffer() }
+        files = ofKind("file").mapValues { (_, tensor) -> ScratchTensor(scratch, tensor.spec) }
+        interpreters = used.mapValues { (name, schedule) -> ScheduleInterpreter(this, programs, name, schedule.instructions) }
+    }
+
+    /**
+     * Writes the inputs, runs the schedule, and returns its outputs, each one number.
+     *
+     * @param inputs LongArray or FloatArray from a tensor's beginning on, or a number
+     * @throws IllegalArgumentException an input is missing, or longer than its tensor
+     */
+    fun run(schedule: String, inputs: Map<String, Any>): Map<String, Double> {
+        val places = used.getValue(schedule).arena.buffers.keys
+        for (name in places) {
+            if (kind(name) == "input") write(memory(schedule, name), requireNotNull(inputs[name]) { "$schedule reads $name, which is not given" })
+        }
+        interpreters.getValue(schedule).run()
+        return places.filter { kind(it) == "output" }.associateWith { (memory(schedule, it) as FloatBuffer).get(0).toDouble() }
+    }
+
+    private fun kind(name: String) = manifest.tensors[name]?.kind
+
+    private fun write(memory: Buffer, value: Any) {
+        memory.clear()
+        when (value) {
+            is LongArray -> (memory as LongBuffer).put(value)
+            is FloatArray -> (memory as FloatBuffer).put(value)
+            is Number -> if (memory is LongBuffer) memory.put(0, value.toLong()) else (memory as FloatBuffer).put(0, value.toFloat())
+            else -> throw IllegalArgumentException("an input is a LongArray, a FloatArray or a number")
+        }
+    }
+
+    /** What a tensor of this name is kept in, if that is a file. */
+    internal fun file(name: String): ScratchTensor? = files[name]
+
+    /** A tensor's memory, flat, of the type of its dtype; of a buffer at its place in a schedule. */
+    internal fun memory(schedule: String, name: String): Buffer {
+        state[name]?.let { return it }
+        files[name]?.let { return it.memory }
+        if (bundle.hasWeights(name)) return weights.getOrPut(name) { typed(bundle.mapWeights(name), bundle.weightDtype(name)) }
+        val place = used.getValue(schedule).arena.buffers[name] ?: throw MespException("The bundle's schedule $schedule has no place for $name.")
+        val bytes = arena.duplicate().window(place.offset, place.nbytes).slice().order(arena.order())
+        val spec = manifest.tensors.getValue(name).spec
+        return typed(bytes.duplicate().window(0, spec.bytes.toInt()).slice().order(arena.order()), spec.dtype)
+    }
+
+    internal fun dtype(name: String): String = manifest.tensors[name]?.dtype ?: bundle.weightDtype(name)
+
+    /** The views of a reference, one for each of [places]; forward, backward and all lengths read the weights through the same ones. */
+    internal fun views(schedule: String, reference: Reference, spec: TensorSpec, places: List<IntRange>): Array<View?> {
+        val shared = reference.tensor in state || bundle.hasWeights(reference.tensor)
+        return views.getOrPut(listOf(if (shared) null else schedule, reference, spec, places)) { arrayOfNulls(places.fold(1) { n, it -> n * it.count() }) }
+    }
+
+    override fun close() {
+        programs.close()
+        files.values.forEach(ScratchTensor::close)
+    }
+}

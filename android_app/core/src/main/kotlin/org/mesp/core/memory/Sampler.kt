@@ -1,0 +1,188 @@
+package org.mesp.core.memory
+
+import kotlin.math.max
+import kotlinx.serialization.SerialName
+import kotlinx.serialization.Serializable
+import org.mesp.core.MespException
+
+/** The largest memory sample of a phase: a line of memory.jsonl. */
+@Serializable
+data class Sample(
+    val seconds: Double,
+    val phase: String,
+    @SerialName("footprint_bytes") val footprintBytes: Long,
+    @SerialName("rss_bytes") val rssBytes: Long,
+)
+
+/** What a run's samples come to; the fields of "memory" in report.json. */
+@Serializable
+data class MemoryReport(
+    @SerialName("baseline_footprint_bytes") val baselineFootprintBytes: Long,
+    @SerialName("peak_footprint_bytes") val peakFootprintBytes: Long,
+    @SerialName("delta_footprint_bytes") val deltaFootprintBytes: Long,
+    @SerialName("peak_phase") val peakPhase: String,
+    @SerialName("vm_hwm_bytes") val vmHwmBytes: Long,
+    @SerialName("vm_hwm_is_of_the_run") val vmHwmIsOfTheRun: Boolean,
+    val samples: Long,
+    @SerialName("longest_gap_seconds") val longestGapSeconds: Double,
+    @SerialName("major_faults") val majorFaults: Long,
+    @SerialName("dirty_file_and_swap_bytes") val dirtyFileAndSwapBytes: Long,
+)
+
+/**
+ * Samples this process's memory while a run goes on, and keeps the largest sample of each phase. What is measured is defined in
+ * runtime/memory/sampler.py: footprint is anonymous memory, what of it was swapped or compressed, and dirty pages of mapped files. Between steps it is
+ * read exactly; for the samples anonymous memory stands in, plus what the last exact reading found beside it.
+ *
+ * A thread samples every [INTERVAL_MILLIS]; [observe] adds a sample at the end of each program call. What the virtual machine keeps
+ * for itself (its heap, its compiled code) is in the footprint too, before and after.
+ */
+class Sampler : AutoCloseable {
+    private val statm = Statm(Statm.pageBytes())
+    private val start = System.nanoTime()
+
+    /** When the samples' seconds begin, by the device's clock. */
+    val sinceEpochSeconds: Double = System.currentTimeMillis() / 1e3
+    private val faults = Proc.majorFaults()
+    private val hwmIsOfTheRun: Boolean
+    private var beside: Long
+    private val besideAtRest: Long
+    private var last = start
+    private var longestGap = 0L
+    private var samples = 0L
+    private var phase = "setup"
+    private var largestFootprint = NONE
+    private var largestResident = 0L
+    private var largestAt = 0L
+    private var peakFootprint: Long
+    private var peakPhase = phase
+    private var closed = ArrayList<Sample>()
+    private val thread = Thread(::watch, "memory-sampler")
+
+    /** The footprint before the run, in bytes. */
+    val baseline: Long
+
+    init {
+        System.gc() // what training will take from the heap unseen should not be in the baseline
+        hwmIsOfTheRun = Proc.resetHighWaterMark()
+        baseline = Proc.exactFootprint()
+        peakFootprint = baseline
+        statm.read()
+        beside = baseline - statm.anonymous
+        besideAtRest = beside
+        thread.isDaemon = true
+        thread.start()
+    }
+
+    private fun watch() {
+        try {
+            while (true) {
+                Thread.sleep(INTERVAL_MILLIS)
+                take()
+            }
+        } catch (_: InterruptedException) {
+            // closed
+        }
+    }
+
+    /** To be called with a phase's name when one begins, and with null at the end of a program call. */
+    @Synchronized
+    fun observe(phase: String?) {
+        take()
+        if (phase != null) {
+            closePhase()
+            this.phase = phase
+        }
+    }
+
+    /** Reads the exact footprint once, and returns the largest of the samples since the last call of [phases], in bytes. */
+    @Synchronized
+    fun endOfStep(): Long {
+        closePhase()
+        phase = "between steps"
+        statm.read()
+        beside = Proc.exactFootprint() - statm.anonymous
+        take()
+        return closed.maxOfOrNull(Sample::footprintBytes) ?: 0
+    }
+
+    /** The largest sample of each phase that ended since the last call. */
+    @Synchronized
+    fun phases(): List<Sample> = closed.also { closed = ArrayList() }
+
+    /**
+     * The summary.
+     *
+     * @param leastBytes what the run is known to have held, its adapter: less cannot be true
+     * @throws MespException the samples are too few or implausible, so that the peak would be a guess
+     */
+    @Synchronized
+    fun report(leastBytes: Long): MemoryReport {
+        val delta = peakFootprint - baseline
+        val gap = longestGap / 1e9
+        if (samples < FEWEST) throw MespException("The memory report is refused: $samples samples are too few to know a peak.")
+        if (gap > LONGEST_GAP_SECONDS) throw MespException("The memory report is refused: nothing was sampled for %.1f seconds.".format(null, gap))
+        if (delta < leastBytes) {
+            throw MespException("The memory report is refused: a peak of $delta bytes over idle is below the adapter's own $leastBytes.")
+        }
+        return MemoryReport(
+            baselineFootprintBytes = baseline,
+            peakFootprintBytes = peakFootprint,
+            deltaFootprintBytes = delta,
+            peakPhase = peakPhase,
+            vmHwmBytes = Proc.highWaterMark(),
+            vmHwmIsOfTheRun = hwmIsOfTheRun,
+            samples = samples,
+            longestGapSeconds = gap,
+            majorFaults = Proc.majorFaults() - faults,
+            dirtyFileAndSwapBytes = beside - besideAtRest,
+        )
+    }
+
+    /** A pause is not a gap: nothing was to be seen. */
+    @Synchronized
+    fun resumed() {
+        last = System.nanoTime()
+    }
+
+    @Synchronized
+    private fun take() {
+        statm.read()
+        val now = System.nanoTime()
+        samples++
+        longestGap = max(longestGap, now - last)
+        last = now
+        val footprint = statm.anonymous + beside
+        if (footprint > largestFootprint) {
+            largestFootprint = footprint
+            largestResident = statm.resident
+            largestAt = now
+        }
+        if (footprint > peakFootprint) {
+            // Freed memory stays with the process, so the peak is a plateau: it belongs to the phase that first reached it.
+            if (footprint > peakFootprint + PLATEAU_BYTES) peakPhase = phase
+            peakFootprint = footprint
+        }
+    }
+
+    private fun closePhase() {
+        if (largestFootprint != NONE) closed.add(Sample(round4((largestAt - start) / 1e9), phase, largestFootprint, largestResident))
+        largestFootprint = NONE
+    }
+
+    override fun close() {
+        thread.interrupt()
+        thread.join()
+        statm.close()
+    }
+
+    private companion object {
+        const val INTERVAL_MILLIS = 8L
+        const val PLATEAU_BYTES = 256 * 1024
+        const val NONE = Long.MIN_VALUE
+        const val FEWEST = 20
+        const val LONGEST_GAP_SECONDS = 1.0
+    }
+}
+
+internal fun round4(value: Double): Double = Math.round(value * 1e4) / 1e4

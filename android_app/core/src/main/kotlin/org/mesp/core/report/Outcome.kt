@@ -1,0 +1,112 @@
+package org.mesp.core.report
+
+import java.io.File
+import kotlinx.serialization.json.Json
+import kotlinx.serialization.json.JsonArray
+import kotlinx.serialization.json.JsonElement
+import kotlinx.serialization.json.JsonNull
+import kotlinx.serialization.json.JsonObject
+import kotlinx.serialization.json.JsonPrimitive
+import kotlinx.serialization.json.buildJsonObject
+import kotlinx.serialization.json.encodeToJsonElement
+import kotlinx.serialization.json.put
+import org.mesp.core.MespException
+import org.mesp.core.data.Dataset
+import org.mesp.core.engine.Bundle
+import org.mesp.core.memory.Sampler
+import org.mesp.core.writeJson
+
+// What a run came to: report.json, worked out from the run's logs, so that an interrupted and resumed run is reported as a whole. Its fields are
+// those of runtime/report/outcome.py.
+
+internal val FINISHED = setOf("done", "stopped_early")
+
+/** The losses and the speed. [bestStep]: whose adapter RUN/adapter holds, where that was chosen among several evaluations. */
+internal fun outcome(status: String, steps: List<Step>, evaluations: List<Evaluation>, bestStep: Int?): JsonObject {
+    val losses = evaluations.associate { it.step to it.loss }
+    val after = if (status in FINISHED && steps.isNotEmpty()) losses[bestStep ?: steps.last().step] else null
+    return buildJsonObject {
+        put("status", status)
+        put("steps", steps.size)
+        put("loss_first", steps.firstOrNull()?.loss)
+        put("loss_last", steps.lastOrNull()?.loss)
+        put("eval_loss_before", losses[0])
+        put("eval_loss_after", after)
+        put("best_step", bestStep)
+        put("best_eval_loss", bestStep?.let(losses::get))
+        put("step_seconds_median", steps.map(Step::seconds).median())
+        put("tokens_per_second", if (steps.isEmpty()) null else steps.sumOf(Step::tokens) / steps.sumOf(Step::seconds))
+    }
+}
+
+/** The memory of this process, what was left out of the data, the device, and the bundle. */
+internal fun surroundings(bundle: Bundle, data: Dataset, sampler: Sampler, environment: JsonObject): JsonObject =
+    buildJsonObject {
+        put("memory", memory(sampler, bundle.manifest.lora.bytes))
+        put("cut_rows", data.cutRows)
+        put("cut_tokens", data.cutTokens)
+        put("masked_rows", data.maskedRows)
+        put("environment", environment)
+        put("bundle", bundleJson(bundle))
+    }
+
+/** The memory report, or why there is none: training is not lost because its measurement is. */
+private fun memory(sampler: Sampler, leastBytes: Long): JsonElement =
+    try {
+        Json.encodeToJsonElement(sampler.report(leastBytes))
+    } catch (error: MespException) {
+        buildJsonObject { put("refused", error.message) }
+    }
+
+/** What a bundle is, for run.json and report.json. */
+internal fun bundleJson(bundle: Bundle): JsonObject {
+    val manifest = bundle.manifest
+    return buildJsonObject {
+        put("path", bundle.path.path)
+        put("model", manifest.model.origin)
+        put("method", manifest.method)
+        put("tokens", manifest.tokens)
+        put("lengths", JsonArray(manifest.lengths.map(::JsonPrimitive)))
+        put("weights", manifest.weights)
+        put(
+            "lora",
+            buildJsonObject {
+                put("rank", manifest.lora.rank)
+                put("alpha", manifest.lora.alpha)
+                put("targets", JsonArray(manifest.lora.targets.map(::JsonPrimitive)))
+                put("layers", manifest.lora.layers)
+            },
+        )
+        put("sha256", JsonObject(manifest.files.mapValues { JsonPrimitive(it.value.sha256) }))
+    }
+}
+
+/**
+ * Leaves `{"status": "failed", "reason": …}` with what its logs tell in a run's report.json, for what [train] threw. A report that says so
+ * already, with more, is left alone, and so is the one of a run that is finished.
+ */
+fun writeFailure(output: File, reason: String, environment: JsonObject) {
+    val file = File(output, REPORT_JSON)
+    val there = runCatching { readJson(file) }.getOrNull()
+    if (there != null && ((there["status"] as? JsonPrimitive)?.content in FINISHED || there["reason"] == JsonPrimitive(reason))) return
+    output.mkdirs()
+    val run = runCatching { readJson(File(output, RUN_JSON)) }.getOrNull()
+    val steps = runCatching { readLines(File(output, STEPS), Step.serializer()) }.getOrDefault(emptyList())
+    val evaluations = runCatching { readLines(File(output, EVALUATIONS), Evaluation.serializer()) }.getOrDefault(emptyList())
+    val report =
+        buildJsonObject {
+            outcome("failed", steps, evaluations, null).forEach { (name, value) -> put(name, value) }
+            put("reason", reason)
+            put("memory", JsonObject(run?.get("baseline_footprint_bytes")?.let { mapOf("baseline_footprint_bytes" to it) } ?: emptyMap()))
+            put("environment", environment)
+            put("bundle", run?.get("bundle") ?: JsonNull)
+        }
+    writeJson(file, report)
+}
+
+private fun List<Double>.median(): Double? {
+    if (isEmpty()) return null
+    val sorted = sorted()
+    val middle = size / 2
+    return if (size % 2 == 1) sorted[middle] else (sorted[middle - 1] + sorted[middle]) / 2
+}

@@ -1,0 +1,175 @@
+package org.mesp.core.training
+
+import java.io.File
+import java.io.IOException
+import java.nio.FloatBuffer
+import kotlin.math.sqrt
+import kotlinx.serialization.SerializationException
+import kotlinx.serialization.json.JsonArray
+import kotlinx.serialization.json.JsonElement
+import kotlinx.serialization.json.JsonNull
+import kotlinx.serialization.json.JsonObject
+import kotlinx.serialization.json.JsonPrimitive
+import kotlinx.serialization.json.booleanOrNull
+import kotlinx.serialization.json.buildJsonObject
+import kotlinx.serialization.json.contentOrNull
+import kotlinx.serialization.json.intOrNull
+import kotlinx.serialization.json.jsonObject
+import kotlinx.serialization.json.put
+import org.mesp.core.JSON
+import org.mesp.core.UsageException
+import org.mesp.core.engine.AdapterTensor
+import org.mesp.core.engine.Lora
+import org.mesp.core.engine.Matrix
+import org.mesp.core.engine.TensorSpec
+import org.mesp.core.engine.readLayout
+import org.mesp.core.engine.readTensors
+import org.mesp.core.engine.writeTensors
+import org.mesp.core.reason
+import org.mesp.core.writeJson
+
+// Adapters in PEFT's format, in and out. In memory the adapter is one [layers, elements of a layer] tensor, each layer a vector of its A's
+// [in, rank] and B's [out, rank]. PEFT's file has a tensor for each, under transformers' module names, with A transposed.
+
+const val ADAPTER_CONFIG = "adapter_config.json"
+const val ADAPTER_WEIGHTS = "adapter_model.safetensors"
+private val ATTENTION = setOf("q_proj", "k_proj", "v_proj", "o_proj")
+
+// What PEFT can be told to do beside plain LoRA, none of which the programs compute.
+private val NOT_PLAIN =
+    listOf("use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "modules_to_save", "target_parameters", "alora_invocation_tokens")
+
+/** What an adapter is scaled by: alpha / rank, or alpha / sqrt(rank) for rsLoRA (Kalajdzievski, 2023). */
+data class Scaling(val alpha: Double, val rslora: Boolean = false) {
+    fun at(rank: Int): Double = alpha / if (rslora) sqrt(rank.toDouble()) else rank.toDouble()
+}
+
+private fun key(layer: Int, tensor: AdapterTensor): String {
+    val module = if (tensor.projection in ATTENTION) "self_attn" else "mlp"
+    val factor = if (tensor.factor == "lora_a") "lora_A" else "lora_B"
+    return "base_model.model.model.layers.$layer.$module.${tensor.projection}.$factor.weight"
+}
+
+/** The adapter's tensors under PEFT's names and in its shapes, in place. */
+private fun named(lora: Lora, adapter: FloatBuffer): Map<String, Matrix> =
+    (0 until lora.layers)
+        .flatMap { place ->
+            lora.tensors.map { tensor ->
+                val (rows, columns) = tensor.shape
+                val first = place * lora.layerElements + tensor.offset
+                key(lora.firstLayer + place, tensor) to Matrix(adapter, first, rows, columns, tensor.factor == "lora_a")
+            }
+        }.toMap()
+
+/**
+ * Reads a safetensors file of PEFT's names into the adapter, which changes only if all of it fits.
+ *
+ * @throws UsageException the file is not whole, or holds other tensors than this bundle trains
+ */
+fun readAdapter(file: File, lora: Lora, adapter: FloatBuffer) {
+    val layout = readLayout(file)
+    val places = named(lora, adapter)
+    if (layout.keys != places.keys) {
+        val missing = (places.keys - layout.keys).sorted()
+        val extra = (layout.keys - places.keys).sorted()
+        val parts =
+            listOfNotNull(
+                missing.firstOrNull()?.let { "${missing.size} missing, such as $it" },
+                extra.firstOrNull()?.let { "${extra.size} that it does not train, such as $it" },
+            )
+        throw UsageException("$file is an adapter of other projections or layers: ${parts.joinToString("; ")}.")
+    }
+    for ((name, place) in places) {
+        val spec = layout.getValue(name).spec
+        if (spec != TensorSpec(place.shape)) throw UsageException("$file: $name is ${spec.shape} of ${spec.dtype}, but this bundle's is ${place.shape} of float32.")
+    }
+    readTensors(file, layout, places)
+}
+
+/** Writes into a folder what peft.PeftModel.from_pretrained loads. */
+internal fun writePeft(folder: File, lora: Lora, adapter: FloatBuffer, scaling: Scaling, baseModel: String) {
+    writeTensors(File(folder, ADAPTER_WEIGHTS), named(lora, adapter), mapOf("format" to "pt"))
+    val some = (lora.firstLayer until lora.firstLayer + lora.layers).map(::JsonPrimitive)
+    val config =
+        buildJsonObject {
+            put("peft_type", "LORA")
+            put("task_type", "CAUSAL_LM")
+            put("base_model_name_or_path", baseModel)
+            put("r", lora.rank)
+            put("lora_alpha", scaling.alpha)
+            put("target_modules", JsonArray(lora.targets.map(::JsonPrimitive)))
+            put("layers_to_transform", if (lora.firstLayer > 0) JsonArray(some) else JsonNull)
+            put("lora_dropout", 0.0)
+            put("bias", "none")
+            put("fan_in_fan_out", false)
+            put("use_rslora", scaling.rslora)
+            put("use_dora", false)
+            put("modules_to_save", JsonNull)
+            put("inference_mode", true)
+        }
+    writeJson(File(folder, ADAPTER_CONFIG), config)
+}
+
+/**
+ * Reads a PEFT adapter folder into the adapter and returns its scaling.
+ *
+ * @param baseModel the origin of the model that it must have been made for; null takes any
+ * @throws UsageException no adapter, one of another rank, of other targets or another model, or of a kind that these programs do not compute
+ */
+fun readPeft(folder: File, lora: Lora, adapter: FloatBuffer, baseModel: String? = null): Scaling {
+    val file = File(folder, ADAPTER_CONFIG)
+    val config =
+        try {
+            JSON.parseToJsonElement(file.readText()).jsonObject
+        } catch (error: IOException) {
+            throw UsageException("$folder is not a PEFT adapter: $ADAPTER_CONFIG cannot be read (${reason(error)}).", error)
+        } catch (error: SerializationException) {
+            throw UsageException("$folder is not a PEFT adapter: $ADAPTER_CONFIG is not JSON.", error)
+        }
+    checkPlain(file, config)
+    val rank = (config["r"] as? JsonPrimitive)?.intOrNull
+    if (rank != lora.rank) throw UsageException("$file: rank $rank, but this bundle was exported with rank ${lora.rank}. Export with --rank $rank.")
+    val base = config.text("base_model_name_or_path")
+    if (baseModel != null && !sameBase(base, baseModel)) {
+        throw UsageException(
+            "$folder is an adapter of $base, but this bundle is of $baseModel. " +
+                "If they are the same weights under two names, set allow_other_base.",
+        )
+    }
+    readAdapter(File(folder, ADAPTER_WEIGHTS), lora, adapter)
+    val alpha = config.text("lora_alpha")?.toDoubleOrNull() ?: throw UsageException("$file has no lora_alpha.")
+    return Scaling(alpha, (config["use_rslora"] as? JsonPrimitive)?.booleanOrNull ?: false)
+}
+
+private fun checkPlain(file: File, config: JsonObject) {
+    val refused = NOT_PLAIN.filter { isSet(config[it]) } + if ((config.text("bias") ?: "none") != "none") listOf("bias") else emptyList()
+    val type = config.text("peft_type")
+    if (type != "LORA" || refused.isNotEmpty()) {
+        val what = refused.joinToString().ifEmpty { "its settings" }
+        throw UsageException("$file: only plain LoRA adapters can be trained on, not $type with $what.")
+    }
+}
+
+private fun isSet(value: JsonElement?): Boolean =
+    when (value) {
+        null, JsonNull -> false
+        is JsonPrimitive -> value.booleanOrNull ?: value.content.isNotEmpty()
+        is JsonArray -> value.isNotEmpty()
+        is JsonObject -> value.isNotEmpty()
+    }
+
+private fun JsonObject.text(name: String): String? = (this[name] as? JsonPrimitive)?.contentOrNull
+
+/** Whether an adapter was made for a model, as far as names can say: `Qwen/Qwen2.5-0.5B` is `models/qwen2.5-0.5b-q8_0.gguf`. */
+internal fun sameBase(nameOfAdapter: String?, origin: String): Boolean = nameOfAdapter.isNullOrEmpty() || modelName(nameOfAdapter) == modelName(origin)
+
+// What file names append for a number format: Q4_1, q8_0, IQ3_XXS, f16.
+private val QUANTIZATION = Regex("[.\\-_](i?q\\d(_[0-9a-z]+)*|(bf|fp|f)(16|32))$")
+private val CACHED = Regex("/models--[^/]+--([^/]+)/snapshots/[^/]+$") // a Hub id in the Hub's cache
+
+/** The last part of a path or Hub id, without what does not tell models apart. */
+private fun modelName(name: String): String {
+    val path = name.removeSuffix(" (random weights)").trimEnd('/')
+    CACHED.find(path)?.let { return it.groupValues[1].lowercase() }
+    return path.substringAfterLast('/').lowercase().removeSuffix(".gguf").replace(QUANTIZATION, "")
+}

@@ -1,0 +1,83 @@
+package org.mesp.core.training
+
+import java.io.Closeable
+import java.io.File
+import java.io.FileOutputStream
+import java.io.IOException
+import kotlinx.serialization.KSerializer
+import kotlinx.serialization.json.Json
+import kotlinx.serialization.json.JsonObject
+import org.mesp.core.MespException
+import org.mesp.core.UsageException
+import org.mesp.core.reason
+import org.mesp.core.report.LOGS
+import org.mesp.core.report.RUN_JSON
+import org.mesp.core.writeJson
+
+internal const val GO_ON = "The checkpoints before are complete: free some space, and resume the run."
+
+/**
+ * Writes the folder of a run, as the host's runtime does: run.json, the logs steps.jsonl, eval.jsonl and memory.jsonl, checkpoints/, adapter/,
+ * report.json. Logs grow by lines, and everything else is complete or absent. When a run is resumed, its logs are cut to where they were at the
+ * checkpoint.
+ */
+internal class RunWriter private constructor(val path: File) : Closeable {
+    val checkpoints = File(path, "checkpoints")
+    private val logs = HashMap<String, FileOutputStream>()
+
+    /** Opens the logs for appending, each cut to [bytes] (of a checkpoint), and removes what was left half written. */
+    fun openLogs(bytes: Map<String, Long>) {
+        for (folder in listOf(path, checkpoints)) {
+            folder.listFiles().orEmpty().filter { it.name.startsWith(".") }.forEach(File::deleteRecursively)
+        }
+        for (name in LOGS) {
+            val file = File(path, name)
+            val length = bytes[name] ?: 0
+            if (file.length() < length) throw UsageException("$file is shorter than it was at the checkpoint. Start another run.")
+            val log = FileOutputStream(file, true)
+            log.channel.truncate(length)
+            logs[name] = log
+        }
+    }
+
+    /** Appends a line. */
+    fun <T> log(name: String, serializer: KSerializer<T>, item: T) {
+        try {
+            logs.getValue(name).write((Json.encodeToString(serializer, item) + "\n").encodeToByteArray())
+        } catch (error: IOException) {
+            throw MespException("Could not write ${File(path, name)}: ${reason(error)}. $GO_ON", error)
+        }
+    }
+
+    /** The length of each log, after it is safe in the storage. */
+    fun logBytes(): Map<String, Long> =
+        logs.mapValues { (_, log) ->
+            log.fd.sync()
+            log.channel.size()
+        }
+
+    override fun close() = logs.values.forEach { runCatching { it.close() } } // what a full storage did not take was reported when it was written
+
+    companion object {
+        /** Refuses a place that has something at it already; what a run left that never began does not count. */
+        fun checkFree(path: File) {
+            val there = path.exists() && (!path.isDirectory || path.list().orEmpty().any { !it.startsWith(".") })
+            if (there) {
+                val hint = if (File(path, RUN_JSON).exists()) "Resume it, or choose" else "Choose"
+                throw UsageException("$path exists already. $hint another output, or remove it first.")
+            }
+        }
+
+        fun create(path: File, runJson: JsonObject): RunWriter {
+            checkFree(path)
+            if (!path.isDirectory && !path.mkdirs()) throw MespException("Could not make the folder $path.")
+            writeJson(File(path, RUN_JSON), runJson)
+            return RunWriter(path)
+        }
+
+        fun reopen(path: File): RunWriter {
+            if (!File(path, RUN_JSON).isFile) throw UsageException("There is no run to resume at $path: it has no $RUN_JSON. Start a new one.")
+            return RunWriter(path)
+        }
+    }
+}

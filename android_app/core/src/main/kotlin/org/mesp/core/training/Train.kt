@@ -1,0 +1,79 @@
+package org.mesp.core.training
+
+import java.io.File
+import kotlinx.serialization.json.JsonObject
+import kotlinx.serialization.json.JsonPrimitive
+import org.mesp.core.data.Dataset
+import org.mesp.core.data.loadData
+import org.mesp.core.engine.Bundle
+import org.mesp.core.engine.Library
+import org.mesp.core.engine.TOKENIZER
+import org.mesp.core.memory.Sampler
+import org.mesp.core.report.FINISHED
+import org.mesp.core.report.REPORT_JSON
+import org.mesp.core.report.RUN_JSON
+import org.mesp.core.report.readJson
+
+/**
+ * Fine-tunes a bundle's adapter, writes the run folder, and returns what its report.json holds; its "status" is "done", "stopped_early",
+ * or "interrupted".
+ *
+ * @param bundle what `mesp export` made
+ * @param output the run folder
+ * @param environment what report.json says of the device
+ * @param resume go on with the run in that folder, from its last checkpoint
+ * @throws UsageException a setting, bundle, adapter or data file that cannot be used, or a resumed run with other ones
+ * @throws MespException the loss is no longer finite, or the storage is full; logs and checkpoints until then are kept
+ */
+fun train(
+    bundle: File,
+    output: File,
+    settings: TrainSettings,
+    environment: JsonObject,
+    listener: Listener = object : Listener {},
+    control: Control = object : Control {},
+    resume: Boolean = false,
+): JsonObject {
+    if (!resume) RunWriter.checkFree(output)
+    val opened = Bundle.open(bundle)
+    val (data, heldOut) = load(opened, settings)
+    val identity = identity(opened, settings, data, heldOut, environment)
+    if (resume) {
+        RunWriter.reopen(output)
+        checkSame(readJson(File(output, RUN_JSON)) ?: JsonObject(emptyMap()), identity)
+        val report = readJson(File(output, REPORT_JSON))
+        if (report != null && (report["status"] as? JsonPrimitive)?.content in FINISHED) return report
+    }
+    Library.check(opened) // loads the library, which is no part of what the run takes
+    Sampler().use { sampler ->
+        // The run's folder is made when nothing can fail any more: what is offloaded goes to where it will be.
+        val scratch = generateSequence(output.absoluteFile, File::getParentFile).first(File::isDirectory)
+        TrainingLoop(opened, settings, data, heldOut, environment, sampler, listener, control, scratch).use { loop ->
+            val folder =
+                if (resume) {
+                    RunWriter.reopen(output)
+                } else {
+                    // With the idle footprint, so that a run that is killed can be reported against it, and the time that samples count from.
+                    val start =
+                        mapOf(
+                            "baseline_footprint_bytes" to JsonPrimitive(sampler.baseline),
+                            "sampled_since_epoch_seconds" to JsonPrimitive(sampler.sinceEpochSeconds),
+                        )
+                    RunWriter.create(output, JsonObject(identity + start))
+                }
+            return folder.use(loop::everything)
+        }
+    }
+}
+
+private fun load(bundle: Bundle, settings: TrainSettings): Pair<Dataset, Dataset?> =
+    loadData(
+        File(settings.data),
+        bundle.manifest.tokens,
+        bundle.manifest.vocabulary,
+        File(bundle.path, TOKENIZER),
+        settings.packing,
+        settings.evalData?.let(::File),
+        settings.evalSplit,
+        settings.seed,
+    )

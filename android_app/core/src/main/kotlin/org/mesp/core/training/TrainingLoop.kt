@@ -1,0 +1,235 @@
+package org.mesp.core.training
+
+import java.io.Closeable
+import java.io.File
+import java.io.IOException
+import kotlinx.serialization.json.JsonObject
+import kotlinx.serialization.json.JsonPrimitive
+import org.mesp.core.MespException
+import org.mesp.core.data.Dataset
+import org.mesp.core.data.Example
+import org.mesp.core.engine.ADAPTER
+import org.mesp.core.engine.Bundle
+import org.mesp.core.folderThatAppearsWhole
+import org.mesp.core.memory.Sample
+import org.mesp.core.memory.Sampler
+import org.mesp.core.memory.round4
+import org.mesp.core.reason
+import org.mesp.core.report.EVALUATIONS
+import org.mesp.core.report.Evaluation
+import org.mesp.core.report.FINISHED
+import org.mesp.core.report.MEMORY
+import org.mesp.core.report.REPORT_JSON
+import org.mesp.core.report.STEPS
+import org.mesp.core.report.Step
+import org.mesp.core.report.outcome
+import org.mesp.core.report.readLines
+import org.mesp.core.report.surroundings
+import org.mesp.core.writeJson
+
+private const val BEST = "best"
+
+/**
+ * The loop of a run: evaluate if it is time, stop if there is reason to, take a step, write a checkpoint if it is time. Its whole state is the
+ * session's tensors and a [Position], so a run that is resumed does the same as one that was never interrupted.
+ */
+internal class TrainingLoop(
+    private val bundle: Bundle,
+    private val settings: TrainSettings,
+    private val data: Dataset,
+    private val heldOut: Dataset?,
+    private val environment: JsonObject,
+    private val sampler: Sampler,
+    private val listener: Listener,
+    private val control: Control,
+    scratch: File,
+) : Closeable {
+    private val manifest = bundle.manifest
+    private val steps = settings.stepsOf(data.examples.size)
+    private val stepper: Stepper
+    private var scaling: Scaling
+    private var position = Position()
+    private var secondsBefore = 0.0 // of memory.jsonl, when the run is resumed
+    private lateinit var folder: RunWriter
+
+    init {
+        val examples = data.examples + heldOut?.examples.orEmpty()
+        val used = manifest.sizes.used(examples)
+        stepper = Stepper(bundle, settings, settings.makeOptimizer(steps), used, heldOut != null, sampler::observe, ::stop, scratch)
+        scaling = loadAdapter()
+    }
+
+    private val state get() = stepper.session.state
+
+    private fun stop() = control.stop().also { sampler.resumed() }
+
+    private fun loadAdapter(): Scaling {
+        val adapter = state.getValue(ADAPTER_TENSOR)
+        settings.adapter?.let { return readPeft(File(it), manifest.lora, adapter, if (settings.allowOtherBase) null else manifest.model.origin) }
+        readAdapter(File(bundle.path, ADAPTER), manifest.lora, adapter)
+        return Scaling(manifest.lora.alpha)
+    }
+
+    /** From where the folder's last checkpoint is to the report. */
+    fun everything(folder: RunWriter): JsonObject {
+        this.folder = folder
+        restore()
+        stepper.scale = scaling.at(manifest.lora.rank)
+        listener.begin(position.step, steps, data)
+        try {
+            val status = loop()
+            checkpoint()
+            if (status in FINISHED) writeAdapter()
+            return report(status)
+        } catch (error: MespException) {
+            report("failed", mapOf("reason" to JsonPrimitive(error.message)))
+            throw error
+        }
+    }
+
+    private fun report(status: String, more: Map<String, JsonPrimitive> = emptyMap()): JsonObject {
+        val best = if (settings.evalEvery != null) position.bestStep else null
+        val lines = outcome(status, readLines(File(folder.path, STEPS), Step.serializer()), readLines(File(folder.path, EVALUATIONS), Evaluation.serializer()), best)
+        val report = JsonObject(lines + more + surroundings(bundle, data, sampler, environment))
+        writeJson(File(folder.path, REPORT_JSON), report)
+        return report
+    }
+
+    /** Takes over the last checkpoint, if there is one, and cuts the logs to it. */
+    private fun restore() {
+        checkpoints(folder.checkpoints).values.lastOrNull()?.let {
+            val (restoredScaling, restored) = readCheckpoint(it, manifest, state)
+            scaling = restoredScaling
+            position = restored
+        }
+        folder.openLogs(position.logBytes)
+        secondsBefore = readLines(File(folder.path, MEMORY), Sample.serializer()).lastOrNull()?.seconds ?: 0.0
+        File(folder.path, REPORT_JSON).delete() // of the run that was interrupted
+    }
+
+    /** Until the run is over; returns its status. */
+    private fun loop(): String {
+        val batches = batches()
+        try {
+            while (true) {
+                if (evaluationIsDue()) evaluate()
+                if (position.step == steps) return "done"
+                if (settings.patience != null && position.worse >= settings.patience) return "stopped_early"
+                step(batches.next())
+                val due = settings.checkpointEvery > 0 && position.step % settings.checkpointEvery == 0
+                if (control.checkpoint() || due) checkpoint()
+            }
+        } catch (_: Stopped) {
+            return "interrupted"
+        }
+    }
+
+    /** The examples of each step from the run's position on. An epoch's end is not a step's: only the last step may be a short one. */
+    private fun batches(): Iterator<List<Example>> {
+        val size = settings.gradAccumulation
+        val done = position.step.toLong() * size
+        val total = if (settings.steps == null) settings.epochs.toLong() * data.examples.size else steps.toLong() * size
+        val order = data.order(done, settings.shuffle, settings.seed).take(Math.toIntExact(total - done))
+        return order.chunked(size).iterator()
+    }
+
+    private fun step(examples: List<Example>) {
+        val number = position.step + 1
+        val began = System.nanoTime()
+        val (loss, norm) = stepper.step(number, examples)
+        if (!loss.isFinite() || !norm.isFinite()) throw diverged(number, loss, norm)
+        val peak = sampler.endOfStep()
+        val rate = stepper.optimizer.lr.at(number)
+        val step = Step(number, loss, rate, norm, examples.sumOf(Example::tokens), round6((System.nanoTime() - began) / 1e9), peak)
+        logMemory()
+        folder.log(STEPS, Step.serializer(), step)
+        position = position.copy(step = number)
+        listener.stepped(step)
+    }
+
+    private fun diverged(number: Int, loss: Double, norm: Double): MespException {
+        // The adapter that the step began with is what failed, so a checkpoint of the step before it is not a good one.
+        val good = checkpoints(folder.checkpoints).filterKeys { it < number - 1 }.values.lastOrNull()
+        val where = good?.let { "The last good checkpoint is $it" } ?: "No checkpoint from before that is kept"
+        val how = if (good != null) ", or from there, as its adapter" else ""
+        val halves = manifest.tensors["block_inputs"]?.dtype == "float16" && loss.isFinite()
+        val range = if (halves) " Or a block's input is beyond what float16 holds: a bundle exported with --block-inputs float32 has no such limit." else ""
+        return MespException(
+            "Step $number: the loss is $loss, and the norm of its gradient $norm. $where, and the log until here. " +
+                "Start a new run with a lower learning rate, with clipping or with a warm-up$how.$range",
+        )
+    }
+
+    /** Logs each phase's largest sample since the last call. */
+    private fun logMemory() {
+        val samples = sampler.phases().map { it.copy(seconds = round4(secondsBefore + it.seconds)) }
+        for (sample in samples) folder.log(MEMORY, Sample.serializer(), sample)
+        listener.sampled(samples)
+    }
+
+    private fun evaluationIsDue(): Boolean {
+        val step = position.step
+        val due = step == 0 || step == steps || (settings.evalEvery != null && step % settings.evalEvery == 0)
+        return heldOut != null && due && position.evaluatedStep != step
+    }
+
+    private fun evaluate() {
+        val step = position.step
+        val began = System.nanoTime()
+        val loss =
+            stepper.evaluate(heldOut!!.examples) {
+                sampler.endOfStep()
+                logMemory()
+            }
+        val evaluation = Evaluation(step, loss, round6((System.nanoTime() - began) / 1e9))
+        folder.log(EVALUATIONS, Evaluation.serializer(), evaluation)
+        position = position.copy(evaluatedStep = step)
+        if (step > 0) {
+            if (position.bestLoss.let { it == null || loss < it }) {
+                position = position.copy(bestStep = step, bestLoss = loss, worse = 0)
+                if (settings.evalEvery != null) writePeft(BEST)
+            } else {
+                position = position.copy(worse = position.worse + 1)
+            }
+        }
+        listener.evaluated(evaluation)
+    }
+
+    private fun checkpoint() {
+        if (position.step in checkpoints(folder.checkpoints)) return
+        val written =
+            goingOnLater {
+                position = position.copy(logBytes = folder.logBytes())
+                writeCheckpoint(folder.checkpoints, manifest, state, scaling, position)
+            }
+        prune(folder.checkpoints, settings.keepCheckpoints)
+        listener.checkpointed(written)
+    }
+
+    /** RUN/adapter: the best evaluation's where there were evaluations in between, else the last. */
+    private fun writeAdapter() {
+        if (settings.evalEvery != null) readPeft(File(folder.path, BEST), manifest.lora, state.getValue(ADAPTER_TENSOR))
+        writePeft("adapter")
+    }
+
+    private fun writePeft(name: String) =
+        goingOnLater {
+            folderThatAppearsWhole(File(folder.path, name)) {
+                writePeft(it, manifest.lora, state.getValue(ADAPTER_TENSOR), scaling, manifest.model.origin)
+            }
+        }
+
+    /** Adds to what the storage did not take how to go on. */
+    private fun <T> goingOnLater(write: () -> T): T =
+        try {
+            write()
+        } catch (error: IOException) {
+            throw MespException("The storage did not take it: ${reason(error)}. $GO_ON", error)
+        } catch (error: MespException) {
+            throw MespException("${error.message} $GO_ON", error)
+        }
+
+    override fun close() = stepper.close()
+}
+
+private fun round6(value: Double): Double = Math.round(value * 1e6) / 1e6

@@ -1,0 +1,74 @@
+package org.mesp.core.data
+
+import java.io.File
+import kotlinx.serialization.json.Json
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.assertThrows
+import org.junit.jupiter.api.io.TempDir
+import org.mesp.core.UsageException
+
+class ChatTemplateTest {
+    @TempDir
+    lateinit var folder: File
+
+    private val template = Json.decodeFromString<ChatTemplate>(CHAT)
+
+    private fun rendered(vararg messages: Pair<String, String>) = template.render(messages.map { Message(it.first, it.second) })
+
+    private fun parts(rendered: Rendered) = rendered.turns.map {
+        val text = rendered.text
+        text.substring(text.offsetByCodePoints(0, it.start), text.offsetByCodePoints(0, it.end))
+    }
+
+    @Test
+    fun `messages are written by their role and place, and the assistant's turns are found without their blanks`() {
+        val made = rendered("user" to " 👍\u00a0\n", "assistant" to " yes\n\n", "user" to "", "assistant" to "")
+        assertEquals("<s>S: be kind\nU: 👍\nA:  yes\n\n</s>\nU: \nA: </s>\n", made.text)
+        assertEquals(listOf(" yes\n\n</s>", "</s>"), parts(made))
+    }
+
+    @Test
+    fun `a conversation that begins with the system's turn has no other`() {
+        val made = rendered("system" to " be brief ", "user" to "a", "assistant" to "b")
+        assertEquals("<s>S:  be brief \nU: a\nA: b</s>\n", made.text)
+    }
+
+    @Test
+    fun `a marked turn ends where the marks do`() {
+        val changed = CHAT.replace("\"marked\": null", "\"marked\": 5").replace("\"skip\": 3", "\"skip\": 1")
+        val marked = Json.decodeFromString<ChatTemplate>(changed)
+        assertEquals(listOf(": yes</s>\n"), parts(marked.render(listOf(Message("user", "a"), Message("assistant", "yes")))))
+    }
+
+    @Test
+    fun `a role that is not in the table is refused`() {
+        for (messages in listOf(arrayOf("user" to "a", "system" to "b"), arrayOf("user" to "a", "tool" to "b"))) {
+            val message = assertThrows<UsageException> { rendered(*messages) }.message!!
+            assertTrue(message.startsWith("messages[1] has the role ${messages[1].first}, which"), message)
+        }
+    }
+
+    @Test
+    fun `only what the assistant writes is a target`() {
+        writeTokenizer(folder, CHAT)
+        val rows = File(folder, "rows.jsonl")
+        rows.writeText("""{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b c"}]}""")
+        val (example) = loadData(rows, 100, 200, folder).first.examples
+        assertEquals("b c".map { it.code } + 2, example.targets.filter { it != MASKED })
+        assertEquals(1, example.inputIds[0])
+    }
+
+    @Test
+    fun `a template that is missing or not resolved is refused by the row`() {
+        val rows = File(folder, "rows.jsonl")
+        rows.writeText("""{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}""")
+        val unsupported = """{"unsupported": "it writes the date"}"""
+        for ((chat, words) in mapOf("null" to "has no chat template", unsupported to "on a phone: it writes the date. Train")) {
+            writeTokenizer(folder, chat)
+            val message = assertThrows<UsageException> { loadData(rows, 100, 200, folder) }.message!!
+            assertTrue(message.startsWith("$rows, line 1: ") && words in message, message)
+        }
+    }
+}

@@ -1,0 +1,49 @@
+package org.mesp.core.memory
+
+import java.nio.ByteBuffer
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import org.mesp.core.MespException
+
+class MemoryTest {
+    @Test
+    fun `memory that is taken is in the peak, and in its phase`() {
+        Sampler().use { sampler ->
+            sampler.observe("quiet")
+            repeat(10) { sampler.observe(null) }
+            sampler.observe("loud")
+            val taken = ByteBuffer.allocateDirect(BYTES)
+            for (place in 0 until BYTES step 4096) taken.put(place, 1)
+            repeat(10) { sampler.observe(null) }
+            sampler.endOfStep()
+            val report = sampler.report(leastBytes = 0)
+            assertEquals("loud", report.peakPhase)
+            assertTrue(report.deltaFootprintBytes in (BYTES * 0.9).toLong()..(BYTES * 1.5).toLong(), "${report.deltaFootprintBytes} bytes")
+            assertEquals(listOf("setup", "quiet", "loud"), sampler.phases().map(Sample::phase))
+            assertEquals(1, taken.get(0))
+        }
+    }
+
+    @Test
+    fun `a peak below what the run must have held is refused`() {
+        Sampler().use { sampler ->
+            repeat(30) { sampler.observe(null) }
+            val error = assertThrows(MespException::class.java) { sampler.report(leastBytes = 1L shl 40) }
+            assertTrue("refused" in error.message!!)
+        }
+    }
+
+    @Test
+    fun `too few samples are refused`() {
+        Sampler().use { sampler ->
+            val error = assertThrows(MespException::class.java) { sampler.report(leastBytes = 0) }
+            assertTrue("too few" in error.message!!)
+        }
+    }
+
+    private companion object {
+        const val BYTES = 64 shl 20
+    }
+}

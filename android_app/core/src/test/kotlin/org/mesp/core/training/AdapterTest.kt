@@ -1,0 +1,68 @@
+package org.mesp.core.training
+
+import java.io.File
+import java.nio.FloatBuffer
+import org.junit.jupiter.api.Assertions.assertArrayEquals
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.io.TempDir
+import org.mesp.core.Cases
+import org.mesp.core.UsageException
+import org.mesp.core.engine.Bundle
+import org.mesp.core.engine.readLayout
+import org.mesp.core.engine.zeros
+
+class AdapterTest {
+    @TempDir lateinit var temporary: File
+
+    private val lora by lazy { Bundle.open(Cases.bundle("llama-sgd")).manifest.lora }
+
+    private fun empty() = zeros(lora.bytes).asFloatBuffer()
+
+    private fun filled(): FloatBuffer = empty().also { for (index in 0 until it.capacity()) it.put(index, index * 0.25f) }
+
+    private fun array(buffer: FloatBuffer) = FloatArray(buffer.capacity()) { buffer.get(it) }
+
+    @Test
+    fun `what is written is read back`() {
+        writePeft(temporary, lora, filled(), Scaling(8.0, rslora = true), "model")
+        val read = empty()
+        assertEquals(Scaling(8.0, rslora = true), readPeft(temporary, lora, read))
+        assertArrayEquals(array(filled()), array(read))
+    }
+
+    @Test
+    fun `A is transposed in PEFT's file`() {
+        writePeft(temporary, lora, filled(), Scaling(8.0), "model")
+        val layout = readLayout(File(temporary, ADAPTER_WEIGHTS))
+        assertEquals(listOf(4, 64), layout.getValue("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight").spec.shape)
+        assertEquals(listOf(128, 4), layout.getValue("base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight").spec.shape)
+    }
+
+    @Test
+    fun `another rank, another model and another kind of adapter are refused`() {
+        writePeft(temporary, lora, filled(), Scaling(8.0), "somewhere/Qwen2.5-0.5B-Q4_1.gguf")
+        readPeft(temporary, lora, empty(), "Qwen/Qwen2.5-0.5b") // the same model by another name
+        assertRefused("is an adapter of") { readPeft(temporary, lora, empty(), "HuggingFaceTB/SmolLM2-135M") }
+        assertRefused("rank 4, but this bundle was exported with rank 5") { readPeft(temporary, lora.copy(rank = 5), empty()) }
+        val config = File(temporary, ADAPTER_CONFIG)
+        config.writeText(config.readText().replace("\"use_dora\": false", "\"use_dora\": true"))
+        assertRefused("use_dora") { readPeft(temporary, lora, empty()) }
+    }
+
+    @Test
+    fun `a file that was cut short is refused, and the adapter stays as it was`() {
+        writePeft(temporary, lora, filled(), Scaling(8.0), "model")
+        File(temporary, ADAPTER_WEIGHTS).let { it.writeBytes(it.readBytes().dropLast(8).toByteArray()) }
+        val adapter = empty()
+        assertRefused("cut short") { readPeft(temporary, lora, adapter) }
+        assertTrue(array(adapter).all { it == 0f })
+    }
+
+    private fun assertRefused(message: String, action: () -> Unit) {
+        val error = assertThrows(UsageException::class.java) { action() }
+        assertTrue(message in error.message!!, "expected \"$message\" in: ${error.message}")
+    }
+}
