@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
 from standin import clock, exits, log
 from standin.app import App
-from standin.outcome import outcome
+from standin.outcome import FINISHED, outcome
 from standin.run_log import RunLog, checkpoints
 from standin.run_request import Refused, RunRequest, is_name
 from standin.state import State
@@ -171,8 +171,8 @@ class AppProcess:
         folder = self._folder(run)
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "report.json"
-        there = json.loads(file.read_text()) if file.exists() else {}
-        if there.get("status") in ("done", "stopped_early") or there.get("reason") == reason:
+        told = json.loads(file.read_text()) if file.exists() else {}
+        if told.get("status") in FINISHED or told.get("reason") == reason:
             return
         start = json.loads((folder / "run.json").read_text()) if (folder / "run.json").exists() else {}
         steps, evaluations = (_lines(folder / name) for name in ("steps.jsonl", "eval.jsonl"))
@@ -192,13 +192,17 @@ class AppProcess:
         release, sdk = properties.get("ro.build.version.release"), properties.get("ro.build.version.sdk", "0")
         return {
             "machine": os.uname().machine,
+            "processor": properties.get("ro.soc.model", properties.get("ro.hardware", "")),
             "cores": os.cpu_count(),
+            "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             "system": f"Android {release} (API {sdk})",
             "manufacturer": properties.get("ro.product.manufacturer"),
             "model": properties.get("ro.product.model"),
             "android": release,
             "sdk": int(sdk),
             "abi": properties.get("ro.product.cpu.abi"),
+            "app": "stand-in",
+            "library": None,
         }
 
     def _folder(self, run: str) -> Path:

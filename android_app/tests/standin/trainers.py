@@ -25,8 +25,9 @@ def core(build: Path = BUILD) -> Trainer:
     return Trainer(java, {"LD_LIBRARY_PATH": str(libraries)})
 
 
-def fake(seconds: float = 0.1, megabytes: int = 20) -> Trainer:
-    """Steps of so many seconds, in so much memory."""
+def fake(seconds: float = 0.1, megabytes: int = 20, fail_at: int | None = None) -> Trainer:
+    """Steps of so many seconds, in so much memory; one of them may fail."""
     script = str(Path(__file__).with_name("fake_trainer.py"))
     options = ["--seconds", str(seconds), "--megabytes", str(megabytes)]
-    return Trainer([sys.executable, "-S", "-E", script, *options])
+    failing = [] if fail_at is None else ["--fail-at", str(fail_at)]
+    return Trainer([sys.executable, "-S", "-E", script, *options, *failing])
