@@ -2,33 +2,32 @@
 
 The Python API is what this package exports: ``train`` with ``TrainSettings``, a ``Listener`` to follow a run, ``write_report``.
 
-    schedule         the language of a step: five instructions, and the check of a list of them
-    arena            places for the buffers of a schedule
-    bundle           the format of a bundle, and opening one
-    session          the interpreter
-    adapter          PEFT's adapters, in and out
+The rooms, in the order in which a run uses them:
 
-    rows             the rows of a data file, checked
-    labels           a row to tokens, and which of them are trained on
-    data             examples: windows, cutting, the held-out part, the order
-    settings         what a person chooses
-    optimizer        learning rates, and the scalars of a step
-    stepper          one step, one evaluation
-    training         the loop
-    checkpoint       what a run needs to go on
-    run_writer       the folder of a run, written
-    outcome          report.json
-    listener         what a run tells; progress, tensorboard, interrupt
+    contract/   what Python, Kotlin and the harness share, as JSON Schema
+    engine/     a bundle and its interpreter
+        bundle, sizes             the format of a bundle, opening one; the lengths that it has programs for
+        schedule, arena           the language of a step, and places for its buffers; both checked
+        session                   the interpreter of schedules
+        scratch, tensor_file      memory in files: what is offloaded, and safetensors written piece by piece
+        random_signs              the noise of MeZO, the same on every machine
+    data/       from a file to the examples of a step
+        rows, labels, dataset
+    training/   a run
+        settings, optimizer, stepper, loop, adapter, checkpoints, run_writer, listener
+        console_progress, tensorboard, interrupt
+    memory/     what a run takes
+        sampler, watch, environment
+    report/     what a run came to
+        outcome                   report.json
+        run_folder                a run's folder, read back
+        figures, charts, phone_rows, pages    report.html
+        inspect                   a bundle, for a person
 
-    memory, watch    samples of the footprint, by a process of their own
-    run_folder       the folder of a run, read
-    figures, charts  what is drawn of it, and how
-    report           pages: of a run, of several
-    inspect          a bundle for a person
+    errors, files                 what all rooms share
 
-    files, tensor_file, errors, environment    what all of them share
-
-Nothing here knows of transformers' models or of MeSP: a bundle's schedules say what to do.
+Each room's own page tells more. Nothing here knows of transformers or of MeSP: a bundle's schedules say what to do, and its manifest says what
+to keep and under which names.
 """
 
 from importlib import import_module
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from .engine.bundle import Bundle, open_bundle
     from .engine.session import Session
     from .errors import MespError, UsageError
-    from .report.report import write_comparison, write_report
+    from .report.pages import write_comparison, write_report
     from .training.listener import Evaluation, Listener, Step
     from .training.loop import train
     from .training.settings import TrainSettings
@@ -52,8 +51,8 @@ _HOME = {
     "Evaluation": "training.listener",
     "Listener": "training.listener",
     "Step": "training.listener",
-    "write_comparison": "report.report",
-    "write_report": "report.report",
+    "write_comparison": "report.pages",
+    "write_report": "report.pages",
     "Session": "engine.session",
     "TrainSettings": "training.settings",
     "train": "training.loop",

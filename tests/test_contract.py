@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from mesp.command_line.train_options import add_train_options
 from mesp.runtime import contract
-from mesp.runtime.contract import schema
+from mesp.runtime.contract import run_files, schema
 from mesp.runtime.contract.limits import allows
 from mesp.runtime.errors import UsageError
 from mesp.runtime.report.figures import PHASE_COLOURS
@@ -115,3 +115,9 @@ def test_options_are_the_settings() -> None:
 def test_the_command_lines_help_imports_no_torch() -> None:
     code = "import sys, mesp.command_line.parser as p; p.build_parser(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_the_names_of_files_are_those_of_the_schema() -> None:
+    names = [value for name, value in vars(run_files).items() if name.isupper() and isinstance(value, str)]
+    assert sorted(names) == sorted(schema("run_folder")["properties"])
+    assert list(schema("trainer_state")["properties"]["log_bytes"]["properties"]) == list(run_files.LOGS)

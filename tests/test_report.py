@@ -9,7 +9,7 @@ import pytest
 from mesp.runtime.errors import UsageError
 from mesp.runtime.report.charts import MOST_POINTS, series, smooth, thin
 from mesp.runtime.report.figures import comparison_figures, figures_of, first_step
-from mesp.runtime.report.report import summary, unique_names, write_comparison, write_report
+from mesp.runtime.report.pages import summary, unique_names, write_comparison, write_report
 from mesp.runtime.report.run_folder import read_run
 
 IDLE = 400_000_000

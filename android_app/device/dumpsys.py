@@ -7,8 +7,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from .memory import MemInfo as MemInfo
-from .memory import meminfo as meminfo
+from .meminfo import MemInfo as MemInfo
+from .meminfo import meminfo as meminfo
 from .reading import Reader
 from .reading import Unreadable as Unreadable
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from mesp.runtime.contract.run_files import CRASH, DEVICE, LOGCAT, NOT_UNDERSTOOD, OUTSIDE, REPORT
 from mesp.runtime.errors import UsageError
 from mesp.runtime.files import write_json
 from mesp.runtime.training.interrupt import Interrupt
@@ -23,17 +24,16 @@ from mesp.runtime.training.interrupt import Interrupt
 from . import app, dumpsys
 from .adb import Device, ShellFailed
 from .logcat import Line, Logcat
-from .outside import OUTSIDE, Outside
+from .outside import Outside
 from .phone import describe
-from .progress import Progress
 from .reading import Unreadable
+from .run_progress import Progress
 from .transfer import pull_run
-from .verdict import CRASH, DEVICE_JSON, End, compare, end_of_process
+from .verdict import End, compare, end_of_process
 
 FORMAT = 1
 # What device.json says of a run before it has begun.
 REQUEST = ("bundle", "data", "settings", "clock_ahead_seconds")
-LOG, NOT_UNDERSTOOD = "logcat.txt", "not-understood.txt"
 # Without a word from the app for so long, the run's folder is asked.
 QUIET_SECONDS = 20.0
 # The log's last lines may come after the process has gone.
@@ -85,8 +85,8 @@ class Follower:
             Disconnected: the phone was lost and did not come back.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        if (self._folder / LOG).is_file():
-            self._before = set((self._folder / LOG).read_text().splitlines())
+        if (self._folder / LOGCAT).is_file():
+            self._before = set((self._folder / LOGCAT).read_text().splitlines())
         log = Logcat(self._device, self._since)
         reader = threading.Thread(target=self._read, args=(log,), name="logcat", daemon=True)
         self._device.tell = self._progress.say
@@ -94,7 +94,7 @@ class Follower:
             self._device, self._folder / OUTSIDE, self._sample_every, lambda: self._queue.put(None), self._note
         )
         try:
-            with self._progress, outside, (self._folder / LOG).open("a") as file:
+            with self._progress, outside, (self._folder / LOGCAT).open("a") as file:
                 reader.start()
                 end = self._until_end(file)
                 if end.status == "failed":
@@ -188,7 +188,7 @@ class Follower:
 
     def _end_in_folder(self) -> End | None:
         """The end that report.json tells, if it was written since the run began; the log may have lost it."""
-        report = shlex.quote(f"{app.RUNS}/{self._run}/report.json")
+        report = shlex.quote(f"{app.RUNS}/{self._run}/{REPORT}")
         script = f'[ "$(stat -c %Y {report})" -ge {int(self._since)} ] && cat {report}'
         try:
             said = self._device.patiently(lambda: self._device.shell(script))
@@ -232,7 +232,7 @@ def _end(name: str, event: Mapping[str, Any]) -> End:
 
 def known_of(folder: Path) -> dict[str, Any]:
     """What device.json says of the request, for a run that is gone on with or followed again; nothing if it is not there."""
-    file = folder / DEVICE_JSON
+    file = folder / DEVICE
     before: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     return {name: before[name] for name in REQUEST if name in before}
 
@@ -267,7 +267,7 @@ def follow_and_fetch(
     follower = Follower(device, run, folder, since, sample_every, console)
     known = {**known_of(folder), **about, **left_running(device, run)}
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / DEVICE_JSON, known)
+    write_json(folder / DEVICE, known)
     end = follower.follow()
     watch = follower.watch
     if watch.crash:
@@ -283,5 +283,5 @@ def follow_and_fetch(
         "notes": watch.notes,
         "memory": compare(folder, known["phone"]["memory_bytes"]),
     }
-    write_json(folder / DEVICE_JSON, {**known, **found})
+    write_json(folder / DEVICE, {**known, **found})
     return end

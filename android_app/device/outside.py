@@ -1,7 +1,7 @@
 """The app's memory, read from outside of it: what the kernel and Android's services say, beside what the app says of itself.
 
 footprint   of /proc/PID/smaps_rollup, where the app may be debugged (run-as): Private_Dirty + Shared_Dirty + Swap, the definition of
-            runtime/memory.py. Otherwise of /proc/PID/status, which adb's shell may read of any process: RssAnon + RssShmem + VmSwap,
+            runtime/memory/sampler.py. Otherwise of /proc/PID/status, which adb's shell may read of any process: RssAnon + RssShmem + VmSwap,
             which is the same but for dirty pages of mapped files.
 VmHWM       the kernel's own high-water mark of all that was resident, with no gap between samples.
 PSS         of dumpsys meminfo by class. It makes the app itself count, so it is asked for rarely; its own cost is in the step's time.
@@ -16,13 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import dumpsys, proc
+from . import dumpsys, kernel_files
 from .adb import Device, Disconnected, ShellFailed
 from .app import CLOCK, PACKAGE, epoch_seconds
 from .reading import Unreadable
 
 SERVICES_EVERY = 15
-OUTSIDE = "outside.jsonl"
 
 # A fork costs a phone milliseconds, and pidof, which reads all of /proc, tens of them: so the shell's own words where there are some (cat is
 # one in Android's shell), and the process that is known for as long as it is there.
@@ -43,9 +42,9 @@ _SERVICES = {
 
 
 def _kernel(said: dict[str, str]) -> dict[str, Any]:
-    status, memory = proc.fields(said["status"]), proc.fields(said["meminfo"])
+    status, memory = kernel_files.fields(said["status"]), kernel_files.fields(said["meminfo"])
     # What is not allowed to run-as is told in the vendor's own words.
-    rollup = proc.fields(said["rollup"]) if _ROLLUP_HEAD in said.get("rollup", "") else {}
+    rollup = kernel_files.fields(said["rollup"]) if _ROLLUP_HEAD in said.get("rollup", "") else {}
     if rollup:
         source, parts = "smaps_rollup", [rollup[name] for name in ("Private_Dirty", "Shared_Dirty", "Swap")]
     elif "RssAnon" in status:

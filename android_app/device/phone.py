@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from mesp.runtime.errors import MespError
 
-from . import dumpsys, proc
+from . import dumpsys, kernel_files
 from .adb import Device
 from .reading import Unreadable
 
@@ -47,7 +47,7 @@ class Phone:
 def describe(device: Device) -> Phone:
     """Asks a phone what it is."""
     said = device.patiently(lambda: device.sections(_COMMANDS))
-    properties = proc.properties(said["properties"])
+    properties = kernel_files.properties(said["properties"])
     notes: list[str] = []
 
     def read(parse: Callable[[str], T], name: str) -> T | None:
@@ -58,7 +58,7 @@ def describe(device: Device) -> Phone:
             notes.append(str(error))
             return None
 
-    memory = read(proc.fields, "meminfo") or {}
+    memory = read(kernel_files.fields, "meminfo") or {}
     battery, thermal = read(dumpsys.battery, "battery"), read(dumpsys.thermal, "thermal")
     return Phone(
         serial=device.serial,
@@ -69,7 +69,7 @@ def describe(device: Device) -> Phone:
         abis=[abi for abi in properties.get("ro.product.cpu.abilist", "").split(",") if abi],
         memory_bytes=memory.get("MemTotal"),
         available_bytes=memory.get("MemAvailable"),
-        free_storage_bytes=read(proc.free_bytes, "storage"),
+        free_storage_bytes=read(kernel_files.free_bytes, "storage"),
         battery_percent=battery.level_percent if battery else None,
         battery_celsius=battery.celsius if battery else None,
         plugged=battery.plugged if battery else None,

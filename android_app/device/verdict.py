@@ -7,10 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from .dumpsys import Exit
-from .outside import OUTSIDE
+from mesp.runtime.contract import FINISHED
+from mesp.runtime.contract.run_files import CRASH, MEMORY, OUTSIDE, REPORT
 
-DEVICE_JSON, CRASH = "device.json", "crash.txt"
+from .dumpsys import Exit
+
 TOLERANCE = 0.05
 FEWEST_SAMPLES = 5
 MB = 1e6
@@ -25,7 +26,7 @@ class End:
 
     @property
     def exit_status(self) -> int:
-        return {"done": 0, "stopped_early": 0, "refused": 2, "interrupted": 130, "detached": 130}.get(self.status, 1)
+        return {**dict.fromkeys(FINISHED, 0), "refused": 2, "interrupted": 130, "detached": 130}.get(self.status, 1)
 
     @property
     def can_be_resumed(self) -> bool:
@@ -122,11 +123,11 @@ def _pss(sample: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _inside(folder: Path) -> dict[str, Any]:
-    report = folder / "report.json"
+    report = folder / REPORT
     memory = json.loads(report.read_text()).get("memory", {}) if report.is_file() else {}
     peak = memory.get("peak_footprint_bytes")
     if peak is None:
-        peak = max((sample["footprint_bytes"] for sample in _lines(folder / "memory.jsonl")), default=None)
+        peak = max((sample["footprint_bytes"] for sample in _lines(folder / MEMORY)), default=None)
     return {"inside_peak_footprint_bytes": peak, "inside_vm_hwm_bytes": memory.get("vm_hwm_bytes")}
 
 

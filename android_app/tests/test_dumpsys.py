@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mesp.device import dumpsys, proc
+from mesp.device import dumpsys, kernel_files
 from mesp.device.reading import Unreadable
 from mesp.runtime.errors import MespError
 
@@ -323,7 +323,7 @@ def test_package_that_is_not_installed_or_preloaded() -> None:
     ],
 )
 def test_properties(phone: str, model: str, sdk: str, abi: str) -> None:
-    found = proc.properties(said(phone, "getprop"))
+    found = kernel_files.properties(said(phone, "getprop"))
     assert found["ro.product.model"] == model
     assert found["ro.build.version.sdk"] == sdk
     assert found["ro.product.cpu.abi"] == abi
@@ -334,9 +334,9 @@ def test_properties(phone: str, model: str, sdk: str, abi: str) -> None:
 
 def test_properties_span_lines() -> None:
     reboots = "reboot,1732006385\nreboot,factory_reset,1731934106\nreboot,1731933991"
-    found = proc.properties(said("pixel8-android14", "getprop"))
+    found = kernel_files.properties(said("pixel8-android14", "getprop"))
     assert found["persist.sys.boot.reason.history"] == reboots
-    assert proc.properties("[a]: [one\r\n\r\n[two]]\r\n[b]: []\r\n") == {"a": "one\n\n[two]", "b": ""}
+    assert kernel_files.properties("[a]: [one\r\n\r\n[two]]\r\n[b]: []\r\n") == {"a": "one\n\n[two]", "b": ""}
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_properties_span_lines() -> None:
     ],
 )
 def test_fields_of_meminfo(phone: str, total: int, available: int) -> None:
-    found = proc.fields(said(phone, "meminfo-proc"))
+    found = kernel_files.fields(said(phone, "meminfo-proc"))
     assert (found["MemTotal"], found["MemAvailable"]) == (total * KIB, available * KIB)
     assert 0 <= found["SwapFree"] <= found["SwapTotal"]
     assert found["Active(anon)"] < found["MemTotal"]
@@ -359,20 +359,20 @@ def test_fields_of_meminfo(phone: str, total: int, available: int) -> None:
 
 
 def test_fields_of_a_process() -> None:
-    status = proc.fields(said("galaxy-a52-android12", "status"))
+    status = kernel_files.fields(said("galaxy-a52-android12", "status"))
     assert (status["VmRSS"], status["RssAnon"], status["VmSwap"]) == (812000 * KIB, 575000 * KIB, 35200 * KIB)
     assert (status["Threads"], status["Pid"], status["TracerPid"]) == (46, 21002, 0)
     left_out = {"Name", "State", "Umask", "Uid", "Groups", "SigQ", "SigPnd", "SigBlk", "Cpus_allowed", "Mems_allowed"}
     assert not left_out & status.keys()
-    rollup = proc.fields(said("galaxy-a52-android12", "smaps_rollup"))
+    rollup = kernel_files.fields(said("galaxy-a52-android12", "smaps_rollup"))
     assert (rollup["Pss"], rollup["SwapPss"], rollup["Private_Dirty"]) == (744000 * KIB, 1190 * KIB, 551900 * KIB)
     assert len(rollup) == 13
 
 
 def test_fields_of_what_cannot_be_read() -> None:
-    assert proc.fields("") == {}
-    assert proc.fields("cat: /proc/4711/status: No such file or directory\n") == {}
-    assert proc.fields("cat: /proc/1/smaps_rollup: Permission denied\n") == {}
+    assert kernel_files.fields("") == {}
+    assert kernel_files.fields("cat: /proc/4711/status: No such file or directory\n") == {}
+    assert kernel_files.fields("cat: /proc/1/smaps_rollup: Permission denied\n") == {}
 
 
 @pytest.mark.parametrize(
@@ -387,18 +387,20 @@ def test_fields_of_what_cannot_be_read() -> None:
     ],
 )
 def test_free_bytes(phone: str, free: int) -> None:
-    assert proc.free_bytes(said(phone, "df")) == free * KIB
+    assert kernel_files.free_bytes(said(phone, "df")) == free * KIB
 
 
 def test_free_bytes_of_other_tables() -> None:
     header = "Filesystem           1K-blocks      Used Available Use% Mounted on\n"
-    assert proc.free_bytes(header + "/dev/block/a-long-name\n   1000  400  600  40% /data\n") == 600 * KIB
+    assert kernel_files.free_bytes(header + "/dev/block/a-long-name\n   1000  400  600  40% /data\n") == 600 * KIB
     posix = "Filesystem     512-blocks Used Available Capacity Mounted on\n/dev/block/dm-1 1000 400 600 40% /data\n"
-    assert proc.free_bytes(posix) == 600 * 512
+    assert kernel_files.free_bytes(posix) == 600 * 512
     toolbox = "Filesystem               Size     Used     Free   Blksize\n-k: No such file or directory\n"
-    assert proc.free_bytes(toolbox + "/data                   21.9G    12.1G     9.8G   4096\n") == int(9.8 * 2**30)
+    assert kernel_files.free_bytes(toolbox + "/data                   21.9G    12.1G     9.8G   4096\n") == int(
+        9.8 * 2**30
+    )
     human = "Filesystem        Size  Used Avail Use% Mounted on\n/dev/block/dm-43   24G   23G  512M  96% /data\n"
-    assert proc.free_bytes(human) == 512 * 2**20
+    assert kernel_files.free_bytes(human) == 512 * 2**20
 
 
 READERS: list[tuple[str, Callable[[str], object]]] = [
@@ -407,9 +409,9 @@ READERS: list[tuple[str, Callable[[str], object]]] = [
     ("meminfo", dumpsys.meminfo),
     ("exit-info", dumpsys.exits),
     ("package", dumpsys.package),
-    ("getprop", proc.properties),
-    ("meminfo-proc", proc.fields),
-    ("df", proc.free_bytes),
+    ("getprop", kernel_files.properties),
+    ("meminfo-proc", kernel_files.fields),
+    ("df", kernel_files.free_bytes),
 ]
 
 
@@ -458,7 +460,7 @@ def test_figures_are_plausible(phone: str) -> None:
     assert battery.celsius is not None and 0 < battery.celsius < 60
     assert all(10 < celsius < 100 for celsius in dumpsys.thermal(said(phone, "thermalservice")).celsius.values())
     found = memory(phone)
-    machine = proc.fields(said(phone, "meminfo-proc"))
+    machine = kernel_files.fields(said(phone, "meminfo-proc"))
     assert all(
         0 <= size <= found.total_pss_bytes for size in (*found.pss_bytes.values(), *found.summary_bytes.values())
     )
@@ -468,7 +470,7 @@ def test_figures_are_plausible(phone: str) -> None:
     for end in dumpsys.exits(said(phone, "exit-info")):
         assert 1 <= end.code <= 16 and 0 < end.pid < 1 << 22 and end.time.startswith("2026-01-")
         assert all(size is None or 1 << 20 < size < machine["MemTotal"] for size in (end.pss_bytes, end.rss_bytes))
-    assert 1 << 30 < proc.free_bytes(said(phone, "df")) < 1 << 40
+    assert 1 << 30 < kernel_files.free_bytes(said(phone, "df")) < 1 << 40
 
 
 def test_the_sources_are_named() -> None:

@@ -1,1 +1,9 @@
-"""The command line: it stands above all other packages, and none of them imports it."""
+"""The command line: it stands above all other packages, and none of them imports it.
+
+parser            ``mesp``: what it takes, and its exit status
+train_options     options of a run's settings, for here and for a phone, from runtime/contract
+commands          what each command does
+device            ``mesp device …``: what its commands take
+device_commands   what they do, but for
+device_train      those that train
+"""

@@ -190,11 +190,11 @@ def run_train(args: argparse.Namespace) -> int:
     """mesp train"""
     from contextlib import ExitStack
 
-    from mesp.runtime.report.report import summary
+    from mesp.runtime.report.pages import summary
+    from mesp.runtime.training.console_progress import Progress
     from mesp.runtime.training.interrupt import Interrupt
     from mesp.runtime.training.listener import Listeners
     from mesp.runtime.training.loop import train
-    from mesp.runtime.training.progress import Progress
     from mesp.runtime.training.settings import TrainSettings
 
     settings = TrainSettings(**{field.name: getattr(args, field.name) for field in fields(TrainSettings)})
@@ -222,7 +222,7 @@ def run_train(args: argparse.Namespace) -> int:
 
 def run_report(args: argparse.Namespace) -> int:
     """mesp report"""
-    from mesp.runtime.report.report import write_comparison, write_report
+    from mesp.runtime.report.pages import write_comparison, write_report
 
     if len(args.runs) == 1 and args.output is None:
         write_report(args.runs[0])

@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesp.device.cli import add_device_commands
 from mesp.export.model.architecture import PROJECTIONS
 from mesp.runtime.errors import MespError
 
@@ -24,6 +23,7 @@ from .commands import (
     run_train,
     run_verify,
 )
+from .device import add_device_commands
 from .train_options import add_report_options, add_train_options
 
 if TYPE_CHECKING:

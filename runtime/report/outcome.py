@@ -5,6 +5,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from ..contract import FINISHED
 from ..engine.bundle import Bundle
 from ..errors import MespError
 from ..memory.environment import environment
@@ -29,7 +30,7 @@ def outcome(
         best_step: whose adapter RUN/adapter holds, where that was chosen among several evaluations; None where it is the last
     """
     losses = {line["step"]: line["loss"] for line in evaluations}
-    finished = status in ("done", "stopped_early")
+    finished = status in FINISHED
     after = losses.get(best_step if best_step is not None else steps[-1]["step"]) if finished and steps else None
     return {
         "status": status,

@@ -1,19 +1,11 @@
-"""A run folder read back, whether the run was finished or not.
-
-run.json        settings, bundle, versions: there from the start
-steps.jsonl     a line a step
-eval.jsonl      a line an evaluation on held-out data; step 0 is before training
-memory.jsonl    a line a phase, its largest sample
-report.json     what the run came to; absent from one that was killed
-device.json     of a run on a phone: the phone, how the run ended, its memory as read from outside of the app (`mesp device`)
-outside.jsonl   a line a sample from outside, its seconds by the phone's clock
-"""
+"""A run folder read back, whether the run was finished or not. contract/run_folder.schema.json tells what is in it."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..contract.run_files import DEVICE, EVALUATIONS, MEMORY, OUTSIDE, REPORT, RUN, STEPS
 from ..errors import UsageError
 from .outcome import outcome
 
@@ -39,12 +31,12 @@ def read_run(path: Path) -> RunFolder:
     Raises:
         UsageError: not a run folder, or a file in it that is damaged.
     """
-    if not (path / "run.json").is_file():
-        raise UsageError(f"{path} is not a run folder: it has no run.json. Expected the output of: mesp train BUNDLE")
-    start, steps = _object(path / "run.json"), _lines(path / "steps.jsonl")
-    evaluations = _lines(path / "eval.jsonl")
-    if (path / "report.json").is_file():
-        report = _object(path / "report.json")
+    if not (path / RUN).is_file():
+        raise UsageError(f"{path} is not a run folder: it has no {RUN}. Expected the output of: mesp train BUNDLE")
+    start, steps = _object(path / RUN), _lines(path / STEPS)
+    evaluations = _lines(path / EVALUATIONS)
+    if (path / REPORT).is_file():
+        report = _object(path / REPORT)
     else:
         report = _report_of_logs(start, steps, evaluations)
     settings = start.get("settings", {})
@@ -54,10 +46,10 @@ def read_run(path: Path) -> RunFolder:
         {**report, "steps_planned": settings.get("steps")},
         steps,
         evaluations or _evaluations_of(report),
-        _lines(path / "memory.jsonl"),
+        _lines(path / MEMORY),
         start.get("sampled_since_epoch_seconds"),
-        _object(path / "device.json") if (path / "device.json").is_file() else None,
-        _lines(path / "outside.jsonl"),
+        _object(path / DEVICE) if (path / DEVICE).is_file() else None,
+        _lines(path / OUTSIDE),
     )
 
 

@@ -1,0 +1,13 @@
+"""A run: from settings and a bundle to the run's folder.
+
+settings          what a person chooses, checked
+optimizer         learning rates, and the scalars of a step's update
+stepper           one step, one evaluation: which schedules of the bundle run, with which inputs
+loop              ``train``: steps, evaluations and checkpoints until the run is over
+adapter           PEFT's adapters, in and out
+checkpoints       what a run needs to go on
+run_writer        the run's folder, written
+listener          what a run tells whoever follows it
+console_progress, tensorboard    listeners: on a terminal, and as event files
+interrupt         Ctrl-C as a question that the loop asks
+"""

@@ -8,31 +8,32 @@ the same as one that was never interrupted.
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from ..contract import FINISHED
+from ..contract.run_files import ADAPTER, BEST, EVALUATIONS, MEMORY, REPORT, RUN, STEPS
 from ..data.dataset import Dataset, Example, load_data
-from ..engine.bundle import ADAPTER, TOKENIZER, Bundle, open_bundle, sha256
+from ..engine import bundle as bundle_files
+from ..engine.bundle import TOKENIZER, Bundle, open_bundle, sha256
 from ..engine.sizes import smallest
 from ..errors import MespError, UsageError
 from ..files import folder_that_appears_whole, write_json
 from ..memory.environment import versions
 from ..memory.sampler import Sampler
 from ..report.outcome import bundle_json, outcome, surroundings
-from ..report.report import write_report
+from ..report.pages import write_report
 from .adapter import WEIGHTS, Scaling, read_adapter, read_peft, write_peft
 from .checkpoints import Position, checkpoints, prune, read_checkpoint, write_checkpoint
 from .listener import Evaluation, Listener, Step
 from .run_writer import GO_ON, RunWriter
 from .settings import TrainSettings, differences
 from .stepper import Stepper, Stopped
-
-FINISHED = ("done", "stopped_early")
 
 
 def train(
@@ -54,7 +55,7 @@ def train(
 
     Raises:
         UsageError: a setting, bundle, adapter or data file that cannot be used, or a resumed run with other ones; nothing is changed.
-        MespError: the loss is no longer finite, or the disk is full; logs and checkpoints until then are kept.
+        MespError: the loss is no longer finite, or the disk is full; logs and checkpoints until then are kept, and the report has the reason.
     """
     if not resume:
         RunWriter.check_free(output)
@@ -73,8 +74,8 @@ def train(
     identity = _run_json(bundle, settings, data, held_out)
     if resume:
         folder = RunWriter.reopen(output)
-        _check_same(folder.read_json("run.json") or {}, identity)
-        if (report := folder.read_json("report.json")) and report["status"] in FINISHED:
+        _check_same(folder.read_json(RUN) or {}, identity)
+        if (report := folder.read_json(REPORT)) and report["status"] in FINISHED:
             return report
     with Sampler() as sampler:
         # The run's folder is made when nothing can fail any more: what is offloaded goes to where it will be.
@@ -119,30 +120,32 @@ class _Run:
         self._seconds_before = 0.0  # of memory.jsonl, when the run is resumed
 
     def everything(self, folder: RunWriter) -> dict[str, Any]:
-        """From where the folder's last checkpoint is to the report."""
+        """From where the folder's last checkpoint is to the report. A run that fails has a report too, with the reason."""
         self.folder = folder
         self._restore()
         self.stepper.scale = self.scaling.at(self.bundle.manifest.lora.rank)
         self.listener.begin(self.position.step, self.steps, self.data)
         try:
-            status, failure = self._loop(), None
-        except _Diverged as error:
-            status, failure = "failed", error
-        if not failure:
+            status = self._loop()
             self._checkpoint()
-        if status in FINISHED:
-            self._write_adapter()
-        report = self._report(status)
-        write_json(folder.path / "report.json", report)
-        write_report(folder.path)
-        if failure:
-            raise failure
+            if status in FINISHED:
+                self._write_adapter()
+            return self._write_report(status)
+        except Exception as error:
+            with suppress(OSError, MespError):  # a full disk may not take it either; what is told is the first error
+                self._write_report("failed", reason=str(error))
+            raise
+
+    def _write_report(self, status: str, **more: str) -> dict[str, Any]:
+        report = self._report(status) | more
+        write_json(self.folder.path / REPORT, report)
+        write_report(self.folder.path)
         return report
 
     def _report(self, status: str) -> dict[str, Any]:
         best = self.position.best_step if self.settings.eval_every else None
         lines = self.folder.lines
-        return outcome(status, lines("steps.jsonl"), lines("eval.jsonl"), best) | surroundings(
+        return outcome(status, lines(STEPS), lines(EVALUATIONS), best) | surroundings(
             self.bundle, self.data, self.sampler
         )
 
@@ -152,7 +155,8 @@ class _Run:
         for path in last:
             self.scaling, self.position = read_checkpoint(path, self.bundle.manifest.lora, self.state)
         self.folder.open_logs(self.position.log_bytes)
-        samples = self.folder.lines("memory.jsonl")
+        self.folder.remove_reports()  # they are of the run as it was interrupted
+        samples = self.folder.lines(MEMORY)
         self._seconds_before = samples[-1]["seconds"] if samples else 0.0
 
     def _loop(self) -> str:
@@ -196,29 +200,31 @@ class _Run:
             seconds=round(time.perf_counter() - began, 6),
             peak_footprint_bytes=self._log_memory(),
         )
-        self.folder.log("steps.jsonl", step)
+        self.folder.log(STEPS, step)
         self.position = replace(self.position, step=number)
         self.listener.stepped(step)
 
-    def _diverged(self, number: int, loss: float, norm: float) -> "_Diverged":
-        # The adapter that the step began with is what failed, so a checkpoint of the step before it is not a good one.
-        good = [path for step, path in checkpoints(self.folder.checkpoints).items() if step < number - 1][-1:]
-        where = f"The last good checkpoint is {good[0]}" if good else "No checkpoint from before that is kept"
-        how = f", or from there: --adapter {good[0]}" if good else ""
+    def _diverged(self, number: int, loss: float, norm: float) -> MespError:
         kept = self.bundle.manifest.tensors.get("block_inputs")
         range_ = ""
         if math.isfinite(loss) and kept and kept.spec.dtype == "float16":
             range_ = " Or a block's input is beyond what float16 holds: a bundle exported with --block-inputs float32 has no such limit."
-        return _Diverged(
-            f"Step {number}: the loss is {loss}, and the norm of its gradient {norm}. {where}, and the log until here. "
-            f"Start a new run with a lower --lr, with --clip-norm or with --warmup{how}.{range_}"
+        return MespError(
+            f"Step {number}: the loss is {loss}, and the norm of its gradient {norm}. {self._how_to_go_on(number - 1)}{range_}"
         )
+
+    def _how_to_go_on(self, failed: int) -> str:
+        """What to do where the adapter after step ``failed`` is no good: a checkpoint of that step is not either."""
+        good = [path for step, path in checkpoints(self.folder.checkpoints).items() if step < failed][-1:]
+        where = f"The last good checkpoint is {good[0]}" if good else "No checkpoint from before that is kept"
+        how = f", or from there: --adapter {good[0]}" if good else ""
+        return f"{where}, and the log until here. Start a new run with a lower --lr, with --clip-norm or with --warmup{how}."
 
     def _log_memory(self) -> int:
         """Logs each phase's largest sample since the last call, and returns the largest of all, in bytes."""
         peak = self.sampler.end_of_step()
         for sample in self.sampler.phases():
-            self.folder.log("memory.jsonl", replace(sample, seconds=round(self._seconds_before + sample.seconds, 4)))
+            self.folder.log(MEMORY, replace(sample, seconds=round(self._seconds_before + sample.seconds, 4)))
         return peak
 
     def _evaluation_is_due(self) -> bool:
@@ -230,13 +236,15 @@ class _Run:
         assert self.held_out
         step, began = self.position.step, time.perf_counter()
         loss = self.stepper.evaluate(self.held_out.examples, self._log_memory)
+        if not math.isfinite(loss):
+            raise MespError(f"After step {step} the held-out loss is {loss}. {self._how_to_go_on(step)}")
         evaluation = Evaluation(step, loss, round(time.perf_counter() - began, 6))
-        self.folder.log("eval.jsonl", evaluation)
+        self.folder.log(EVALUATIONS, evaluation)
         self.position = replace(self.position, evaluated_step=step)
         if step and (self.position.best_loss is None or loss < self.position.best_loss):
             self.position = replace(self.position, best_step=step, best_loss=loss, worse=0)
             if self.settings.eval_every:
-                self._write_peft("best")
+                self._write_peft(BEST)
         elif step:
             self.position = replace(self.position, worse=self.position.worse + 1)
         self.listener.evaluated(evaluation)
@@ -254,8 +262,8 @@ class _Run:
     def _write_adapter(self) -> None:
         """RUN/adapter: the best evaluation's where there were evaluations in between, else the last."""
         if self.settings.eval_every:
-            read_peft(self.folder.path / "best", self.bundle.manifest.lora, self.state["adapter"])
-        self._write_peft("adapter")
+            read_peft(self.folder.path / BEST, self.bundle.manifest.lora, self.state["adapter"])
+        self._write_peft(ADAPTER)
 
     def _write_peft(self, name: str) -> None:
         manifest = self.bundle.manifest
@@ -272,17 +280,13 @@ def _going_on_later() -> Iterator[None]:
         raise MespError(f"{error} {GO_ON}") from error
 
 
-class _Diverged(MespError):
-    """The loss or the gradient is no longer finite."""
-
-
 def load_adapter(bundle: Bundle, adapter: Tensor, settings: TrainSettings | None = None) -> Scaling:
     """Fills an adapter from the settings' PEFT folder, or with the bundle's initial one, and returns its scaling."""
     lora = bundle.manifest.lora
     if settings and settings.adapter:
         origin = None if settings.allow_other_base else bundle.manifest.model["origin"]
         return read_peft(settings.adapter, lora, adapter, origin)
-    read_adapter(bundle.path / ADAPTER, lora, adapter)
+    read_adapter(bundle.path / bundle_files.ADAPTER, lora, adapter)
     return Scaling(lora.alpha)
 
 
@@ -294,7 +298,6 @@ def _run_json(bundle: Bundle, settings: TrainSettings, data: Dataset, held_out: 
     start = settings.adapter / WEIGHTS if settings.adapter else None
     return {
         "settings": settings.to_json() | {"steps": steps},
-        "optimizer": asdict(settings.make_optimizer(steps)),
         "bundle": bundle_json(bundle),
         "data": _data_json(data),
         "eval_data": _data_json(held_out) if held_out else None,

@@ -1,10 +1,10 @@
-"""Writes the folder of a run: logs that grow by lines, and everything else complete or absent.
+"""Writes the folder of a run: logs that grow by lines, and everything else complete or absent. contract/run_folder.schema.json has its fields.
 
     run.json          every setting, the bundle's and the data's hashes, versions: written first
     steps.jsonl       a line a step           (listener.Step)
     eval.jsonl        a line an evaluation    (listener.Evaluation)
-    memory.jsonl      a line a phase's largest sample    (memory.Sample)
-    checkpoints/      step-N (checkpoint)
+    memory.jsonl      a line a phase's largest sample    (sampler.Sample)
+    checkpoints/      step-N (checkpoints)
     best/             PEFT: the adapter of the best evaluation so far
     adapter/          PEFT: what the run came to
     report.json, report.html
@@ -21,11 +21,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..contract.run_files import CHECKPOINTS, LOGS, PAGE, REPORT, RUN
 from ..errors import MespError, UsageError
 from ..files import write_json
 
 GO_ON = "The checkpoints before are complete: free some space, and go on with --resume."
-LOGS = ("steps.jsonl", "eval.jsonl", "memory.jsonl")
 
 
 class RunWriter:
@@ -33,7 +33,7 @@ class RunWriter:
 
     def __init__(self, path: Path):
         self.path = path
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints = path / CHECKPOINTS
         self._logs: dict[str, TextIO] = {}
         self._open = ExitStack()
 
@@ -41,7 +41,7 @@ class RunWriter:
     def check_free(path: Path) -> None:
         """Raises UsageError if there is something at the place of a new folder; what a run left that never began does not count."""
         if path.exists() and (not path.is_dir() or any(not item.name.startswith(".") for item in path.iterdir())):
-            hint = "Go on with it by --resume, or choose" if (path / "run.json").exists() else "Choose"
+            hint = "Go on with it by --resume, or choose" if (path / RUN).exists() else "Choose"
             raise UsageError(f"{path} exists already. {hint} another output, or remove it first.")
 
     @staticmethod
@@ -53,7 +53,7 @@ class RunWriter:
         """
         RunWriter.check_free(path)
         path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "run.json", run_json)
+        write_json(path / RUN, run_json)
         return RunWriter(path)
 
     @staticmethod
@@ -63,8 +63,8 @@ class RunWriter:
         Raises:
             UsageError: there is no run.
         """
-        if not (path / "run.json").is_file():
-            raise UsageError(f"There is no run to resume at {path}: it has no run.json. Start it without --resume.")
+        if not (path / RUN).is_file():
+            raise UsageError(f"There is no run to resume at {path}: it has no {RUN}. Start it without --resume.")
         return RunWriter(path)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
@@ -95,6 +95,11 @@ class RunWriter:
             if os.fstat(file.fileno()).st_size < length:
                 raise UsageError(f"{self.path / name} is shorter than it was at the checkpoint. Start another run.")
             file.truncate(length)
+
+    def remove_reports(self) -> None:
+        """Removes what the run was said to have come to, when it goes on."""
+        for name in (REPORT, PAGE):
+            (self.path / name).unlink(missing_ok=True)
 
     def __enter__(self) -> "RunWriter":
         return self

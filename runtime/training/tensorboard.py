@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from ..contract.run_files import TENSORBOARD
 from ..data.dataset import Dataset
 from ..errors import UsageError
 from .listener import Evaluation, Listener, Step
@@ -36,7 +37,7 @@ class TensorBoard(Listener):
 
     def begin(self, first: int, steps: int, dataset: Dataset) -> None:
         # A run that is resumed does the steps after its checkpoint again: what was drawn of them is to be dropped.
-        self._writer = self._make(str(self._run / "tensorboard"), purge_step=first + 1 if first else None)
+        self._writer = self._make(str(self._run / TENSORBOARD), purge_step=first + 1 if first else None)
 
     def stepped(self, step: Step) -> None:
         scalars = {

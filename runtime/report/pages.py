@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..contract.run_files import PAGE
 from ..errors import UsageError
 from ..files import write_text
 from .charts import COLOURS
@@ -28,7 +29,7 @@ def write_report(run: Path) -> None:
         "Phone, and its memory from outside of the app": {label: [value] for label, value in phone_rows(folder.device)},
         "Settings": {label: [value] for label, value in _settings(folder.settings)},
     }
-    _write(run / "report.html", f"Fine-tuning run: {name}", [name], tables, figures_of(folder))
+    _write(run / PAGE, f"Fine-tuning run: {name}", [name], tables, figures_of(folder))
 
 
 def write_comparison(runs: Sequence[Path], output: Path) -> None:
@@ -128,6 +129,7 @@ def _outcome(report: Mapping[str, Any]) -> Rows:
     best, step = report.get("best_eval_loss"), report.get("best_step")
     return [
         ("Status", report["status"].replace("_", " ")),
+        ("Reason", report.get("reason")),
         ("Steps", f"{steps} of {planned}" if planned not in (None, steps) else str(steps)),
         ("Loss, first to last step", _from_to(report["loss_first"], report["loss_last"])),
         ("Held-out loss, before to after", _from_to(report["eval_loss_before"], report["eval_loss_after"])),

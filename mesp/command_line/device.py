@@ -1,12 +1,12 @@
-"""``mesp device …``: what its commands take. What they do is in ``commands``."""
+"""``mesp device …``: what its commands take. What they do is in ``device_commands`` and ``device_train``."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mesp.command_line.train_options import add_report_options, add_train_options
+from mesp.device.app import COMMANDS
 
-from .app import COMMANDS
+from .train_options import add_report_options, add_train_options
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -68,10 +68,10 @@ def add_device_commands(commands: "Commands", formatter: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     """The command's function, imported when it is needed."""
-    from . import commands, train
+    from . import device_commands, device_train
 
     name = f"run_{args.device_command}"
-    run = getattr(commands, name, None) or getattr(train, name)
+    run = getattr(device_commands, name, None) or getattr(device_train, name)
     args.command = f"device {args.device_command}"
     status: int = run(args)
     return status

@@ -1,4 +1,4 @@
-"""What each ``mesp device`` command does, but for those that train (``train``): a function of the arguments that returns the exit status."""
+"""What each ``mesp device`` command does, but for those that train: a function of the arguments that returns the exit status."""
 
 import argparse
 import json
@@ -12,15 +12,15 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingCo
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from mesp.command_line.commands import run_report as run_report  # mesp device report is mesp report
+from mesp.device import app, dumpsys
+from mesp.device.adb import NO_DEVICE, Adb, Device
+from mesp.device.logcat import since_forever
+from mesp.device.phone import Phone, describe
+from mesp.device.transfer import STAGE, Item, bundle_items, missing, pull_run, send, tidy
 from mesp.runtime.errors import UsageError
-from mesp.runtime.report.report import write_report
+from mesp.runtime.report.pages import write_report
 
-from . import app, dumpsys
-from .adb import NO_DEVICE, Adb, Device
-from .logcat import since_forever
-from .phone import Phone, describe
-from .transfer import STAGE, Item, bundle_items, missing, pull_run, send, tidy
+from .commands import run_report as run_report  # mesp device report is mesp report
 
 MB = 1e6
 # In so long the app says that it cannot do what it was told.

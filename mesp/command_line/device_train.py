@@ -10,20 +10,21 @@ from typing import Any
 
 from rich.console import Console
 
+from mesp.device import app
+from mesp.device.adb import Device
+from mesp.device.follow import follow_and_fetch, known_of, left_running, phone_seconds
+from mesp.device.logcat import since_forever
+from mesp.device.phone import describe
+from mesp.device.transfer import Item, adapter_items, bundle_items, data_item, tidy
+from mesp.device.verdict import End
+from mesp.runtime.contract.run_files import DEVICE, PAGE, RUN
 from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.files import write_json
-from mesp.runtime.report.report import summary, write_report
+from mesp.runtime.report.pages import summary, write_report
 from mesp.runtime.report.run_folder import read_run
 from mesp.runtime.training.settings import TrainSettings
 
-from . import app
-from .adb import Device
-from .commands import device_of, install, send_files
-from .follow import follow_and_fetch, known_of, left_running, phone_seconds
-from .logcat import since_forever
-from .phone import describe
-from .transfer import Item, adapter_items, bundle_items, data_item, tidy
-from .verdict import DEVICE_JSON, End
+from .device_commands import device_of, install, send_files
 
 _COOLING_MINUTES = 60
 _POLL_SECONDS = 3.0
@@ -104,9 +105,9 @@ def _free(args: argparse.Namespace) -> Path:
     """
     output: Path = args.output
     if args.resume:
-        if not (output / DEVICE_JSON).is_file():
+        if not (output / DEVICE).is_file():
             raise UsageError(
-                f"{output} is not the folder of a run on a phone: it has no {DEVICE_JSON}. Start one without --resume."
+                f"{output} is not the folder of a run on a phone: it has no {DEVICE}. Start one without --resume."
             )
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output} exists already. Choose another output, or go on with that run: --resume")
@@ -160,7 +161,7 @@ def _start_and_follow(device: Device, args: argparse.Namespace, request: Request
         about |= {"bundle": bundle, "data": request.data, "settings": request.settings}
     if args.detach:
         output.mkdir(parents=True, exist_ok=True)
-        write_json(output / DEVICE_JSON, {**known_of(output), **about, **left_running(device, run)})
+        write_json(output / DEVICE, {**known_of(output), **about, **left_running(device, run)})
         print(f"{run} runs on {device.serial}. {_back(run, output)}")
         return 0
     new = not output.exists()
@@ -214,11 +215,11 @@ def _follow(
     if end.status == "detached":
         print(f"{end.reason}. {_back(run, output)}")
         return 130
-    if (output / "run.json").is_file():
+    if (output / RUN).is_file():
         write_report(output)
         for name, value in summary(read_run(output).report):
             print(f"{name:30} {value}")
-        print(f"{'Report':30} {output / 'report.html'}")
+        print(f"{'Report':30} {output / PAGE}")
     _say_end(device, end, run, output)
     return end.exit_status
 
