@@ -29,7 +29,7 @@ class Usage:
     peak_rss_bytes: int
 
 
-class ProcessFailed(MespError):  # type: ignore[misc]
+class ProcessFailed(MespError):
     """A process ended with another status than 0. The message is the last line of its standard error."""
 
     def __init__(self, command: str, status: int, errors: str):

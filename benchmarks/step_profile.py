@@ -96,7 +96,7 @@ def timed_calls() -> Iterator[list[Calls]]:
 # --- What a program consists of ---------------------------------------------------------------------------------------
 
 
-class _Dequantizations(Arguments):  # type: ignore[misc]
+class _Dequantizations(Arguments):
     """A program's inputs that note which weights its body dequantizes."""
 
     def __init__(self, inputs: Mapping[str, Tensor]):

@@ -268,10 +268,12 @@ def cases(folder: Path, vocabulary: int) -> Iterator[dict[str, Any]]:
     names = write_files(folder)
     for name in names:
         for tokens, packing, split_ in ((16, True, None), (16, False, 0.3), (300, True, 0.25), (5, False, None)):
-            options = {"tokens": tokens, "vocabulary": vocabulary, "packing": packing, "eval_split": split_, "seed": 5}
-            case: dict[str, Any] = {"file": name, **options}
+            case: dict[str, Any] = {"file": name, "tokens": tokens, "vocabulary": vocabulary, "packing": packing}
+            case |= {"eval_split": split_, "seed": 5}
             try:
-                train, held_out = load_data(folder / name, tokenizer_folder=folder / "tokenizer", **options)
+                train, held_out = load_data(
+                    folder / name, tokens, vocabulary, folder / "tokenizer", packing=packing, eval_split=split_, seed=5
+                )
                 yield {**case, "train": described(train), "held_out": described(held_out)}
             except UsageError as error:
                 yield {**case, "error": str(error).replace(str(folder / name), "FILE").replace("--", "").split(": ")[0]}

@@ -1,7 +1,7 @@
 """Tiny models for the tests: transformers' own, their checkpoints, and schedules run eagerly in any precision."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ from mesp.runtime.engine.schedule import (
     TensorSpec,
     check,
 )
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -53,6 +56,18 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+
+
+def lora_config(lora: Lora, layers: list[int] | None = None) -> "LoraConfig":
+    """PEFT's configuration of a bundle's adapter, in all layers or in some."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT takes any number, and names whole ones
+        target_modules=list(lora.targets),
+        layers_to_transform=layers,
+    )
 
 
 def make_model(seed: int = 0, dtype: torch.dtype = torch.float32, **config: Any) -> Any:
@@ -147,6 +162,16 @@ class EagerSession:
         start = reference.at(loops)
         return self.tensors[reference.tensor][start : start + torch.Size(shape).numel()].view(shape)
 
+    def _value(
+        self, source: str | Part | Reference, shape: tuple[int, ...], values: dict[str, Tensor], loops: dict[str, int]
+    ) -> Tensor:
+        if isinstance(source, str):
+            return values[source]
+        if isinstance(source, Reference):
+            return self._part(source, shape, loops)
+        start = source.at(loops)
+        return values[source.value].reshape(-1)[start : start + torch.Size(shape).numel()].view(shape)
+
     def _run(self, instructions: Instructions, values: dict[str, Tensor], loops: dict[str, int]) -> None:
         for instruction in instructions:
             match instruction:
@@ -160,11 +185,8 @@ class EagerSession:
                     }
                     results = program.run(arguments)
                     values.update(zip(outputs, (results[output.name] for output in program.outputs), strict=True))
-                case Let(value, Part() as source, spec):
-                    start = source.at(loops)
-                    values[value] = values[source.value].reshape(-1)[start : start + spec.elements].view(spec.shape)
                 case Let(value, source, spec):
-                    values[value] = values[source] if isinstance(source, str) else self._part(source, spec.shape, loops)
+                    values[value] = self._value(source, spec.shape, values, loops)
                 case Store(value, reference):
                     self._part(reference, tuple(values[value].shape), loops).copy_(values[value])
                 case Draw(reference, spec, seed, strides):

@@ -42,7 +42,8 @@ def peft_log_probabilities(checkpoint: Path, adapter: Path) -> Tensor:
     base = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, adapter).eval()
     with torch.no_grad():
-        return model(input_ids=torch.tensor([IDS])).logits[0, list(POSITIONS)].log_softmax(-1)
+        logits: Tensor = model(input_ids=torch.tensor([IDS])).logits
+    return logits[0, list(POSITIONS)].log_softmax(-1)
 
 
 @pytest.mark.parametrize("scaling", [Scaling(8.0), Scaling(6.0, rslora=True)], ids=["alpha / r", "rsLoRA"])
@@ -73,7 +74,7 @@ def test_an_adapter_that_peft_trained_is_read(qwen2_fp32: Path, tmp_path: Path) 
         for name, parameter in model.named_parameters():
             if "lora_" in name:
                 parameter.copy_(torch.randn_like(parameter) * 0.1)
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(str(tmp_path))
     adapter = torch.zeros(lora.layers, lora.layer_elements)
     scaling = read_peft(tmp_path, lora, adapter, str(checkpoint))
     assert scaling == Scaling(12.0, rslora=True)

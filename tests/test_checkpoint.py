@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,17 @@ def die_at(call: int) -> None:
         if left[0] < 0:
             os._exit(9)
 
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            count()
+            return call(*arguments)
+
+        return run
+
     watched = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "shutil.rmtree")
     sys.addaudithook(lambda event, _: count() if event in watched else None)
     for name in ("pwrite", "fsync", "ftruncate", "close"):
-        original = getattr(os, name)
-        setattr(os, name, lambda *arguments, original=original: (count(), original(*arguments))[1])
+        setattr(os, name, counted(getattr(os, name)))
 
 
 def test_a_checkpoint_is_complete_or_absent_wherever_the_process_dies(qwen2_fp32: Path, tmp_path: Path) -> None:
@@ -309,18 +316,19 @@ def with_a_full_disk(open_logs: Callable[..., None]) -> Callable[..., None]:
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step_and_the_last_good_checkpoint(
     qwen2_fp32: Path, rows: Path, tmp_path: Path, clip_norm: float | None
 ) -> None:
-    run, kind = tmp_path / "run", {"optimizer": "sgd", "clip_norm": clip_norm, "checkpoint_every": 1}
+    run = tmp_path / "run"
+    settings = partial(TrainSettings, rows, optimizer="sgd", clip_norm=clip_norm, checkpoint_every=1)
     with pytest.raises(MespError, match=r"Step \d+: the loss is .*--clip-norm") as error:
-        train(qwen2_fp32, run, TrainSettings(rows, steps=60, lr=300.0, shuffle=False, **kind))
+        train(qwen2_fp32, run, settings(steps=60, lr=300.0, shuffle=False))
     step = len(lines(run / "steps.jsonl")) + 1
     good = run / "checkpoints" / f"step-{step - 2}"
     assert f"Step {step}:" in str(error.value) and f"The last good checkpoint is {good}," in str(error.value)
     report = json.loads((run / "report.json").read_text())
     assert report["status"] == "failed" and report["steps"] == step - 1 and not (run / "adapter").exists()
-    onwards = TrainSettings(rows, adapter=good, steps=1, lr=0.0, **kind)
+    onwards = settings(adapter=good, steps=1, lr=0.0)
     assert train(qwen2_fp32, tmp_path / "on", onwards)["loss_last"] < 100
     with pytest.raises(MespError, match="No checkpoint from before that is kept"):
-        train(qwen2_fp32, tmp_path / "none", TrainSettings(rows, lr=1e20, **kind))
+        train(qwen2_fp32, tmp_path / "none", settings(lr=1e20))
 
 
 def test_a_checkpoint_of_an_rslora_adapter_keeps_its_scaling(qwen2_fp32: Path, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from pyarrow import parquet
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from mesp.runtime.data.dataset import MASKED, Dataset, inputs, load_data
+from mesp.runtime.data.dataset import Dataset, inputs, load_data
+from mesp.runtime.data.labels import MASKED
 from mesp.runtime.engine.sizes import Size, sizes, smallest
 from mesp.runtime.errors import UsageError
 

@@ -8,9 +8,11 @@ import pytest
 import trl
 from datasets import Dataset
 from transformers import AutoTokenizer, ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
-from mesp.runtime.data.dataset import MASKED, load_data
+from mesp.runtime.data.dataset import load_data
+from mesp.runtime.data.labels import MASKED
 from mesp.runtime.errors import UsageError
 
 from .test_data import CHATML, save_tokenizer
@@ -60,21 +62,23 @@ def ours(folder: Path, rows: Rows, tokens: int = LONG, packing: bool = False) ->
     return [(example.input_ids.tolist(), example.targets.tolist()) for example in examples]
 
 
-def trainer(folder: Path, rows: Rows, **options: Any) -> SFTTrainer:
+def trainer(folder: Path, rows: Rows, **options: Any) -> tuple[SFTTrainer, Dataset]:
+    """TRL's trainer of the rows, and the rows as it prepared them."""
     config = LlamaConfig(
         hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=1000
     )
     options = {"max_length": None, **options}
     settings = SFTConfig(str(folder / "trl"), report_to="none", use_cpu=True, bf16=False, **options)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return SFTTrainer(
+    made = SFTTrainer(
         LlamaForCausalLM(config), settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
     )
+    return made, made.train_dataset
 
 
 def theirs(folder: Path, rows: Rows, **options: Any) -> Targets:
     """Each row that has a target, shifted as the model's loss shifts it."""
-    prepared = trainer(folder, rows, **options).train_dataset
+    _, prepared = trainer(folder, rows, **options)
     shifted = [(row["input_ids"][:-1], row["labels"][1:]) for row in prepared]
     return [(ids, targets) for ids, targets in shifted if any(target != MASKED for target in targets)]
 
@@ -140,8 +144,8 @@ def test_templates_that_trl_marks_differ_by_its_line_feeds_alone(tmp_path: Path,
 def test_joined_texts_train_on_the_tokens_that_trl_packs_and_trains_on(tmp_path: Path) -> None:
     save_tokenizer(tmp_path, bos=True)
     rows = [{"text": text} for text in ("to be, or not to be, that is the question", "Long live the king!", "He.")]
-    packed = trainer(tmp_path, rows, packing=True, max_length=LONG)
-    batch = packed.data_collator([packed.train_dataset[0]])
+    packer, packed = trainer(tmp_path, rows, packing=True, max_length=LONG)
+    batch = packer.data_collator([packed[0]])
     assert ours(tmp_path, rows, packing=True) == [
         (batch["input_ids"][0, :-1].tolist(), batch["labels"][0, 1:].tolist())
     ]

@@ -44,7 +44,7 @@ def save_adapter(folder: Path, base: Path, model: Any, **changes: Any) -> Path:
             if "lora_B" in name:
                 parameter.normal_(std=0.3)
     peft_model.peft_config["default"].base_model_name_or_path = str(base)
-    peft_model.save_pretrained(folder, save_embedding_layers=False)
+    peft_model.save_pretrained(str(folder), save_embedding_layers=False)
     return folder
 
 
@@ -53,10 +53,11 @@ def logits(folder: Path, adapter: Path | None = None, **options: Any) -> Tensor:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
-    model = PeftModel.from_pretrained(model, adapter) if adapter else model
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
+    model = PeftModel.from_pretrained(base, adapter) if adapter else base
     with torch.inference_mode():
-        return model.eval()(input_ids=IDS).logits
+        found: Tensor = model.eval()(input_ids=IDS).logits
+    return found
 
 
 def stored_dtypes(folder: Path) -> set[torch.dtype]:

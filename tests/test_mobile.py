@@ -12,7 +12,8 @@ from mesp.export.bundle.chat import Chat, Messages, Turn, Unsupported, resolve
 from mesp.export.bundle.export import ExportSettings, _write_model, make_plan
 from mesp.export.bundle.mobile import FILE, notes, write_mobile
 from mesp.export.model.checkpoint import open_checkpoint
-from mesp.runtime.data.dataset import MASKED, load_data
+from mesp.runtime.data.dataset import load_data
+from mesp.runtime.data.labels import MASKED
 
 from .android_golden import CONTENTS, LLAMA3_WORDS, QWEN2_WORDS, TOKENIZERS, conversations
 from .models import LLAMA, save_checkpoint

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from mesp.export.model.architecture import PROJECTIONS, read_architecture
 from mesp.export.model.quantize import Fp32
 from mesp.export.programs.plan import Plan, Tiling
-from mesp.export.schedules.schedules import OPTIMIZERS, SCALARS
+from mesp.export.schedules.method import SCALARS
+from mesp.export.schedules.schedules import OPTIMIZERS
 from mesp.runtime.data.dataset import Example, inputs
 from mesp.runtime.data.labels import MASKED
 from mesp.runtime.engine.random_signs import signs
@@ -20,20 +21,17 @@ from mesp.runtime.engine.sizes import Size
 from mesp.runtime.training.adapter import named
 
 from .checks import assert_close, relative_error
-from .models import LLAMA, LLAMA3_ROPE, QWEN2, EagerSession, example, in_double, save_checkpoint
+from .models import LLAMA, LLAMA3_ROPE, QWEN2, EagerSession, example, in_double, lora_config, save_checkpoint
 from .tolerances import FINITE_DIFFERENCE, GRADIENT_FLOAT16_INPUTS, SCHEDULE_FP64
 
 
 def peft_gradients(model: Any, session: EagerSession, data: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss and the gradients of PEFT's own LoRA layers with the session's adapter."""
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     lora = session.lora
     layers = list(range(lora.first_layer, lora.first_layer + lora.layers))
-    config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), layers_to_transform=layers
-    )
-    tuned = get_peft_model(in_double(model), config)
+    tuned = get_peft_model(in_double(model), lora_config(lora, layers))
     parameters = {name.replace(".default", ""): p for name, p in tuned.named_parameters() if p.requires_grad}
     adapter = named(lora, session.get("adapter"))
     assert parameters.keys() == adapter.keys()
@@ -43,7 +41,9 @@ def peft_gradients(model: Any, session: EagerSession, data: dict[str, Tensor]) -
     logits = tuned(input_ids=data["input_ids"][None]).logits[0]
     loss = (F.cross_entropy(logits, data["targets"], reduction="none") * data["token_weight"][:, 0]).sum()
     loss.backward()
-    return loss.detach(), {name: parameter.grad for name, parameter in parameters.items()}
+    gradients = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+    assert gradients.keys() == parameters.keys()
+    return loss.detach(), gradients
 
 
 def check_model(
@@ -55,6 +55,7 @@ def check_model(
     tiling: Tiling,
     layers: int = 2,
     method: str = "mesp",
+    *,
     block_inputs: torch.dtype = torch.float32,
 ) -> None:
     model = save_checkpoint(folder / "checkpoint", **config)
@@ -168,7 +169,7 @@ IN_FLOAT16: dict[str, tuple[Any, ...]] = {
 def test_block_inputs_in_float16_leave_the_loss_exact_and_the_gradients_nearly(
     tmp_path: Path, case: tuple[Any, ...]
 ) -> None:
-    check_model(tmp_path, *case, torch.float16)
+    check_model(tmp_path, *case, block_inputs=torch.float16)
 
 
 def test_a_block_input_beyond_float16_makes_the_gradient_not_finite(tmp_path: Path) -> None:
@@ -189,10 +190,10 @@ def test_gradients_add_up_over_sequences_of_different_lengths(tmp_path: Path) ->
     plan = Plan(read_architecture(model.config), (5, 16), 3, PROJECTIONS, Fp32(), ODD, 2)
     session = EagerSession(plan, tmp_path / "checkpoint", tmp_path)
     short, long = (example(tokens, LLAMA["vocab_size"], seed=tokens) for tokens in plan.lengths)
-    total = {}
+    total: dict[str, Tensor] = {}
     for data in (short, long):
         _, gradients = peft_gradients(save_checkpoint(tmp_path / "again", **LLAMA), session, data)
-        total = {name: total.get(name, 0) + gradient for name, gradient in gradients.items()}
+        total = {name: total.get(name, torch.zeros(())) + gradient for name, gradient in gradients.items()}
     session.run("gradients.5", **short)
     session.run("accumulate.16", **long)
     for name, ours in named(session.lora, session.get("gradients")).items():

@@ -69,7 +69,7 @@ def cross_entropy() -> None:
 
 def float16_model() -> None:
     with TemporaryDirectory() as folder:
-        check_model(Path(folder), *IN_FLOAT16["mesp"], torch.float16)
+        check_model(Path(folder), *IN_FLOAT16["mesp"], block_inputs=torch.float16)
 
 
 # (module, function, what it says, what the mutant says, the check that must fail)

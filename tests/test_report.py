@@ -234,7 +234,7 @@ def test_thinning_keeps_the_ends_of_the_range_and_the_order() -> None:
     x, kept = thin(range(len(y)), y)
     assert len(kept) <= MOST_POINTS and list(x) == sorted(x)
     assert max(kept) == 1e6 and min(kept) == -1e6
-    assert [y[i] for i in x] == kept
+    assert [y[int(i)] for i in x] == kept
     assert thin([1, 2], [3, 4]) == ([1, 2], [3, 4])
 
 

@@ -131,7 +131,7 @@ def test_the_arena_shares_places_in_time_and_overlaps_nothing() -> None:
     def pass_on(source: str, target: str) -> Instructions:
         return Let("v", Reference(source), big["a"]), Store("v", Reference(target))
 
-    chain: Instructions = (*pass_on("a", "b"), *[Let("w", Reference("b"), big["a"]), Store("w", Reference("c"))])
+    chain: Instructions = (*pass_on("a", "b"), Let("w", Reference("b"), big["a"]), Store("w", Reference("c")))
     chain = (*chain, Let("u", Reference("c"), big["a"]), Store("u", Reference("d")))
     arena = plan_arena(chain, big, kinds)
     check_arena(arena, chain, big, kinds)

@@ -16,6 +16,7 @@ from mesp.runtime.training.loop import train
 from mesp.runtime.training.settings import TrainSettings
 
 from .checks import assert_close
+from .models import lora_config
 from .tolerances import GRADIENT_FP32, LONG_TRAINING_LOSS, TRAINING_LOSS
 
 STEPS = 12
@@ -91,12 +92,11 @@ def peft_losses(bundle: Bundle, rows: list[dict[str, list[int]]], steps: int, si
 
     The loss of a step is the mean over the targets of all its rows, as transformers' Trainer has it.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
     from transformers import get_cosine_schedule_with_warmup
 
     lora = bundle.manifest.lora
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), lora_dropout=0.0)
-    model = get_peft_model(reference_model(bundle), config)
+    model = get_peft_model(reference_model(bundle), lora_config(lora))
     parameters = {name.replace(".default", ""): p for name, p in model.named_parameters() if p.requires_grad}
     start = torch.zeros(lora.layers, lora.layer_elements)
     peft_format.read_adapter(bundle.path / ADAPTER, lora, start)
@@ -126,8 +126,17 @@ def test_fifty_steps_with_everything_on_are_pytorchs_and_pefts(qwen2_fp32: Path,
     """AdamW, cosine schedule, warm-up, accumulation of four rows of different lengths and targets, and clipping that takes hold."""
     bundle = open_bundle(qwen2_fp32)
     rows = write_rows(tmp_path / "rows.jsonl", 22)
-    chosen = {"schedule": "cosine", "warmup": 0.1, "grad_accumulation": 4, "clip_norm": 0.5, "weight_decay": 0.01}
-    settings = TrainSettings(tmp_path / "rows.jsonl", steps=50, lr=0.02, shuffle=False, **chosen)
+    settings = TrainSettings(
+        tmp_path / "rows.jsonl",
+        steps=50,
+        lr=0.02,
+        shuffle=False,
+        schedule="cosine",
+        warmup=0.1,
+        grad_accumulation=4,
+        clip_norm=0.5,
+        weight_decay=0.01,
+    )
     train(qwen2_fp32, tmp_path / "run", settings)
     ours = lines(tmp_path / "run" / "steps.jsonl")
     losses, rates, norms = zip(*peft_losses(bundle, rows, 50, 4), strict=True)

@@ -43,11 +43,11 @@ WHAT_TO_DO = {
 NO_DEVICE = "No device is connected. Enable USB debugging on the phone (Settings, Developer options) and connect it, or start an emulator."
 
 
-class Disconnected(MespError):  # type: ignore[misc]
+class Disconnected(MespError):
     """The phone does not answer any more."""
 
 
-class ShellFailed(MespError):  # type: ignore[misc]
+class ShellFailed(MespError):
     """A command on the phone ended with another status than 0; ``said`` is all that it printed."""
 
     def __init__(self, phone: str, command: str, status: int, said: str):

@@ -12,7 +12,7 @@ _WHOLE = re.compile(r"-?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:٬[0-9]{
 _SEPARATORS = re.compile("[,٬’']")
 
 
-class Unreadable(MespError):  # type: ignore[misc]
+class Unreadable(MespError):
     """A command of the phone said something that is not understood.
 
     Args:

@@ -11,6 +11,7 @@ import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mesp.runtime.engine.bundle import MANIFEST, open_bundle
@@ -116,7 +117,7 @@ def _send(device: Device, item: Item, advance: Advance) -> None:
             told = done
             file.seek(done)
             piece.write_bytes(file.read(SLICE_BYTES))
-            device.patiently(lambda at=done: _append(device, piece, part, at))  # type: ignore[misc]
+            device.patiently(partial(_append, device, piece, part, done))
     advance(item.size - told)
     if device.patiently(lambda: digests(device, [part])).get(part) != item.sha256:
         device.patiently(lambda: device.shell(f"rm -f {shlex.quote(part)}"))

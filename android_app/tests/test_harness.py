@@ -103,7 +103,8 @@ def logged(mesp: Harness, run: str = "first") -> list[int]:
 
 
 def device_json(mesp: Harness, run: str = "first") -> dict[str, Any]:
-    return json.loads((mesp.folder / run / "device.json").read_text())
+    about: dict[str, Any] = json.loads((mesp.folder / run / "device.json").read_text())
+    return about
 
 
 # --- What is connected ------------------------------------------------------------------------------------------------

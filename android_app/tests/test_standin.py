@@ -142,8 +142,7 @@ def test_a_command_reads_what_the_client_is_given(adb: AdbServer, phone: Phone) 
     adb.run("-s", phone.serial, "exec-in", "cat > /sdcard/in", input=text)
     place = phone.place("/sdcard/in")
     wait(lambda: place.exists() and place.stat().st_size == len(text), "all of the input")
-    raw = adb.run("-s", phone.serial, "exec-out", "cat /sdcard/in", text=False).stdout
-    assert raw == text.encode()
+    assert adb.run("-s", phone.serial, "exec-out", "cat /sdcard/in").stdout == text
 
 
 def test_a_command_on_a_terminal(adb: AdbServer, phone: Phone) -> None:

@@ -87,7 +87,10 @@ def test_a_killed_run_is_compared_by_its_log(tmp_path: Path) -> None:
 
 
 def test_pss_is_refused_where_more_is_counted_than_is_there(tmp_path: Path) -> None:
-    counted = {"total_pss_bytes": 240 * MB, "pss_by_class_bytes": {"Native Heap": 150 * MB, "EGL mtrack": 90 * MB}}
+    counted: dict[str, Any] = {
+        "total_pss_bytes": 240 * MB,
+        "pss_by_class_bytes": {"Native Heap": 150 * MB, "EGL mtrack": 90 * MB},
+    }
     found = compare(run(tmp_path, plateau(**counted)), 4000 * MB)
     assert found["total_pss_bytes"] == 240 * MB
     counted["pss_by_class_bytes"] = {"Native Heap": 240 * MB}

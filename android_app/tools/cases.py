@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 from common import ROOT, make_folder, run
+from executorch.extension.pybindings import portable_lib
 from junit import CASES, GOLDEN
-
-from mesp.runtime.engine import session as session_module
 
 SOURCES = [file for folder in ("export", "runtime") for file in sorted((ROOT / folder).rglob("*.py"))]
 SECONDS = 1800
@@ -70,12 +69,12 @@ class _Recorder:
         self._calls: dict[tuple[str, str], tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
 
     def __enter__(self) -> "_Recorder":
-        self._load = session_module.portable_lib._load_for_executorch
-        session_module.portable_lib._load_for_executorch = lambda path: _Recorded(self._load(path), path, self)
+        self._load = portable_lib._load_for_executorch
+        portable_lib._load_for_executorch = lambda path: _Recorded(self._load(path), path, self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        session_module.portable_lib._load_for_executorch = self._load
+        portable_lib._load_for_executorch = self._load
 
     def call(self, module: Any, place: tuple[str, str], arguments: Tensors, clone_outputs: bool) -> Tensors:
         self._count[place] = self._count.get(place, 0) + 1

@@ -132,7 +132,7 @@ def write(target: Path, content: bytes | str) -> None:
     part.replace(target)
 
 
-def make_folder(target: Path, inputs: Iterable[Path], make: Callable[[Path], None]) -> Path:
+def make_folder(target: Path, inputs: Iterable[Path], make: Callable[[Path], object]) -> Path:
     """Makes a folder from input files, unless it was made from the same ones.
 
     ``make`` fills an empty folder beside it, which then takes its place: what stands under the name is complete.

@@ -100,7 +100,7 @@ def line_chart(
         if peak is not None:
             _mark_peak(axes, peak)
         if any(line.label for line in lines):
-            axes.figure.legend(loc="outside lower center", ncols=3, frameon=False)  # type: ignore[union-attr]
+            axes.figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return svg.getvalue()
 
 
