@@ -15,7 +15,7 @@ TOOLS := android_app/tools
 .PHONY: demo test test-python test-android test-arm64 test-dex apk android-setup lint types wheel clean setup
 
 demo: setup
-	$(BIN)/python benchmarks/demo.py $(DEMO)
+	$(BIN)/python -m mesp.bench.demo $(DEMO)
 
 test: test-python test-android
 

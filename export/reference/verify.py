@@ -25,7 +25,7 @@ from ..programs.plan import F32, Plan, Tiling
 # The largest relative error in norm of a gradient that passes.
 TOLERANCE = 1e-4
 # The same of a bundle that keeps its block inputs in float16: seven times the worst tensor of SmolLM2-135M at 256 tokens, which
-# benchmarks/exactness.py found at 1.4e-3.
+# benchmarks/questions/gradient_error.py found at 1.4e-3.
 FLOAT16_TOLERANCE = 1e-2
 
 
@@ -79,7 +79,7 @@ def verify(bundle_path: Path, seed: int = 0) -> Verification:
     if bundle.manifest.method == "mezo":
         raise UsageError(
             f"{bundle_path} was exported with --method mezo, whose gradients are estimates: there is nothing exact to compare "
-            "with autograd. benchmarks/mezo.py shows how close they are."
+            "with autograd. benchmarks/questions/mezo_estimate.py shows how close they are."
         )
     block_inputs = bundle.manifest.tensors["block_inputs"].spec.dtype
     tolerance = FLOAT16_TOLERANCE if block_inputs == "float16" else TOLERANCE

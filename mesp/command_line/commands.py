@@ -262,14 +262,14 @@ def run_bench(args: argparse.Namespace) -> int:
     if args.draw is not None:
         if args.table or args.output or args.cell or args.repeats is not None or args.keep_bundles:
             raise UsageError("--draw runs nothing: give it the results alone, without a table and other options.")
-        from mesp.bench.draw import draw
+        from mesp.bench.cells.plots import draw
 
         for path in draw(args.draw):
             print(path)
         return 0
     if not args.table or not args.output:
         raise UsageError("Give a table and -o FOLDER to measure it, or --draw RESULTS to draw one that was measured.")
-    from mesp.bench.bench import BenchOptions, bench
+    from mesp.bench.cells.bench import BenchOptions, bench
 
     options = BenchOptions(tuple(args.cell), args.repeats, args.keep_bundles)
     done = bench(args.table, args.output, options, console_of(sys.stdout))

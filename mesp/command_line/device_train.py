@@ -4,6 +4,7 @@ import argparse
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -235,10 +236,18 @@ def _say_end(device: Device, end: End, run: str, output: Path) -> None:
 
 def run_bench(args: argparse.Namespace) -> int:
     """mesp device bench"""
-    from mesp.bench.bench import BenchOptions, bench
+    from mesp.bench.cells.bench import BenchOptions, bench
+    from mesp.bench.cells.cell import Trainer
 
     console = Console(file=sys.stdout)
     device = device_of(args, console)
-    trainer = ("device", "run", "--serial", device.serial, "--fresh", "--remove", "--cool-to", f"{args.cool_to:g}")
-    options = BenchOptions(tuple(args.cell), args.repeats, args.keep_bundles, trainer)
+    own = ("--serial", device.serial, "--fresh", "--remove", "--cool-to", f"{args.cool_to:g}")
+
+    def command(bundle: Path, output: Path, settings: Mapping[str, Any]) -> list[str]:
+        given = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+        run = [sys.executable, "-m", "mesp.command_line", "device", "run"]
+        return [*run, str(bundle), "-o", str(output), *given, *own]
+
+    trainer = Trainer(command, on_phone=True)
+    options = BenchOptions(tuple(args.cell), args.repeats, args.keep_bundles, trainer, "mesp device bench")
     return 0 if bench(args.table, args.output, options, console) else 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 BUILD = Path(__file__).resolve().parents[3] / "build" / "android"
-# As in benchmarks/android.py: the heap is touched as a whole before the run, so that what Java's own objects take is in the idle footprint.
+# As in benchmarks/questions/android_core.py: the heap is touched as a whole before the run, so that what Java's own objects take counts as idle.
 _HEAP = ("-Xms48m", "-Xmx48m", "-XX:+UseSerialGC", "-XX:+AlwaysPreTouch", "-XX:TieredStopAtLevel=1")
 
 

@@ -1,6 +1,6 @@
 """XNNPACK's workspace, program by program, beside what `mesp plan` takes it to be.
 
-    python -m mesp.bench.workspace -o benchmarks/results/workspace.json
+    python -m mesp.bench.questions.program_workspace -o benchmarks/results/workspace.json
 
 The workspace is as large as the largest program needs, so the programs that can be the largest are measured: a tile of the head, the
 backward passes of a tile of attention and of the feed-forward layer, and MeBP's, which is of a whole block. Each runs alone in a process
@@ -68,7 +68,7 @@ PROGRAMS = {
 def plans(method: str) -> Iterator[tuple[str, Plan]]:
     """Every model at every length, as `mesp export` makes it of its defaults."""
     for model in MODELS:
-        checkpoint = open_checkpoint(str(Path(__file__).parent / "configurations" / model), random_init=True)
+        checkpoint = open_checkpoint(str(Path(__file__).parents[1] / "configurations" / model), random_init=True)
         for tokens in TOKENS:
             yield model, make_plan(checkpoint, ExportSettings(lengths=(tokens,), method=method))
 
@@ -129,7 +129,7 @@ def main() -> None:
             found.append({"model": model, "tokens": plan.tokens, "program": name, **measured, "predicted_bytes": parts})
             print(_line(found[-1]), flush=True)
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    command = "python -m mesp.bench.workspace -o FILE"
+    command = "python -m mesp.bench.questions.program_workspace -o FILE"
     write_json(args.output, {"command": command, "programs": found, "environment": environment()})
 
 

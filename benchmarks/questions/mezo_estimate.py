@@ -1,6 +1,6 @@
 """How close MeZO's estimate is to the gradient: their cosine, over several draws of its noise.
 
-    python -m mesp.bench.mezo MESP_BUNDLE MEZO_BUNDLE -o benchmarks/results/mezo-NAME.json
+    python -m mesp.bench.questions.mezo_estimate MESP_BUNDLE MEZO_BUNDLE -o benchmarks/results/mezo-NAME.json
 
 Two bundles of one checkpoint and the same settings that differ in `--method` alone. Random tokens, and an adapter whose B is random too: with
 the initial zeros A would have no gradient. The first bundle's gradient is exact (`mesp verify`), the second's is an estimate along random
@@ -92,7 +92,7 @@ def compare(mesp: Path, mezo: Path, draws: int, seed: int, say: Callable[[str], 
         say(f"noise {number}: cosine {cosines[-1]:+.6f}")
     sizes = [abs(cosine) for cosine in cosines]
     return {
-        "command": "python -m mesp.bench.mezo MESP_BUNDLE MEZO_BUNDLE -o FILE",
+        "command": "python -m mesp.bench.questions.mezo_estimate MESP_BUNDLE MEZO_BUNDLE -o FILE",
         "model": exact.manifest.model["config"]["model_type"],
         "tokens": exact.manifest.tokens,
         "rank": exact.manifest.lora.rank,
@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         results = compare(args.mesp, args.mezo, args.draws, args.seed, lambda text: print(text, flush=True))
     except MespError as error:
-        print(f"mezo: {error}", file=sys.stderr)
+        print(f"mezo_estimate: {error}", file=sys.stderr)
         status: int = error.exit_status
         return status
     args.output.parent.mkdir(parents=True, exist_ok=True)

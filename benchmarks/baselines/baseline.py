@@ -115,7 +115,12 @@ def with_adapters(base: Any, rank: int, alpha: float, targets: tuple[str, ...]) 
     from peft import LoraConfig, get_peft_model
 
     with quiet():
-        model = get_peft_model(base, LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets)))
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]  # PEFT takes any number, and names whole ones
+            target_modules=list(targets),
+        )
+        model = get_peft_model(base, config)
     return model.train()
 
 

@@ -1,10 +1,10 @@
 """What a bundle's options cost in exactness, and what they save: its gradients against autograd's in fp32, and the memory and time of its steps.
 
-    python benchmarks/exactness.py BUNDLE BUNDLE … -o benchmarks/results/NAME.json
+    python -m mesp.bench.questions.gradient_error BUNDLE BUNDLE … -o benchmarks/results/NAME.json
 
 Gradients are those of ``mesp verify``, of the longest sequence. The whole gradient is every tensor's, as one vector: its relative error is
 |ours - autograd's| / |autograd's|, and of its cosine what is missing to 1 is given. The stream is the blocks' inputs by autograd's model: its
-largest element is what a dtype of 16 bits must hold. Memory and time are those of ``methods.py``.
+largest element is what a dtype of 16 bits must hold. Memory and time are those of ``method_costs``.
 """
 
 import argparse
@@ -13,14 +13,14 @@ from statistics import median
 from typing import Any
 
 import torch
-from compare import random_ids, trained_memory
-from methods import step_seconds
 from torch import Tensor
 
 from mesp.export.reference.verify import both_ways, bundle_plan, reference_model
 from mesp.runtime.engine.bundle import Bundle, open_bundle
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
+
+from .steps import random_ids, step_seconds, trained_memory
 
 
 def relative_error(ours: Tensor, reference: Tensor) -> float:
@@ -68,7 +68,7 @@ def measure(path: Path) -> dict[str, Any]:
         "tokens": manifest.tokens,
         "rank": manifest.lora.rank,
         "weights": dict(manifest.weights),
-        "memory": trained_memory(path, ids, ids),
+        "memory": trained_memory(path, ids),
         "gradient": exactness(bundle),
         "largest_of_stream": largest_of_stream(bundle),
     }
@@ -89,7 +89,7 @@ def main() -> None:
             f"  1 - cosine {gradient['one_minus_cosine']:.1e}  worst tensor {gradient['worst_tensor_relative_error']:.1e}"
             f"  {peak:6.1f} MB over idle  {median(seconds):.3f} s"
         )
-    command = "python benchmarks/exactness.py BUNDLE … -o FILE"
+    command = "python -m mesp.bench.questions.gradient_error BUNDLE … -o FILE"
     write_json(args.output, {"command": command, "bundles": found, "environment": environment()})
 
 

@@ -1,4 +1,4 @@
-"""results.json read back: the figures that are quoted of each cell."""
+"""results.json: written so that a person can read it, and read back to the figures that are quoted of each cell."""
 
 import json
 from collections.abc import Mapping
@@ -8,6 +8,9 @@ from statistics import median
 from typing import Any
 
 from mesp.runtime.errors import UsageError
+from mesp.runtime.files import write_text
+
+from .parts import Samples
 
 RESULTS = "results.json"
 MB = 1e6
@@ -27,10 +30,10 @@ class Measured:
     paper_mb: float | None
     goal_mb: float | None
     peaks_mb: list[float]  # over idle, of each repeat
-    step_seconds: float  # the median step, without each repeat's first, which reads the weights from the disk
+    step_seconds: float  # the median step of the median repeat; each repeat's first step, which reads the weights from the disk, is left out
     plan_mb: float | None
     parts_mb: dict[str, float] | None
-    samples: dict[str, list[list[Any]]] | None
+    samples: dict[str, Samples] | None
     export: dict[str, Any] | None
     bundle_bytes: dict[str, int] | None
     baseline: dict[str, Any] | None
@@ -50,11 +53,7 @@ class Measured:
             paper_mb=cell["paper_mb"],
             goal_mb=cell["goal_mb"],
             peaks_mb=[repeat["memory"]["delta_footprint_bytes"] / MB for repeat in cell["repeats"]],
-            step_seconds=median(
-                seconds
-                for repeat in cell["repeats"]
-                for seconds in (repeat["step_seconds"][1:] or repeat["step_seconds"])
-            ),
+            step_seconds=median(repeat["step_seconds"]["median"] for repeat in cell["repeats"]),
             plan_mb=sum(plan.values()) / MB if plan else None,
             parts_mb={part: size / MB for part, size in parts.items()} if parts else None,
             samples=cell["samples"],
@@ -128,3 +127,25 @@ def _elsewhere(cells: Mapping[str, Any], processor: str) -> dict[str, list[str]]
         if other != processor and cell["status"] == "done":
             found.setdefault(other, []).append(name)
     return found
+
+
+# --- Writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_results(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes results.json: an object or a list that has no others in it is on one line."""
+    write_text(path, _indented(values, 1) + "\n")
+
+
+def _indented(value: Any, depth: int) -> str:
+    if isinstance(value, Mapping):
+        inner, ends = [f"{json.dumps(name)}: {_indented(item, depth + 1)}" for name, item in value.items()], "{}"
+    elif isinstance(value, list):
+        inner, ends = [_indented(item, depth + 1) for item in value], "[]"
+    else:
+        return json.dumps(value)
+    items = value.values() if isinstance(value, Mapping) else value
+    if not any(isinstance(item, Mapping | list) and item for item in items):
+        return f"{ends[0]}{', '.join(inner)}{ends[1]}"
+    lines = f",\n{' ' * depth}".join(inner)
+    return f"{ends[0]}\n{' ' * depth}{lines}\n{' ' * (depth - 1)}{ends[1]}"

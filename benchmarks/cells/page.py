@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .measured import MB, Measured, Results
+from .results import MB, Measured, Results
 
 _FIGURE = re.compile(r"[+-]?[\d.,]+%?( \(.*\))?")
 _INTRODUCTION = (

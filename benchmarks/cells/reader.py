@@ -5,7 +5,7 @@
     [models]
     NAME = "FOLDER"             with a config.json; relative to the definition
     [methods]                   the columns that are more than the name of a method of `mesp export`
-    NAME = { method = "mesp", options = ["--offload", "inputs"] }
+    NAME = { method = "mesp", offload = "inputs" }
     [[sweeps]]                  the rows
     model = "NAME"              one of model, tokens, rank and layers may be a list, the sweep's axis
     tokens = [128, 256]
@@ -14,26 +14,17 @@
 Every row has a cell for each of the sweep's methods. A cell's name is made of what it is: 0.5b-256-r8-mesp.
 """
 
-import difflib
-import hashlib
-import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mesp.runtime.errors import UsageError
 
-AXES = ("model", "tokens", "rank", "layers")
-# Columns that are measured outside of our runtime: the module that does it, and its own options.
-BASELINES: dict[str, tuple[str, ...]] = {
-    "eager": ("mesp.bench.eager", "--no-checkpointing"),
-    "eager-checkpointing": ("mesp.bench.eager", "--checkpointing"),
-    "executorch": ("mesp.bench.executorch_training",),
-}
+from .definition import BASELINES, Cell, Table
 
+AXES = ("model", "tokens", "rank", "layers")
 _DEFAULTS: dict[str, Any] = {
     "rank": 8,
     "layers": None,
@@ -43,109 +34,11 @@ _DEFAULTS: dict[str, Any] = {
     "repeats": 1,
     "methods": ["mesp"],
 }
+# What a column may have beside its method: more of ExportSettings' fields.
+_OPTIONS = {"block_inputs": ("float32", "float16"), "offload": ("inputs",)}
 _NUMBERS = ("tokens", "rank", "layers", "group_size", "steps", "repeats")
 _TEXTS = ("model", "weights")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One figure of a table: what is run for it, and what it is compared with.
-
-    Args:
-        series: the column, which has one colour in every plot
-        configuration: the model's folder, with a config.json
-        method, options: of ``mesp export``; for a baseline its name, and nothing
-        paper_mb, goal_mb: None where there is none
-    """
-
-    model: str
-    tokens: int
-    rank: int
-    layers: int | None
-    series: str
-    configuration: Path
-    method: str
-    options: tuple[str, ...]
-    weights: str
-    group_size: int
-    steps: int
-    repeats: int
-    paper_mb: float | None = None
-    goal_mb: float | None = None
-
-    @property
-    def row(self) -> str:
-        """What the cells of a row have in common."""
-        layers = "" if self.layers is None else f"-l{self.layers}"
-        return f"{self.model}-{self.tokens}-r{self.rank}{layers}"
-
-    @property
-    def name(self) -> str:
-        return f"{self.row}-{self.series}"
-
-    @property
-    def baseline(self) -> tuple[str, ...] | None:
-        """The module outside of our runtime that measures this cell, and its options."""
-        return BASELINES.get(self.method)
-
-    def configuration_values(self) -> dict[str, Any]:
-        """The model's config.json."""
-        values: dict[str, Any] = json.loads((self.configuration / "config.json").read_text())
-        return values
-
-    def definition(self) -> dict[str, Any]:
-        """What each of the cell's repeats depends on, as JSON: a cell is run again if it is another one."""
-        text = json.dumps(self.configuration_values(), sort_keys=True)
-        names = ("model", "tokens", "rank", "layers", "series", "method", "weights", "group_size", "steps")
-        return {
-            **{name: getattr(self, name) for name in names},
-            "options": list(self.options),
-            "configuration_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        }
-
-    def export_options(self) -> list[str]:
-        """The options of ``mesp export`` and ``mesp plan`` that make this cell."""
-        given = {
-            "--seq-len": self.tokens,
-            "--rank": self.rank,
-            "--layers": self.layers,
-            "--weights": self.weights,
-            "--group-size": self.group_size,
-            "--method": self.method,
-        }
-        pairs = [(name, str(value)) for name, value in given.items() if value is not None]
-        return [part for pair in pairs for part in pair] + list(self.options)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A definition that was read."""
-
-    title: str
-    cells: tuple[Cell, ...]
-
-    @property
-    def series(self) -> list[str]:
-        """The columns, in the order in which they appear."""
-        return list(dict.fromkeys(cell.series for cell in self.cells))
-
-    def chosen(self, names: Sequence[str]) -> list[Cell]:
-        """The cells of these names, all for no names.
-
-        Raises:
-            UsageError: a name that the table does not have.
-        """
-        known = {cell.name: cell for cell in self.cells}
-        for name in names:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
-                raise UsageError(f"The table has no cell {name!r}. Some that it has: {', '.join(near)}.")
-        return [cell for cell in self.cells if not names or cell.name in names]
-
-    def repeated(self, repeats: int) -> "Table":
-        """The same table with so many repeats of every cell."""
-        return replace(self, cells=tuple(replace(cell, repeats=repeats) for cell in self.cells))
 
 
 def read_table(path: Path) -> Table:
@@ -203,15 +96,21 @@ class _Reader:
             )
         return folder / value
 
-    def _method(self, name: str, value: Any) -> tuple[str, tuple[str, ...]]:
+    def _method(self, name: str, value: Any) -> tuple[str, dict[str, str]]:
+        """A column's method and its options."""
         _check_name("method", name)
-        options = value.get("options", []) if isinstance(value, dict) else None
-        if not isinstance(options, list) or not isinstance(value.get("method"), str):
-            raise UsageError(f'method {name} is {value!r}, and must be as {{ method = "mesp", options = ["--…"] }}.')
-        _known(f"method {name}", value, {"method", "options"})
+        if not isinstance(value, dict) or not isinstance(value.get("method"), str):
+            raise UsageError(f'method {name} is {value!r}, and must be as {{ method = "mesp", offload = "inputs" }}.')
+        _known(f"method {name}", value, {"method", *_OPTIONS})
+        options = {option: chosen for option, chosen in value.items() if option != "method"}
+        for option, chosen in options.items():
+            if chosen not in _OPTIONS[option]:
+                raise UsageError(
+                    f"method {name}: {option} is {chosen!r}, and must be one of: {', '.join(_OPTIONS[option])}."
+                )
         if value["method"] in BASELINES:
             raise UsageError(f"method {name}: the baseline {value['method']} takes no options. Use it by its own name.")
-        return value["method"], tuple(str(option) for option in options)
+        return value["method"], options
 
     def _sweep(self, where: str, sweep: Mapping[str, Any]) -> Iterator[Cell]:
         _known(where, sweep, {"model", "tokens", "paper", "goals", *_DEFAULTS})
@@ -245,7 +144,7 @@ class _Reader:
                 raise UsageError(f"{where}: {name} is {row[name]!r}, and must be a text.")
         if row["model"] not in self.models:
             raise UsageError(f"{where}: there is no model {row['model']!r}. [models] has: {', '.join(self.models)}.")
-        method, options = self.methods.get(series, (series, ()))
+        method, options = self.methods.get(series, (series, {}))
         if method in BASELINES and row["layers"] is not None:
             raise UsageError(f"{where}: the baseline {method} has adapters in all layers. Leave out layers.")
         own = {name: row[name] for name in (*_NUMBERS, *_TEXTS)}

@@ -1,7 +1,7 @@
 """What sampling from outside costs a run on a phone: steps with it and without it in turns, in one run.
 
     make test-android                                                           # builds the app's core for the stand-in
-    python benchmarks/outside.py BUNDLE DATA -o benchmarks/results/outside.json [--serial SERIAL]
+    python android_app/tools/sampling_cost.py BUNDLE DATA -o benchmarks/results/outside.json [--serial SERIAL]
 
 Without a serial the phone is the stand-in of the tests, android_app/core on this machine's JVM: the adb client, its server and the
 stand-in's shell then take from the same cores as the training, which on a phone they do not, so this is an upper bound. Windows of sampling
@@ -27,7 +27,7 @@ from mesp.device.transfer import bundle_items, data_item, missing, send
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
 
-TESTS = Path(__file__).resolve().parent.parent / "android_app" / "tests"
+TESTS = Path(__file__).resolve().parents[1] / "tests"
 RUN = "outside-bench"
 SETTINGS = {"optimizer": "sgd", "lr": 1e-3, "checkpoint_every": 0}
 
@@ -114,7 +114,7 @@ def main() -> None:
             device.shell(f"am force-stop {app.PACKAGE}")
     medians = {kind: median(seconds) for kind, seconds in found.items()}
     results = {
-        "command": "python benchmarks/outside.py BUNDLE DATA -o FILE",
+        "command": "python android_app/tools/sampling_cost.py BUNDLE DATA -o FILE",
         "phone": args.serial or "the stand-in: training, adb and the stand-in's shell on the same cores",
         "seconds_between_samples": args.every,
         "step_seconds": found,

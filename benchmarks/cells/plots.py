@@ -11,8 +11,9 @@ from mesp.runtime.files import replacing, write_text
 from mesp.runtime.report.charts import COLOURS
 from mesp.runtime.report.figures import PHASE_COLOURS
 
-from .measured import MB, RESULTS, Measured, Results, read_results
-from .report import markdown
+from .page import markdown
+from .parts import Samples, kind_of_phase
+from .results import MB, RESULTS, Measured, Results, read_results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -285,7 +286,7 @@ def steps(cells: Sequence[Measured], title: str) -> "Figure":
         samples = cell.samples or {}
         axes.plot(*_step_points(samples["first"]), color=FAINT, linewidth=1.0, zorder=2)
         axes.plot(*_step_points(samples["last"]), color="#9aa0a6", linewidth=1.0, linestyle=(0, (1, 1.5)), zorder=2)
-        for kind, stretch in groupby(samples["first"], key=lambda sample: str(sample[1]).rstrip("0123456789 ")):
+        for kind, stretch in groupby(samples["first"], key=kind_of_phase):
             colour = seen.setdefault(kind, PHASE_COLOURS.get(kind, OTHER_PART))
             axes.plot(*_step_points(list(stretch)), color=colour, marker=".", markersize=5, linewidth=1.2, zorder=3)
         axes.set_title(f"{cell.series}, peak {cell.peak_mb:.1f} MB", fontsize=10.5, loc="left", color=TEXT)
@@ -301,7 +302,7 @@ def steps(cells: Sequence[Measured], title: str) -> "Figure":
     return figure
 
 
-def _step_points(samples: Sequence[Sequence[Any]]) -> tuple[list[float], list[float]]:
+def _step_points(samples: Samples) -> tuple[list[float], list[float]]:
     return [sample[0] for sample in samples], [sample[2] / MB for sample in samples]
 
 

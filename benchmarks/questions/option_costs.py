@@ -1,16 +1,12 @@
 """The memory price of each option of `mesp train`: peak footprint over idle, each in a process of its own, against plain SGD.
 
-    python benchmarks/options.py BUNDLE -o benchmarks/results/options-NAME.json
+    python -m mesp.bench.questions.option_costs BUNDLE -o benchmarks/results/options-NAME.json
 
 BUNDLE has several sequence lengths; all rows but those of the line on lengths need the longest. Each run takes a few steps of random
 tokens: memory does not depend on their values. Each option runs --repeats times, in turns, and the median counts.
 """
 
 import argparse
-import json
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,46 +17,46 @@ from mesp.runtime.engine.bundle import Bundle, open_bundle
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
 
-SGD = ("--optimizer", "sgd")
-OPTIONS: dict[str, tuple[str, ...]] = {
+from ..child import trained
+from .steps import row
+
+SGD: dict[str, Any] = {"optimizer": "sgd"}
+ADAMW: dict[str, Any] = {"optimizer": "adamw"}
+FOUR, CLIPPING = {"grad_accumulation": 4}, {"clip_norm": 1.0}
+MIXED = "SGD, rows of every length of the bundle"
+# By name, TrainSettings' fields.
+OPTIONS: dict[str, dict[str, Any]] = {
     "SGD": SGD,
-    "SGD, momentum": (*SGD, "--momentum", "0.9"),
-    "AdamW": ("--optimizer", "adamw"),
-    "SGD, accumulation 4": (*SGD, "--grad-accumulation", "4"),
-    "SGD, clipping": (*SGD, "--clip-norm", "1"),
-    "SGD, accumulation 4, clipping": (*SGD, "--grad-accumulation", "4", "--clip-norm", "1"),
-    "AdamW, accumulation 4, clipping": ("--optimizer", "adamw", "--grad-accumulation", "4", "--clip-norm", "1"),
-    "SGD, evaluation every step": (*SGD, "--eval-split", "0.2", "--eval-every", "1"),
-    "SGD, checkpoint every step": (*SGD, "--checkpoint-every", "1"),
-    "AdamW, checkpoint every step": ("--optimizer", "adamw", "--checkpoint-every", "1"),
-    "SGD, TensorBoard": (*SGD, "--tensorboard"),
-    "SGD, rows of every length of the bundle": SGD,
+    "SGD, momentum": SGD | {"momentum": 0.9},
+    "AdamW": ADAMW,
+    "SGD, accumulation 4": SGD | FOUR,
+    "SGD, clipping": SGD | CLIPPING,
+    "SGD, accumulation 4, clipping": SGD | FOUR | CLIPPING,
+    "AdamW, accumulation 4, clipping": ADAMW | FOUR | CLIPPING,
+    "SGD, evaluation every step": SGD | {"eval_split": 0.2, "eval_every": 1},
+    "SGD, checkpoint every step": SGD | {"checkpoint_every": 1},
+    "AdamW, checkpoint every step": ADAMW | {"checkpoint_every": 1},
+    "SGD, TensorBoard": SGD,
+    MIXED: SGD,
 }
+# What every run has, if its option does not say otherwise.
+COMMON = {"checkpoint_every": 0, "shuffle": False, "lr": 1e-4}
 
 
-def write_rows(path: Path, bundle: Bundle, mixed: bool) -> None:
+def random_rows(bundle: Bundle, mixed: bool) -> list[dict[str, list[int]]]:
     """Rows that fill the longest sequence, or each of the lengths in turn."""
     lengths, generator = bundle.manifest.lengths, torch.Generator().manual_seed(0)
     vocabulary = bundle.manifest.model["config"]["vocab_size"]
-    rows = []
-    for number in range(9):
-        tokens = lengths[number % len(lengths)] if mixed else lengths[-1]
-        ids = torch.randint(vocabulary, (tokens + 1,), generator=generator).tolist()
-        rows.append(json.dumps({"input_ids": ids, "labels": ids}) + "\n")
-    path.write_text("".join(rows))
+    sizes = [lengths[number % len(lengths)] if mixed else lengths[-1] for number in range(9)]
+    return [row(torch.randint(vocabulary, (tokens + 1,), generator=generator)) for tokens in sizes]
 
 
 def measure(path: Path, bundle: Bundle, name: str, steps: int) -> dict[str, Any]:
-    """report.json's memory of a run with the option."""
-    with tempfile.TemporaryDirectory() as folder:
-        data, run = Path(folder) / "rows.jsonl", Path(folder) / "run"
-        write_rows(data, bundle, mixed="every length" in name)
-        mesp = str(Path(sys.executable).with_name("mesp"))
-        chosen = ["--checkpoint-every", "0", *OPTIONS[name], "--steps", str(steps), "--no-shuffle", "--lr", "1e-4"]
-        command = [mesp, "train", str(path), "--data", str(data), "-o", str(run), *chosen]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        memory: dict[str, Any] = json.loads((run / "report.json").read_text())["memory"]
-        return memory
+    """The report's memory of a run with the option."""
+    chosen = {**COMMON, **OPTIONS[name], "steps": steps}
+    report = trained(path, random_rows(bundle, mixed=name == MIXED), tensorboard="TensorBoard" in name, **chosen)
+    memory: dict[str, Any] = report["memory"]
+    return memory
 
 
 def main() -> None:
@@ -83,7 +79,7 @@ def main() -> None:
     write_json(
         args.output,
         {
-            "command": "python benchmarks/options.py BUNDLE -o FILE",
+            "command": "python -m mesp.bench.questions.option_costs BUNDLE -o FILE",
             "lengths": list(bundle.manifest.lengths),
             "rank": bundle.manifest.lora.rank,
             "weights": dict(bundle.manifest.weights),

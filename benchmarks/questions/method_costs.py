@@ -1,6 +1,6 @@
 """Methods side by side: memory and time of a step of bundles that differ in `--method` alone.
 
-    python benchmarks/methods.py BUNDLE BUNDLE … -o benchmarks/results/methods-NAME.json
+    python -m mesp.bench.questions.method_costs BUNDLE BUNDLE … -o benchmarks/results/methods-NAME.json
 
 Memory is what `mesp train` reports of three steps of SGD, each bundle in a process of its own. For time, each has a process that is kept, and
 the steps take turns, so that a machine that is slow for a while is slow for all.
@@ -8,38 +8,16 @@ the steps take turns, so that a machine that is slow for a while is slow for all
 
 import argparse
 from collections.abc import Mapping
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-from compare import random_ids, trained_memory, work
 
 from mesp.export.reference.verify import bundle_plan
 from mesp.runtime.engine.bundle import Tensor, open_bundle
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
 
-ROUNDS = 9
-
-
-def step_seconds(paths: list[Path]) -> list[list[float]]:
-    """Seconds of ``ROUNDS`` steps of each bundle, after one that warms up."""
-    context, pipes = get_context("spawn"), []
-    for path in paths:
-        ours, theirs = context.Pipe()
-        context.Process(target=work, args=(path, "ours", theirs), daemon=True).start()
-        pipes.append(ours)
-    seconds: list[list[float]] = [[] for _ in paths]
-    for number in range(ROUNDS + 1):
-        for pipe, values in zip(pipes, seconds, strict=True):
-            pipe.send(True)
-            taken = pipe.recv()
-            if number:
-                values.append(taken)
-    for pipe in pipes:
-        pipe.send(False)
-    return seconds
+from .steps import random_ids, step_seconds, trained_memory
 
 
 def measure(path: Path) -> dict[str, Any]:
@@ -54,7 +32,7 @@ def measure(path: Path) -> dict[str, Any]:
         "layers_with_adapters": manifest.lora.layers,
         "block_inputs": _block_inputs(manifest.tensors),
         "weights": dict(manifest.weights),
-        "memory": trained_memory(path, ids, ids),
+        "memory": trained_memory(path, ids),
     }
 
 
@@ -81,7 +59,7 @@ def main() -> None:
     write_json(
         args.output,
         {
-            "command": "python benchmarks/methods.py BUNDLE … -o FILE",
+            "command": "python -m mesp.bench.questions.method_costs BUNDLE … -o FILE",
             "bundles": found,
             "environment": environment(),
         },

@@ -1,7 +1,7 @@
 """The head on the rows that have a target alone, against the head on all: time and memory of a step, and whether the gradient is the same.
 
     mesp export CHECKPOINT --head-rows 64 -o BUNDLE
-    python benchmarks/head_rows.py BUNDLE -o benchmarks/results/head-rows-NAME.json
+    python -m mesp.bench.questions.head_on_targets BUNDLE -o benchmarks/results/head-rows-NAME.json
 
 One sequence of the bundle's length, of random tokens, with as many targets as the bundle's fewest rows of the head, at its end, as an
 answer in a chat. The same session takes steps by both schedules in turns, with a learning rate of zero, so that both start from the same
@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from compare import random_ids, timed, trained_memory
+from torch import Tensor
 
 from mesp.export.reference.verify import bundle_plan
 from mesp.runtime.data.dataset import Example, inputs
@@ -29,7 +29,7 @@ from mesp.runtime.training.loop import load_adapter
 from mesp.runtime.training.optimizer import LearningRate, Optimizer
 from mesp.runtime.training.stepper import noise
 
-ROUNDS = 9
+from .steps import ROUNDS, random_ids, timed, trained_memory
 
 
 def measure(path: Path) -> dict[str, Any]:
@@ -45,8 +45,8 @@ def measure(path: Path) -> dict[str, Any]:
     optimizer = Optimizer("sgd", LearningRate(0.0))
     sizes = {"all rows": Size(tokens, tokens), "rows with targets": Size(tokens, few)}
     session = Session(bundle, [f"train.sgd.{size.name}" for size in sizes.values()])
-    fixed = {"lora_scale": load_adapter(bundle, session.state["adapter"]).at(plan.rank)}
-    fixed |= {**optimizer.scalars(1), **noise(0, 1, 0)}
+    scale = load_adapter(bundle, session.state["adapter"]).at(plan.rank)
+    fixed: dict[str, Tensor | float] = {"lora_scale": scale, **optimizer.scalars(1), **noise(0, 1, 0)}
     steps = {
         name: partial(session.run, f"train.sgd.{size.name}", {**inputs(example, size, few), **fixed})
         for name, size in sizes.items()
@@ -79,7 +79,11 @@ def main() -> None:
         )
     write_json(
         args.output,
-        {"command": "python benchmarks/head_rows.py BUNDLE -o FILE", **results, "environment": environment()},
+        {
+            "command": "python -m mesp.bench.questions.head_on_targets BUNDLE -o FILE",
+            **results,
+            "environment": environment(),
+        },
     )
 
 

@@ -1,6 +1,6 @@
 """PyTorch's own training: transformers and PEFT in eager mode, fp32, SGD, with or without gradient checkpointing.
 
-    python -m mesp.bench.eager --model benchmarks/configurations/NAME --tokens 256 --checkpointing -o FILE
+    python -m mesp.bench.baselines.eager --model benchmarks/configurations/NAME --tokens 256 --checkpointing -o FILE
 
 The weights are in the process's memory, so they count, four bytes each: subtract ``weights_bytes`` for what training adds to them.
 """
@@ -67,7 +67,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = build_parser("Measure a few steps of eager PyTorch: transformers, PEFT, fp32, SGD.")
-    parser.prog = "mesp.bench.eager"
+    parser.prog = "mesp.bench.baselines.eager"
     parser.add_argument(
         "--checkpointing", action=argparse.BooleanOptionalAction, required=True, help="of gradients, by block"
     )

@@ -1,6 +1,6 @@
 """kill -9 at random moments of a run, then --resume: the adapter must be that of a run that was never interrupted, byte for byte.
 
-    python benchmarks/kills.py BUNDLE -o benchmarks/results/kills-NAME.json
+    python -m mesp.bench.questions.kill_and_resume BUNDLE -o benchmarks/results/kills-NAME.json
 
 BUNDLE should be small: its step should take milliseconds. The moment is drawn over the whole run, from the start of the process until after its
 end, or, for half of them, over the part between the first and the last step, where checkpoints are written. A process that is killed before its
@@ -23,10 +23,19 @@ from mesp.runtime.engine.bundle import Bundle, open_bundle
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
 
-OPTIONS = (
-    *("--steps", "60", "--lr", "0.01", "--schedule", "cosine", "--warmup", "0.1", "--grad-accumulation", "2"),
-    *("--clip-norm", "1", "--eval-split", "0.2", "--eval-every", "5", "--checkpoint-every", "2"),
-)
+from ..child import command
+
+SETTINGS = {
+    "steps": 60,
+    "lr": 0.01,
+    "schedule": "cosine",
+    "warmup": 0.1,
+    "grad_accumulation": 2,
+    "clip_norm": 1.0,
+    "eval_split": 0.2,
+    "eval_every": 5,
+    "checkpoint_every": 2,
+}
 
 
 def write_rows(path: Path, bundle: Bundle) -> None:
@@ -40,10 +49,9 @@ def write_rows(path: Path, bundle: Bundle) -> None:
 
 def start(bundle: Path, rows: Path, run: Path) -> subprocess.Popen[bytes]:
     """Begins the run, or goes on with it."""
-    mesp = str(Path(sys.executable).with_name("mesp"))
-    resume = ["--resume"] if (run / "run.json").exists() else []
-    command = [mesp, "train", str(bundle), "--data", str(rows), "-o", str(run), *OPTIONS, *resume]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    settings, resume = {"data": rows, **SETTINGS}, (run / "run.json").exists()
+    line = command("train", bundle=bundle, output=run, settings=settings, resume=resume)
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL)
 
 
 def wait_for_first_step(run: Path, process: subprocess.Popen[bytes]) -> None:
@@ -85,7 +93,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=50)
     args = parser.parse_args()
-    draw, kills = random.Random(0), []
+    draw = random.Random(0)
+    kills: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = folder / "rows.jsonl"
@@ -109,8 +118,8 @@ def main() -> None:
     write_json(
         args.output,
         {
-            "command": "python benchmarks/kills.py BUNDLE -o FILE",
-            "options": list(OPTIONS),
+            "command": "python -m mesp.bench.questions.kill_and_resume BUNDLE -o FILE",
+            "settings": SETTINGS,
             "seconds_of_a_run": total,
             "same": same,
             "killed": args.kills,

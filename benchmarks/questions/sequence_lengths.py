@@ -1,6 +1,6 @@
 """The time that sequence lengths save, and a head on the targets alone: an epoch of a chat data set of mixed lengths, three ways.
 
-    python benchmarks/buckets.py SEVERAL LONGEST TEXT -o benchmarks/results/buckets-NAME.json
+    python -m mesp.bench.questions.sequence_lengths SEVERAL LONGEST TEXT -o benchmarks/results/buckets-NAME.json
 
 SEVERAL is a bundle of several lengths, LONGEST one of the same model with the longest of them alone, TEXT a play as the demo downloads it:
 what a character says is the user's turn, and what the next one answers is the assistant's.
@@ -102,7 +102,7 @@ def report(rows: list[tuple[Size, dict[str, float]]], bundles: dict[str, Bundle]
     """What the epochs came to."""
     seconds = {name: sum(taken[name] for _, taken in rows) for name in ("longest", "lengths", "targets")}
     return {
-        "command": "python benchmarks/buckets.py SEVERAL LONGEST TEXT -o FILE",
+        "command": "python -m mesp.bench.questions.sequence_lengths SEVERAL LONGEST TEXT -o FILE",
         "rows": len(rows),
         "rows_by_size": {str(size): count for size, count in sorted(Counter(size for size, _ in rows).items())},
         "epoch_seconds": seconds,

@@ -23,10 +23,11 @@ from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
 
-from .cell import HERE, Tell, run_cell
-from .draw import draw
-from .measured import RESULTS, Measured
-from .table import Cell, Table, read_table
+from .cell import HERE, Tell, Trainer, run_cell
+from .definition import Cell, Table
+from .plots import draw
+from .reader import read_table
+from .results import RESULTS, Measured, write_results
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,19 @@ class BenchOptions:
         cells: names of those to run; none for all
         repeats: instead of the table's
         keep_bundles: leave every cell's bundle, and take one that was left with the same export settings
-        trainer: the command of mesp that trains, with its options: here, or on a phone
+        trainer: this machine, or a phone
+        program: the words before the table on the command line, for the results
     """
 
     cells: tuple[str, ...] = ()
     repeats: int | None = None
     keep_bundles: bool = False
-    trainer: tuple[str, ...] = HERE
+    trainer: Trainer = HERE
+    program: str = "mesp bench"
 
     def command(self, table: Path, folder: Path) -> str:
         """The command line of this bench."""
-        where = () if self.trainer == HERE else ("device",)
-        words = ["mesp", *where, "bench", str(table), "-o", str(folder)]
+        words = [*shlex.split(self.program), str(table), "-o", str(folder)]
         words += [word for name in self.cells for word in ("--cell", name)]
         words += ["--repeats", str(self.repeats)] if self.repeats is not None else []
         return shlex.join(words + ["--keep-bundles"] * self.keep_bundles)
@@ -68,7 +70,7 @@ def bench(path: Path, folder: Path, options: BenchOptions, console: Console) -> 
     chosen = table.chosen(options.cells)
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     done = [_run(cell, folder, options, f"[{number}/{len(chosen)}]", console) for number, cell in enumerate(chosen, 1)]
-    write_json(folder / RESULTS, _results(table, folder, options.command(path, folder)))
+    write_results(folder / RESULTS, _results(table, folder, options.command(path, folder)))
     page, *plots = draw(folder / RESULTS)
     console.print(f"{folder / RESULTS}, {page.name} and {len(plots)} plots", highlight=False, soft_wrap=True)
     return all(done)

@@ -1,11 +1,11 @@
 """Where the time of one training step goes: by program, and by kind of work.
 
-    python -m mesp.bench.step_profile BUNDLE -o benchmarks/results/profile-NAME.json
+    python -m mesp.bench.questions.step_profile BUNDLE -o benchmarks/results/profile-NAME.json
 
 Steps of SGD, each call of a program timed from outside; medians over the steps, after one that warms up. What a program's fastest call consists
 of is measured alone, in turns with the steps, and counts at its own fastest call in this run:
 
-    products        with frozen weights, each shape alone, as benchmarks/compare.py does
+    products        with frozen weights, each shape alone, as ``against_pytorch`` does
     dequantization  of each tile of a weight, alone
     attention       between tokens, one key-value head with its query heads: scores, softmax, and their gradients
     rest            what is left of the program: norms, thin products with the adapter, elementwise work
@@ -48,7 +48,7 @@ from mesp.runtime.errors import UsageError
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
 
-from .compare import our_step, random_ids, timed
+from .steps import our_step, random_ids, timed
 
 KINDS = ("products", "dequantization", "attention", "rest", "slower calls")
 
@@ -210,7 +210,7 @@ def profile(path: Path, steps: int, say: Callable[[str], None]) -> dict[str, Any
         for name in count
     ]
     return {
-        "command": "python -m mesp.bench.step_profile BUNDLE -o FILE",
+        "command": "python -m mesp.bench.questions.step_profile BUNDLE -o FILE",
         "model": bundle.manifest.model["config"]["model_type"],
         "method": plan.method,
         "tokens": plan.tokens,

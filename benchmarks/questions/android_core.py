@@ -1,7 +1,7 @@
 """The Android core on this machine, by the library's own x86-64 binary, against the host's runtime: losses, memory and time of the same steps.
 
     make test-android                                        # builds what is run
-    python benchmarks/android.py BUNDLE DATA -o benchmarks/results/android-NAME.json
+    python -m mesp.bench.questions.android_core BUNDLE DATA -o benchmarks/results/android-NAME.json
 
 Steps of SGD. The heap of the JVM is touched as a whole before the run: what Java's own objects take is then in the idle footprint, as the Python
 interpreter's is in the host's. It says nothing of the speed of a phone.
@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -20,16 +19,18 @@ from typing import Any
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
 
-BUILD = Path(__file__).resolve().parent.parent / "build" / "android"
+from ..child import command
+
+BUILD = Path(__file__).resolve().parents[2] / "build" / "android"
 HEAP = ("-Xms48m", "-Xmx48m", "-XX:+UseSerialGC", "-XX:+AlwaysPreTouch", "-XX:TieredStopAtLevel=1")
 SECONDS = 1800
 
 
 def host(bundle: Path, data: Path, steps: int, output: Path) -> None:
-    """`mesp train`."""
-    mesp = Path(sys.executable).with_name("mesp")
-    options = ("--steps", str(steps), "--optimizer", "sgd", "--lr", "0.1")
-    subprocess.run([mesp, "train", bundle, "--data", data, "-o", output, *options], check=True, timeout=SECONDS)
+    """The host's runtime, in a process of its own."""
+    settings = {"data": data, "steps": steps, "optimizer": "sgd", "lr": 0.1}
+    line = command("train", bundle=bundle, output=output, settings=settings)
+    subprocess.run(line, check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
 
 
 def android(bundle: Path, data: Path, steps: int, output: Path) -> None:
@@ -38,9 +39,9 @@ def android(bundle: Path, data: Path, steps: int, output: Path) -> None:
     class_path = f"{classes / 'classes'}:{(classes / 'test-classpath').read_text().strip()}"
     settings = output.with_name("settings.json")
     settings.write_text(json.dumps({"data": str(data), "steps": steps, "optimizer": "sgd", "lr": 0.1}))
-    command = ["java", *HEAP, f"-Djava.library.path={libraries}", "-cp", class_path, "org.mesp.core.MainKt"]
+    java = ["java", *HEAP, f"-Djava.library.path={libraries}", "-cp", class_path, "org.mesp.core.MainKt"]
     environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
-    subprocess.run([*command, bundle, output, settings], check=True, timeout=SECONDS, env=environment)
+    subprocess.run([*java, bundle, output, settings], check=True, timeout=SECONDS, env=environment)
 
 
 def result(run: Path) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def main() -> None:
     losses = zip(found["host"]["losses"], found["android"]["losses"], strict=True)
     over = [found[name]["memory"]["delta_footprint_bytes"] for name in ("host", "android")]
     results = {
-        "command": "python benchmarks/android.py BUNDLE DATA -o FILE",
+        "command": "python -m mesp.bench.questions.android_core BUNDLE DATA -o FILE",
         "java": list(HEAP),
         "largest_loss_difference": max(abs(one - other) for one, other in losses),
         "memory_over_host": over[1] / over[0],

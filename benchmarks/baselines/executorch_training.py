@@ -1,6 +1,6 @@
 """ExecuTorch's own training: autodiff's joint graph of forward and backward pass as one program, run by its TrainingModule and its SGD.
 
-    python -m mesp.bench.executorch_training --model benchmarks/configurations/NAME --tokens 256 -o FILE
+    python -m mesp.bench.baselines.executorch_training --model benchmarks/configurations/NAME --tokens 256 -o FILE
 
 The model, its random weights and the row are those of ``eager``. The program is made in a process of its own, and the training process maps
 its file: frozen weights are clean pages there and do not count, as in `mesp train`. Trainable parameters, activations and gradients are in the
@@ -150,7 +150,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = build_parser("Measure a few steps of ExecuTorch's own training of the same model: autodiff, fp32, SGD.")
-    parser.prog = "mesp.bench.executorch_training"
+    parser.prog = "mesp.bench.baselines.executorch_training"
     parser.add_argument(
         "--xnnpack",
         action=argparse.BooleanOptionalAction,
