@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from phone_contract import check_fetched, check_phone
 from standin import log
 from standin.adb_server import AdbServer
 from standin.phone import Phone
@@ -73,6 +74,8 @@ def phone(adb: AdbServer, tmp_path: Path) -> Iterator[Phone]:
         made.install()
         yield made
         adb.run("disconnect", made.serial)
+    check_phone(made)
+    check_fetched(tmp_path / "here")
 
 
 @pytest.fixture
@@ -634,6 +637,8 @@ def real(adb: AdbServer, tmp_path: Path) -> Iterator[Phone]:
         made.set_debuggable(True)
         yield made
         adb.run("disconnect", made.serial)
+    check_phone(made)
+    check_fetched(tmp_path / "here")
 
 
 def test_losses_on_the_phone_are_those_of_the_host(mesp: Harness, real: Phone) -> None:

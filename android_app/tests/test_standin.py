@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from phone_contract import check_phone
 from standin.adb_server import AdbServer
 from standin.phone import Phone
 from standin.trainers import fake
@@ -33,6 +34,7 @@ def phone(adb: AdbServer, tmp_path: Path) -> Iterator[Phone]:
         assert adb.connect(made) == f"connected to {made.serial}"
         yield made
     adb.run("disconnect", made.serial)
+    check_phone(made)
 
 
 def wait(until: Callable[[], Any], what: str) -> None:
@@ -134,6 +136,7 @@ def test_without_the_shell_protocol_both_outputs_are_one(adb: AdbServer, tmp_pat
         found = shell(adb, phone, "echo out; echo error >&2; exit 7")
         assert (found.returncode, found.stdout, found.stderr) == (0, "out\nerror\n", "")
         adb.run("disconnect", phone.serial)
+    check_phone(phone)
 
 
 def test_a_command_reads_what_the_client_is_given(adb: AdbServer, phone: Phone) -> None:
@@ -449,3 +452,4 @@ def test_a_trainer_that_fails(adb: AdbServer, tmp_path: Path) -> None:
         wait(lambda: not phone.app.pid, "the end")
         assert events(adb, phone)[-1] == {"event": "failed", "run": "one", "reason": "Step 1: the loss is NaN"}
         adb.run("disconnect", phone.serial)
+    check_phone(phone)
