@@ -48,11 +48,11 @@ class Disconnected(MespError):
 
 
 class ShellFailed(MespError):
-    """A command on the phone ended with another status than 0; ``said`` is all that it printed."""
+    """A command on the phone ended with another status than 0; ``output`` is all that it printed."""
 
-    def __init__(self, phone: str, command: str, status: int, said: str):
-        self.command, self.status, self.said = command, status, said.strip()
-        super().__init__(f"{phone} could not do: {command} (status {status}). It said: {self.said or 'nothing'}")
+    def __init__(self, phone: str, command: str, status: int, output: str):
+        self.command, self.status, self.output = command, status, output.strip()
+        super().__init__(f"{phone} could not do: {command} (status {status}). It said: {self.output or 'nothing'}")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Adb:
         """
         done = self.run("devices", seconds=60)
         if done.returncode:
-            raise MespError(f"adb devices failed: {_said(done)}. Try: adb kill-server")
+            raise MespError(f"adb devices failed: {_message(done)}. Try: adb kill-server")
         lines = done.stdout.decode(errors="replace").splitlines()
         rows = [line.split("\t", 1) for line in lines if "\t" in line]
         return [Listed(serial, state.strip()) for serial, state in rows]
@@ -193,7 +193,7 @@ class Device:
         done = self._run("shell", f"( {script}\n) </dev/null; echo {_END} $?", seconds=seconds)
         text, mark, status = done.stdout.decode(errors="replace").rpartition(f"{_END} ")
         if not mark or not status.strip().isdigit():
-            raise Disconnected(f"{self.serial} is not connected any more: {_said(done)}.")
+            raise Disconnected(f"{self.serial} is not connected any more: {_message(done)}.")
         if int(status):
             errors = done.stderr.decode(errors="replace")
             raise ShellFailed(self.serial, script.strip().split("\n")[0], int(status), text + errors)
@@ -242,14 +242,14 @@ class Device:
     def _check(self, done: subprocess.CompletedProcess[bytes], what: str, storage: str) -> None:
         if done.returncode == 0:
             return
-        said = _said(done)
-        if "No space left" in said:
+        output = _message(done)
+        if "No space left" in output:
             raise MespError(
                 f"No space is left in {storage}: {self.serial} {what}. Free some, and run the same command again: it goes on from there."
             )
-        if _LOST.search(said):
-            raise Disconnected(f"{self.serial} is not connected any more: {said}.")
-        raise MespError(f"{self.serial} {what}: {said}.")
+        if _LOST.search(output):
+            raise Disconnected(f"{self.serial} is not connected any more: {output}.")
+        raise MespError(f"{self.serial} {what}: {output}.")
 
     def patiently(self, action: Callable[[], T]) -> T:
         """Does something that may be done twice, again after each lost connection.
@@ -301,7 +301,7 @@ class Device:
         return True
 
 
-def _said(done: subprocess.CompletedProcess[bytes]) -> str:
+def _message(done: subprocess.CompletedProcess[bytes]) -> str:
     """What adb itself said, its last words on one line."""
     text = (done.stderr + b"\n" + done.stdout).decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("* daemon")]

@@ -100,14 +100,14 @@ def install(device: Device, apk: Path, abis: list[str], sdk: int) -> dumpsys.Pac
             f"{apk} has libraries for {', '.join(sorted(inside)) or 'no processor'}; {device.serial} runs {', '.join(abis)} alone."
         )
     done = device.install(apk)
-    said = (done.stdout + done.stderr).decode(errors="replace").strip()
-    if done.returncode or "Success" not in said:
-        reason = next((code for code in _REFUSALS if code in said), None)
+    output = (done.stdout + done.stderr).decode(errors="replace").strip()
+    if done.returncode or "Success" not in output:
+        reason = next((code for code in _REFUSALS if code in output), None)
         advice = (
             _REFUSALS[reason].format(abis=", ".join(abis))
             if reason
-            else said.splitlines()[-1]
-            if said
+            else output.splitlines()[-1]
+            if output
             else "it said nothing"
         )
         raise MespError(f"{device.serial} did not install {apk}: {advice}.")
@@ -176,25 +176,25 @@ def tell(device: Device, command: str) -> None:
 def _am(device: Device, verb: str, action: str, extras: list[str]) -> None:
     words = ["am", verb, "-n", SERVICE, "-a", f"{PACKAGE}.action.{action}", *extras]
     try:
-        said = device.shell(f"{shlex.join(words)} 2>&1")
+        output = device.shell(f"{shlex.join(words)} 2>&1")
     except ShellFailed as failed:
-        raise MespError(f"{device.serial} did not start the app: {failed.said}.") from failed
+        raise MespError(f"{device.serial} did not start the app: {failed.output}.") from failed
     # am reports some errors and ends with 0 all the same.
-    if found := re.search(r"(?m)^(Error.*|.*Exception.*)$", said):
+    if found := re.search(r"(?m)^(Error.*|.*Exception.*)$", output):
         raise MespError(
             f"{device.serial} did not start the app: {found[0].strip()}. Is it installed, and of this version? mesp device install"
         )
 
 
-def epoch_seconds(said: str) -> float:
+def epoch_seconds(output: str) -> float:
     """What CLOCK says.
 
     Raises:
         Unreadable: no time.
     """
-    found = re.match(r"\s*(\d+(?:\.\d+)?)", said)
+    found = re.match(r"\s*(\d+(?:\.\d+)?)", output)
     if not found:
-        raise Unreadable("date +%s", said, "seconds since 1970")
+        raise Unreadable("date +%s", output, "seconds since 1970")
     return float(found[1])
 
 

@@ -176,11 +176,11 @@ class Follower:
                 self._take(item, file)
 
     def _record(self) -> End:
-        said = self._device.patiently(
+        output = self._device.patiently(
             lambda: self._device.sections({"exits": f"dumpsys activity exit-info {app.PACKAGE}"})
         )
         try:
-            exits = dumpsys.exits(said["exits"])
+            exits = dumpsys.exits(output["exits"])
         except Unreadable as error:
             self._note(error)
             exits = []
@@ -191,10 +191,10 @@ class Follower:
         report = shlex.quote(f"{app.RUNS}/{self._run}/{REPORT}")
         script = f'[ "$(stat -c %Y {report})" -ge {int(self._since)} ] && cat {report}'
         try:
-            said = self._device.patiently(lambda: self._device.shell(script))
+            output = self._device.patiently(lambda: self._device.shell(script))
         except ShellFailed:
             return None
-        report_json = json.loads(said)
+        report_json = json.loads(output)
         return End(report_json["status"], report_json.get("reason", ""))
 
     def _ask(self, file: Any) -> End:

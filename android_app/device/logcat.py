@@ -68,7 +68,7 @@ class Logcat:
         )  # the lines of the last second, which the log tells again after a lost connection
         self._process: subprocess.Popen[str] | None = None
         self._closed = False
-        self._said = ""  # the last line that is not of the log's form, such as an error
+        self._message = ""  # the last line that is not of the log's form, such as an error
 
     def __iter__(self) -> Iterator[Line]:
         at_once = 0
@@ -80,7 +80,7 @@ class Logcat:
             at_once = at_once + 1 if time.monotonic() - began < _AT_ONCE_SECONDS else 0
             if at_once == _AT_ONCE_TIMES:
                 raise MespError(
-                    f"The log of {self._device.serial} cannot be followed. logcat said: {self._said.strip() or 'nothing'}"
+                    f"The log of {self._device.serial} cannot be followed. logcat said: {self._message.strip() or 'nothing'}"
                 )
             self._device.reconnect(Disconnected(f"The log of {self._device.serial} broke off."))
             if at_once:
@@ -88,12 +88,12 @@ class Logcat:
 
     def _connection(self) -> Iterator[Line]:
         script = f"logcat -b main,crash -v epoch -T {self._since:.3f} -s {TAG}:V {_CRASHES}"
-        self._process, self._said = self._device.follow(script), ""
+        self._process, self._message = self._device.follow(script), ""
         assert self._process.stdout
         for raw in self._process.stdout:
             line = parse(raw)
             if line is None:
-                self._said = raw
+                self._message = raw
             elif line.raw not in self._recent:
                 if line.seconds > self._since + 1:
                     self._recent.clear()
@@ -110,5 +110,5 @@ class Logcat:
 
 def since_forever(device: Device) -> list[Line]:
     """All that the phone's log still has of the app."""
-    said = device.patiently(lambda: device.shell(f"logcat -d -b main,crash -v epoch -s {TAG}:V"))
-    return [line for raw in said.splitlines() if (line := parse(raw))]
+    output = device.patiently(lambda: device.shell(f"logcat -d -b main,crash -v epoch -s {TAG}:V"))
+    return [line for raw in output.splitlines() if (line := parse(raw))]

@@ -41,10 +41,10 @@ _SERVICES = {
 }
 
 
-def _kernel(said: dict[str, str]) -> dict[str, Any]:
-    status, memory = kernel_files.fields(said["status"]), kernel_files.fields(said["meminfo"])
+def _kernel(output: dict[str, str]) -> dict[str, Any]:
+    status, memory = kernel_files.fields(output["status"]), kernel_files.fields(output["meminfo"])
     # What is not allowed to run-as is told in the vendor's own words.
-    rollup = kernel_files.fields(said["rollup"]) if _ROLLUP_HEAD in said.get("rollup", "") else {}
+    rollup = kernel_files.fields(output["rollup"]) if _ROLLUP_HEAD in output.get("rollup", "") else {}
     if rollup:
         source, parts = "smaps_rollup", [rollup[name] for name in ("Private_Dirty", "Shared_Dirty", "Swap")]
     elif "RssAnon" in status:
@@ -60,15 +60,15 @@ def _kernel(said: dict[str, str]) -> dict[str, Any]:
         "swap_bytes": status.get("VmSwap"),
         "available_bytes": memory.get("MemAvailable"),
         "swap_used_bytes": memory["SwapTotal"] - memory["SwapFree"] if "SwapTotal" in memory else None,
-        "cpu_khz": [int(word) for word in said["frequencies"].split() if word.isdecimal()],
+        "cpu_khz": [int(word) for word in output["frequencies"].split() if word.isdecimal()],
     }
 
 
-def _services(said: dict[str, str]) -> dict[str, Any]:
+def _services(output: dict[str, str]) -> dict[str, Any]:
     dump, thermal, battery = (
-        dumpsys.meminfo(said["dump"]),
-        dumpsys.thermal(said["thermal"]),
-        dumpsys.battery(said["battery"]),
+        dumpsys.meminfo(output["dump"]),
+        dumpsys.thermal(output["thermal"]),
+        dumpsys.battery(output["battery"]),
     )
     return {
         "pss_by_class_bytes": dump.pss_bytes if dump else None,
@@ -130,7 +130,7 @@ class Outside:
                     self._refused(error)
                     return
                 except ShellFailed as error:
-                    self._refused(Unreadable(error.command, error.said, "the phone's figures"))
+                    self._refused(Unreadable(error.command, error.output, "the phone's figures"))
                     return
                 else:
                     number, missed = (number + 1, 0) if sample else (number, missed + 1)
@@ -147,27 +147,27 @@ class Outside:
             Disconnected: the phone was lost.
         """
         commands = {**_KERNEL, **(_ROLLUP if self._may_run_as else {}), **(_SERVICES if services else {})}
-        said = self._device.sections(
+        output = self._device.sections(
             {
                 name: text.replace("{package}", PACKAGE).replace("{pid}", str(self._pid))
                 for name, text in commands.items()
             },
             seconds=30,
         )
-        pid = said["pid"].strip()
-        if not pid.isdecimal() or "VmRSS:" not in said["status"]:
+        pid = output["pid"].strip()
+        if not pid.isdecimal() or "VmRSS:" not in output["status"]:
             self._pid = 0
             return None
         self._pid = int(pid)
-        if self._may_run_as and _ROLLUP_HEAD not in said["rollup"]:
+        if self._may_run_as and _ROLLUP_HEAD not in output["rollup"]:
             if self._has_run_as:
                 return None  # the process went while it was read
             self._may_run_as = False  # the app is not debuggable, or the vendor's run-as is broken
         self._has_run_as = self._may_run_as
-        sample = {"seconds": epoch_seconds(said["time"]), "pid": self._pid, **_kernel(said)}
+        sample = {"seconds": epoch_seconds(output["time"]), "pid": self._pid, **_kernel(output)}
         if services:
             try:
-                sample |= _services(said)
+                sample |= _services(output)
             except Unreadable as error:
                 self._asks_services = False
                 self._refused(error)

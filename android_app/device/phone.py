@@ -46,14 +46,14 @@ class Phone:
 
 def describe(device: Device) -> Phone:
     """Asks a phone what it is."""
-    said = device.patiently(lambda: device.sections(_COMMANDS))
-    properties = kernel_files.properties(said["properties"])
+    output = device.patiently(lambda: device.sections(_COMMANDS))
+    properties = kernel_files.properties(output["properties"])
     notes: list[str] = []
 
     def read(parse: Callable[[str], T], name: str) -> T | None:
         """What a phone may have in a form of its own; nothing here depends on it."""
         try:
-            return parse(said[name])
+            return parse(output[name])
         except Unreadable as error:
             notes.append(str(error))
             return None

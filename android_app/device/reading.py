@@ -60,11 +60,11 @@ class Reader:
 
     def __init__(self, command: str, text: str):
         self.command = command
-        self.said = text
+        self.raw = text
         self.text = plain(text)
 
     def fail(self, expected: str) -> NoReturn:
-        raise Unreadable(self.command, self.said, expected)
+        raise Unreadable(self.command, self.raw, expected)
 
     def search(self, pattern: str) -> str | None:
         """The first group of the pattern where it is first found. ^ and $ are the ends of a line."""

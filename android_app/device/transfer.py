@@ -74,8 +74,8 @@ def adapter_items(adapter: Path) -> list[Item]:
 
 def missing(device: Device, items: Sequence[Item]) -> list[Item]:
     """Those of the files that are not on the phone as they should be."""
-    there = device.patiently(lambda: digests(device, [item.target for item in items]))
-    return [item for item in items if there.get(item.target) != item.sha256]
+    present = device.patiently(lambda: digests(device, [item.target for item in items]))
+    return [item for item in items if present.get(item.target) != item.sha256]
 
 
 def send(device: Device, items: Sequence[Item], free_bytes: int | None, advance: Advance) -> None:
@@ -137,9 +137,9 @@ def _part(item: Item) -> str:
 
 def _arrived(device: Device, part: str, size: int) -> int:
     """The bytes of a growing file that are there, cut to whole slices: after a lost connection the last one may be there in part."""
-    there = int(device.shell(f"stat -c %s {shlex.quote(part)}"))
-    whole = there if there == size else min(there, size) // SLICE_BYTES * SLICE_BYTES
-    if whole != there:
+    arrived = int(device.shell(f"stat -c %s {shlex.quote(part)}"))
+    whole = arrived if arrived == size else min(arrived, size) // SLICE_BYTES * SLICE_BYTES
+    if whole != arrived:
         device.shell(f"truncate -s {whole} {shlex.quote(part)}")
     return whole
 
@@ -152,7 +152,7 @@ def _append(device: Device, piece: Path, part: str, at: int) -> None:
         device.shell(f'if [ "$(stat -c %s {target})" = {at} ]; then cat {staged} >> {target}; fi && rm -f {staged}')
     except ShellFailed as failed:
         device.shell(f"rm -f {staged}")
-        reason = "its storage is full" if "No space left" in failed.said else failed.said
+        reason = "its storage is full" if "No space left" in failed.output else failed.output
         raise MespError(
             f"{device.serial} could not store {part}: {reason}. Free some, and run the same command again: it goes on from there."
         ) from failed
@@ -196,16 +196,16 @@ def pull_run(device: Device, run: str, output: Path, checkpoints: bool = False) 
     names = [name for name in names if checkpoints or not name.startswith("checkpoints/")]
     if not names:
         raise UsageError(f"{device.serial} has no run {run}. See what it has: mesp device logs")
-    there = device.patiently(lambda: digests(device, [f"{folder}/{name}" for name in names]))
-    return [_pull(device, path, output / name, there.get(path)) for name in names if (path := f"{folder}/{name}")]
+    present = device.patiently(lambda: digests(device, [f"{folder}/{name}" for name in names]))
+    return [_pull(device, path, output / name, present.get(path)) for name in names if (path := f"{folder}/{name}")]
 
 
 def _pull(device: Device, path: str, target: Path, digest: str | None) -> Path:
     if target.is_file() and digest == _sha256(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as beside:
-        device.patiently(lambda: device.pull(path, beside))
+    with replacing(target) as temporary:
+        device.patiently(lambda: device.pull(path, temporary))
     return target
 
 

@@ -61,8 +61,8 @@ def end_of_process(pid: int | None, exits: Sequence[Exit], crash: Sequence[str])
             return End("crashed", f"the app crashed: {crash[0].strip()} ({CRASH})")
         return End("killed", "the app's process is gone, and Android does not say why; most often memory was short")
     reason = f"{_EXITS.get(found.code, 'the app was ended')} ({found.reason})"
-    said = f": {found.description}" if found.description else ""
-    return End("crashed" if found.code in (_CRASH, _CRASH_NATIVE) else "killed", reason + said)
+    description = f": {found.description}" if found.description else ""
+    return End("crashed" if found.code in (_CRASH, _CRASH_NATIVE) else "killed", reason + description)
 
 
 def compare(folder: Path, memory_bytes: int | None) -> dict[str, Any]:
@@ -115,9 +115,9 @@ def _pss(sample: Mapping[str, Any]) -> dict[str, Any]:
     """PSS by class, refused where it is more than the kernel says is resident or swapped. Graphics memory is not the kernel's to count."""
     total, classes = sample["total_pss_bytes"], sample["pss_by_class_bytes"] or {}
     graphics = sum(size for name, size in classes.items() if name.endswith("mtrack") or name == "Gfx dev")
-    there = sample["rss_bytes"] + (sample["swap_bytes"] or 0)
-    if total - graphics > 1.1 * there:
-        why = f"{(total - graphics) / MB:.1f} MB without graphics are more than the {there / MB:.1f} MB that are resident or swapped"
+    present_bytes = sample["rss_bytes"] + (sample["swap_bytes"] or 0)
+    if total - graphics > 1.1 * present_bytes:
+        why = f"{(total - graphics) / MB:.1f} MB without graphics are more than the {present_bytes / MB:.1f} MB that are resident or swapped"
         return {"total_pss_bytes": None, "pss_refused": why}
     return {"total_pss_bytes": total, "pss_by_class_bytes": classes}
 

@@ -97,8 +97,8 @@ def run_logs(args: argparse.Namespace) -> int:
     for line in since_forever(device):
         if args.name is None or line.event is None or line.event.get("run") == args.name:
             print(line.raw)
-    said = device.patiently(lambda: device.shell(f"ls -1 {app.RUNS} 2>/dev/null || true"))
-    runs = said.split()
+    listing = device.patiently(lambda: device.shell(f"ls -1 {app.RUNS} 2>/dev/null || true"))
+    runs = listing.split()
     print(f"Runs on {device.serial}: {', '.join(runs) if runs else 'none'}", file=sys.stderr)
     return 0
 
@@ -146,10 +146,10 @@ def run_push(args: argparse.Namespace) -> int:
 def send_files(device: Device, items: Sequence[Item], console: Console) -> None:
     """Sends what is not there yet, with a progress bar."""
     todo = missing(device, items)
-    size, there = sum(item.size for item in todo), len(items) - len(todo)
+    size, present = sum(item.size for item in todo), len(items) - len(todo)
     console.print(
         f"{len(todo)} file{'s' if len(todo) != 1 else ''} to send, {size / MB:.1f} MB"
-        + (f"; {there} are there already" if there else ""),
+        + (f"; {present} are there already" if present else ""),
         highlight=False,
     )
     if not todo:
@@ -185,8 +185,8 @@ def run_clean(args: argparse.Namespace) -> int:
     device = device_of(args, Console(file=sys.stderr))
     names = args.what or [*folders]
     paths = [folders[name] for name in names] + ([STAGE, app.ADAPTERS] if not args.what else [])
-    said = device.patiently(lambda: device.shell(f"du -sk {' '.join(paths)} 2>/dev/null || true"))
-    size = sum(int(line.split()[0]) for line in said.splitlines()) * 1024
+    listing = device.patiently(lambda: device.shell(f"du -sk {' '.join(paths)} 2>/dev/null || true"))
+    size = sum(int(line.split()[0]) for line in listing.splitlines()) * 1024
     if not args.yes:
         if not sys.stdin.isatty():
             raise UsageError(

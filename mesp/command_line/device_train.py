@@ -74,10 +74,10 @@ def run_train(args: argparse.Namespace) -> int:
     request = _request(args, args.bundle or "")
     device = device_of(args, console)
     app.need_installed(device)
-    there = device.patiently(lambda: device.shell(f"ls -1 {app.BUNDLES} 2>/dev/null || true")).split()
-    if request.bundle not in there and not args.resume:
+    bundles = device.patiently(lambda: device.shell(f"ls -1 {app.BUNDLES} 2>/dev/null || true")).split()
+    if request.bundle not in bundles and not args.resume:
         raise UsageError(
-            f"{device.serial} has no bundle {request.bundle}; it has {', '.join(there) or 'none'}. Send it with: mesp device push BUNDLE"
+            f"{device.serial} has no bundle {request.bundle}; it has {', '.join(bundles) or 'none'}. Send it with: mesp device push BUNDLE"
         )
     return _start_and_follow(device, args, request, console)
 

@@ -125,8 +125,8 @@ class Sampler:
         self._hwm_reset = reset_high_water_mark()
         self._faults = major_faults()
         self.baseline_footprint_bytes = exact_footprint_bytes()
-        self._beside = self.baseline_footprint_bytes - self._statm.read()[0]
-        self._beside_at_rest = self._beside
+        self._file_and_swap_bytes = self.baseline_footprint_bytes - self._statm.read()[0]
+        self._file_and_swap_bytes_at_rest = self._file_and_swap_bytes
         self._start = self._last = time.monotonic_ns()
         self.since_epoch_seconds = time.time()  # when the samples' seconds begin
         self.peak_phase = self._phase
@@ -169,7 +169,7 @@ class Sampler:
         self._drain()
         self._close_phase()
         self._phase = BETWEEN_STEPS
-        self._beside = exact_footprint_bytes() - self._statm.read()[0]
+        self._file_and_swap_bytes = exact_footprint_bytes() - self._statm.read()[0]
         self(None)
         return max((sample.footprint_bytes for sample in self._closed), default=0)
 
@@ -208,7 +208,7 @@ class Sampler:
             samples=self.samples,
             longest_gap_seconds=round(self.longest_gap_seconds, 4),
             major_faults=major_faults() - self._faults,
-            dirty_file_and_swap_bytes=self._beside - self._beside_at_rest,
+            dirty_file_and_swap_bytes=self._file_and_swap_bytes - self._file_and_swap_bytes_at_rest,
         )
 
     def _drain(self) -> None:
@@ -222,7 +222,7 @@ class Sampler:
         self.samples += 1
         self.longest_gap_seconds = max(self.longest_gap_seconds, (nanoseconds - self._last) / 1e9)
         self._last = max(self._last, nanoseconds)
-        footprint += self._beside
+        footprint += self._file_and_swap_bytes
         if self._largest is None or footprint > self._largest.footprint_bytes:
             self._largest = Sample((nanoseconds - self._start) / 1e9, self._phase, footprint, resident)
             if footprint > self.peak.footprint_bytes:

@@ -111,8 +111,8 @@ class _Run:
         self.steps = settings.steps_of(len(data.examples))
         optimizer = settings.make_optimizer(self.steps)
         examples = [*data.examples, *(held_out.examples if held_out else [])]
-        there = bundle.manifest.sizes()
-        used = sorted({smallest(there, example.tokens, example.predictions) for example in examples})
+        available = bundle.manifest.sizes()
+        used = sorted({smallest(available, example.tokens, example.predictions) for example in examples})
         self.stepper = Stepper(bundle, settings, optimizer, used, held_out is not None, sampler, stop, scratch)
         self.state = self.stepper.session.state
         self.scaling = load_adapter(bundle, self.state["adapter"], settings)
