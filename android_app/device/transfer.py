@@ -1,8 +1,8 @@
 """Bundles and data to the phone, run folders back.
 
-What arrives is told by its SHA-256: a file that is there already is not sent again, and one that was cut off goes on where it was. A large file
-goes in slices, each of which is appended on the phone and then forgotten. Slices land in the shell's own folder first: since Android 11 adb may
-not create files in an app's external folder itself (it fails with "remote fchown failed"), while the shell may.
+Files are compared by their SHA-256. One that is on the phone already is not sent again, and one that was cut off goes on where it was. A large
+file goes in slices: each is appended to the file on the phone, and then removed. Slices land in the shell's own folder first. Since Android 11
+adb may not create files in an app's external folder itself (it fails with "remote fchown failed"), while the shell may.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Item:
-    """A file to send: where it is, where it goes, and what it must then be."""
+    """A file to send: where it is, where it goes, and its SHA-256."""
 
     source: Path
     target: str
@@ -182,7 +182,7 @@ def _names(device: Device, folder: str) -> list[str]:
 
 
 def pull_run(device: Device, run: str, output: Path, checkpoints: bool = False) -> list[Path]:
-    """Fetches a run's folder into ``output``, beside what is there; a file that is there as it should be is not fetched again.
+    """Fetches a run's folder into ``output``, next to what is there. A file with the right contents is not fetched again.
 
     Args:
         checkpoints: those too; they are as large as the adapter and the optimizer's state

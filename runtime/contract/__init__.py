@@ -12,7 +12,8 @@
     manifest.schema.json          manifest.json of a bundle
 
 Every field is named and nothing may be added, so a field that one side writes and another does not know fails a test. The tests of both
-runtimes hold real output against these files. At run time nothing is checked against them: this module needs the standard library alone.
+runtimes hold real output against these files. At run time only settings are checked, by ``limits``; the standard library is enough for that.
+``run_files`` has the names of a run's files for Python.
 """
 
 import json

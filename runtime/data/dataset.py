@@ -1,18 +1,18 @@
-"""Training data: the rows of a file to examples of at most T tokens, the bundle's longest sequence.
+"""Turns the rows of a file into examples of at most T tokens, the bundle's longest sequence.
 
-An example has n inputs and n targets: inputs are the tokens but the last, targets the labels but the first.
+An example has n inputs and n targets. The inputs are all of its tokens except the last. The targets are all of its labels except the first.
 
-    windows      The texts of a file are joined and cut into windows of T targets: T + 1 tokens, and the next begins at the last
-                 one. A text's first token is no target, so no text is predicted from another, though attention sees both.
-                 TRL's packing masks it too (DataCollatorForLanguageModeling, where position_ids are 0), and separates
-                 the texts in attention, which the programs cannot. Without packing each text is a sequence of its own;
-                 a .txt file is cut into windows always.
-    sequences    Any other row is one. What is over T + 1 tokens is cut off and counted.
+    windows      The texts of a file are joined and cut into windows of T + 1 tokens, which have T targets. The next window begins with the
+                 last token of the one before. The first token of a text is no target, so no text is predicted from another one; attention
+                 still sees both. TRL's packing masks that token too (DataCollatorForLanguageModeling, where position_ids are 0). It also
+                 separates the texts in attention, which the programs cannot. Without packing each text is a sequence of its own. A .txt
+                 file is always cut into windows.
+    sequences    Any other row is one sequence. Tokens after the first T + 1 are cut off and counted.
     no target    An example without a target is left out and counted.
 
-Held-out data is a file of its own, or a part of the rows, split off before packing: round(fraction * rows) of them, halves up,
-the first in the shuffled order, below, of the key "{seed} split"; each part keeps the file's order. Of a .txt it is
-the end: round(fraction * tokens).
+Held-out data is a file of its own, or a part of the rows. The part is taken before packing. It has round(fraction * rows) rows, halves up: the
+first ones in the shuffled order (below) of the key "{seed} split". Both parts keep the file's order. Of a .txt the part is the end:
+round(fraction * tokens).
 
 Shuffled order: the positions 0 to n - 1 are sorted by the SHA-256, in hex, of the UTF-8 text "{key} {position}". An epoch's key
 is "{seed} {epoch}", from epoch 0.

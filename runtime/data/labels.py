@@ -1,12 +1,12 @@
-"""A row to token ids and labels: which of its tokens are trained on.
+"""Turns a row into token ids and labels: the labels say which of its tokens are trained on.
 
-A label is the token itself where it is a target, or -100 where it is not; like the ids it is not shifted.
+The label of a token that is a target is the token itself; of any other it is -100. Labels are not shifted: they stand beside their tokens.
 
     text        Tokenized with the special tokens that the tokenizer adds (BOS, where it has one) and closed by EOS, unless it
-                ends in EOS already. Every token is a target, but the first: nothing of the document precedes it, so
+                ends in EOS already. Every token except the first is a target. Nothing of the document precedes the first, so
                 documents can be joined without predicting one from another. A .txt file does not end: no EOS.
-    completion  Prompt and completion are joined, and tokenized and closed like a text. The targets begin where these tokens
-                and those of the prompt alone diverge, so a token that spans the border is one.
+    completion  Prompt and completion are joined, and tokenized and closed like a text. The targets begin at the first
+                token that differs from those of the prompt alone, so a token that spans the border is a target.
     messages    Rendered by the chat template, and tokenized once without special tokens: the template writes its own. Targets are
                 what the assistant writes: its content and the token that ends its turn.
     ids         As they are.

@@ -2,7 +2,8 @@
 
     footprint  anonymous memory + what of it was swapped or compressed + dirty pages of mapped files.
                /proc/PID/smaps_rollup adds it up exactly (Private_Dirty + Shared_Dirty + Swap), but takes milliseconds. Between steps it is read
-               there; at the rate of the samples anonymous memory of /proc/PID/statm stands in, plus what the last exact reading found beside it.
+               there. At the rate of the samples that is too slow: they are anonymous memory of /proc/PID/statm, plus the swap and dirty file
+               pages of the last exact reading.
                Pages of the mapped weights are clean: the kernel can drop them, and they do not count.
     baseline   the footprint after imports and reading the data, before the bundle is opened for training. So programs, arena, adapter,
                optimizer state and XNNPACK's workspace all count as the run's own.

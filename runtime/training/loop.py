@@ -1,8 +1,8 @@
 """Fine-tuning on the host: the loop of a run, its evaluations and checkpoints.
 
-The loop is a state machine whose whole state is the session's tensors and a ``Position``: evaluate if it is time, stop if there is
-reason to, take a step, write a checkpoint if it is time. A run that is resumed enters it where the checkpoint left it, so it does
-the same as one that was never interrupted.
+The loop is a state machine. Its whole state is the session's tensors and a ``Position``. Each round it evaluates if that is due, stops if
+there is a reason to, takes a step, and writes a checkpoint if that is due. A run that is resumed enters the loop where its checkpoint left it,
+so it does the same as one that was never interrupted.
 """
 
 import math
