@@ -17,6 +17,7 @@ from mesp.device.adb import NO_DEVICE, Adb, Device
 from mesp.device.logcat import since_forever
 from mesp.device.phone import Phone, describe
 from mesp.device.transfer import STAGE, Item, bundle_items, missing, pull_run, send, tidy
+from mesp.runtime.contract.run_files import PAGE, RUN
 from mesp.runtime.errors import UsageError
 from mesp.runtime.report.pages import write_report
 
@@ -109,9 +110,9 @@ def run_pull(args: argparse.Namespace) -> int:
     device, output = device_of(args, console), args.output or Path(args.name)
     files = pull_run(device, args.name, output, args.checkpoints)
     print(f"{output}: {len(files)} files")
-    if (output / "run.json").is_file():
+    if (output / RUN).is_file():
         write_report(output)
-        print(output / "report.html")
+        print(output / PAGE)
     return 0
 
 

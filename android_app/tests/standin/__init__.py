@@ -6,5 +6,6 @@
     app.App                  the app's process, which a test can pause, kill and crash
 
 The commands of a phone's shell run as processes of their own, so all that the phone knows is on the disk (state.State).
-Nothing is imported here: each command pays for what it imports.
+Nothing is imported here: each command pays for what it imports. Files that have a module's name of mesp.device or mesp.runtime (app, logcat,
+phone, contract, outcome) stand in for the same thing on the other side of the cable.
 """
