@@ -20,7 +20,7 @@ from mesp.runtime.report.figures import PHASE_COLOURS
 from mesp.runtime.training.optimizer import Name, Shape
 from mesp.runtime.training.settings import TrainSettings
 
-from .contract import NAMES, check, problems, validator
+from .contract import NAMES, check, problems, read_json, validator
 
 SETTINGS = schema("settings")["properties"]
 
@@ -121,3 +121,16 @@ def test_the_names_of_files_are_those_of_the_schema() -> None:
     names = [value for name, value in vars(run_files).items() if name.isupper() and isinstance(value, str)]
     assert sorted(names) == sorted(schema("run_folder")["properties"])
     assert list(schema("trainer_state")["properties"]["log_bytes"]["properties"]) == list(run_files.LOGS)
+
+
+def test_what_the_contract_does_not_know_is_found() -> None:
+    sample = {"seconds": 0.1, "phase": "load", "footprint_bytes": 1, "rss_bytes": 2}
+    assert not problems("memory_sample", sample)
+    assert problems("memory_sample", {**sample, "phase": "setup"})
+    assert problems("memory_sample", {**sample, "pss_bytes": 3})
+    assert problems("run_folder", {"memory.jsonl": [{**sample, "phase": "setup"}]})
+    assert not problems("event", {"event": "low_memory", "run": "first"})
+    assert problems("event", {"event": "low_memory"})
+    assert problems("event", {"event": "short_of_memory", "run": "first"})
+    with pytest.raises(ValueError, match="NaN is not JSON"):
+        read_json('{"loss": NaN}')
