@@ -5,6 +5,7 @@ Each of them takes the same runs: of every method, and to every end that a run c
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -15,12 +16,13 @@ from typing import Any
 
 import pytest
 from safetensors import safe_open
-from standin.contract import all_settings
+from standin.contract import all_settings, schema
 from standin.trainers import BUILD, Trainer, core, fake
 
 from mesp.runtime.training.settings import TrainSettings
 from tests.contract import check_run, field_names
 
+ANDROID = Path(__file__).resolve().parents[1]
 CASES = BUILD / "cases"
 BUNDLE, DATA = CASES / "bundles" / "llama", CASES / "runs" / "llama-sgd" / "data.jsonl"
 RUNS = sorted(folder.name for folder in CASES.glob("runs/*"))
@@ -160,3 +162,11 @@ def test_cores_run_on_a_full_storage(tmp_path: Path) -> None:
 
 def test_the_stand_in_has_the_settings_of_python(tmp_path: Path) -> None:
     assert all_settings({"data": "rows.jsonl"}) == TrainSettings(data=Path("rows.jsonl")).to_json()
+
+
+def test_the_apps_events_are_those_of_the_contract() -> None:
+    """By the names in its sources: what is in each event, its own tests show."""
+    sources = (ANDROID / "app" / "src" / "main").rglob("*.kt")
+    calls = [call for file in sources for call in re.findall(r"Logcat\.(?:event|error)\(([^,]*),", file.read_text())]
+    names = {name for call in calls for name in re.findall(r'"(\w+)"', call)}
+    assert names == {event["properties"]["event"]["const"] for event in schema("event")["oneOf"]}
