@@ -90,8 +90,8 @@ class Progress:
         self.say(f"The phone's memory is short, after step {self._step}: the app writes a checkpoint")
 
 
-_REASONS = {"hot": "it is too hot", "not_charging": "it is not charging", "user": "asked to on the phone"}
+REASONS = {"hot": "it is too hot", "not_charging": "it is not charging", "user": "asked to on the phone"}
 
 
 def _reasons(event: Mapping[str, Any]) -> str:
-    return " and ".join(_REASONS.get(reason, reason) for reason in event.get("reasons", ()))
+    return " and ".join(REASONS.get(reason, reason) for reason in event.get("reasons", ()))

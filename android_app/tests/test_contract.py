@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 from safetensors import safe_open
+from standin.app import PAUSES
 from standin.contract import all_settings, schema
 from standin.trainers import BUILD, Trainer, core, fake
 
+from mesp.device.run_progress import REASONS, Progress
 from mesp.runtime.training.settings import TrainSettings
 from tests.contract import check_run, field_names
 
@@ -27,6 +29,7 @@ CASES = BUILD / "cases"
 BUNDLE, DATA = CASES / "bundles" / "llama", CASES / "runs" / "llama-sgd" / "data.jsonl"
 RUNS = sorted(folder.name for folder in CASES.glob("runs/*"))
 SECONDS = 120
+EVENTS = {event["properties"]["event"]["const"] for event in schema("event")["oneOf"]}
 SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01}
 TRAINERS: dict[str, Callable[[], Trainer]] = {"core": core, "fake": lambda: fake(seconds=0.005, megabytes=1)}
 
@@ -169,4 +172,10 @@ def test_the_apps_events_are_those_of_the_contract() -> None:
     sources = (ANDROID / "app" / "src" / "main").rglob("*.kt")
     calls = [call for file in sources for call in re.findall(r"Logcat\.(?:event|error)\(([^,]*),", file.read_text())]
     names = {name for call in calls for name in re.findall(r'"(\w+)"', call)}
-    assert names == {event["properties"]["event"]["const"] for event in schema("event")["oneOf"]}
+    assert names == EVENTS
+
+
+def test_the_harness_and_the_stand_in_know_the_names_of_the_contract() -> None:
+    shown = {name.removeprefix("_show_") for name in vars(Progress) if name.startswith("_show_")}
+    assert shown and shown < EVENTS
+    assert set(REASONS) == set(PAUSES) == set(schema("names")["$defs"]["pause"]["enum"])
