@@ -1,4 +1,4 @@
-"""What the Android core's tests compare with: bundles of tiny models, and what the host's runtime makes of them.
+"""What the Android core's tests compare with: the bundles of bundles.py, and what the host's runtime makes of them.
 
     python -m tests.android_cases build/android/cases
 
@@ -10,47 +10,16 @@ What is there already is left as it is.
 
 import json
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mesp.export.bundle.export import ExportSettings, export_bundle
-from mesp.export.programs.plan import Tiling
 from mesp.runtime import TrainSettings, train
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.files import folder_that_appears_whole
 
-from .lowering_cache import lowering_cached
-from .models import LLAMA, QWEN2, save_checkpoint
-
-
-@dataclass(frozen=True)
-class Export:
-    """A model, and how it is exported."""
-
-    config: dict[str, Any]
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-BUNDLES = {
-    "llama": Export(LLAMA),
-    "qwen2": Export(QWEN2, {"weights": "fp32"}),
-    "several": Export(
-        QWEN2,
-        {
-            "weights": "int8",
-            "lengths": (8, 16),
-            "tiling": Tiling(query_rows=8, ffn=64, vocabulary=97, rows=8),
-        },
-    ),
-    "upper": Export(LLAMA, {"layers": 1, "targets": ("q_proj", "down_proj")}),
-    "mebp": Export(LLAMA, {"method": "mebp"}),
-    "store-h": Export(LLAMA, {"method": "store-h"}),
-    "mezo": Export(LLAMA, {"method": "mezo"}),
-    "file": Export(QWEN2, {"block_inputs": "float16", "offload": True}),
-}
+from .bundles import BUNDLES, write_bundle
 
 # Small rates: at large ones the last bits of the first steps are the whole difference of the last ones.
 SGD = {"optimizer": "sgd", "lr": 0.05, "steps": 20}
@@ -61,7 +30,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2-sgd": ("qwen2", SGD),
     "qwen2-adamw": ("qwen2", {**ADAMW, "schedule": "linear", "warmup": 3}),
     "several": (
-        "several",
+        "qwen2",
         {
             "optimizer": "sgd",
             "momentum": 0.9,
@@ -78,21 +47,12 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
             "seed": 7,
         },
     ),
-    "several-lean": ("several", SGD),
     "upper": ("upper", ADAMW),
     "mebp": ("mebp", SGD),
     "store-h": ("store-h", SGD),
     "mezo": ("mezo", {**SGD, "lr": 1e-4}),
-    "file": ("file", SGD),
+    "float16": ("float16", SGD),
 }
-
-
-def write_bundle(path: Path, export: Export) -> None:
-    """Exports a random model."""
-    settings = {"lengths": (12,), "rank": 4, "tiling": Tiling(vocabulary=97), **export.settings}
-    checkpoint = path.parent / f".{path.name}.checkpoint"
-    save_checkpoint(checkpoint, **export.config)
-    export_bundle(str(checkpoint), path, ExportSettings(**settings))
 
 
 def write_run(folder: Path, bundle: Path, settings: dict[str, Any]) -> None:
@@ -118,11 +78,10 @@ def write_rows(path: Path, tokens: int, vocabulary: int, count: int = 14) -> Non
 
 def main(output: Path) -> None:
     """Writes what is not there."""
-    for name, export in BUNDLES.items():
+    for name in BUNDLES:
         if not (output / "bundles" / name).is_dir():
             print(f"exports the bundle {name}", flush=True)
-            with lowering_cached():
-                write_bundle(output / "bundles" / name, export)
+            write_bundle(name, output / "bundles" / name, output / "bundles" / f".{name}.checkpoint")
     for name, (bundle, settings) in RUNS.items():
         if not (output / "runs" / name).is_dir():
             print(f"trains {name} on the host", flush=True)

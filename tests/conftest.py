@@ -1,17 +1,39 @@
-"""Bundles that several tests share: each is exported once a session, and its programs are lowered once for good."""
+"""What all tests share: their order, and the bundles of bundles.py as fixtures, each exported once a session."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from mesp.command_line.parser import main
-from mesp.export.bundle.export import ExportSettings, export_bundle
-from mesp.export.programs.plan import Tiling
-
+from .bundles import write_bundle
 from .lowering_cache import lowering_cached
-from .models import LLAMA, LLAMA3_ROPE, QWEN2, save_checkpoint
+
+# The ladder: each rung stands on those before it, so the first failure is the one to look at.
+LADDER = {
+    "op": ("ops", "quantize", "schedule", "scratch", "data", "masks", "mobile", "imports"),
+    "block": ("programs", "mutations", "workspace", "duration"),
+    "model": ("model", "merge", "generate"),
+    "lowered program": ("lowering_cache", "bundles", "export", "lowered", "footprint", "bad_input"),
+    "training": ("adapter", "optimizer", "train", "checkpoint"),
+    "report": ("report", "memory", "api", "bench", "baselines", "measuring"),
+}
+HERE = Path(__file__).parent
+RUNGS = [f"test_{name}" for names in LADDER.values() for name in names]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files of this folder in the order of the ladder.
+
+    Raises:
+        UsageError: a file that is not on it.
+    """
+    names = {item.path.stem for item in items if item.path.parent == HERE}
+    if missing := names.difference(RUNGS):
+        raise pytest.UsageError(f"Give {', '.join(sorted(missing))} a place on the ladder in tests/conftest.py.")
+    items.sort(key=lambda item: RUNGS.index(item.path.stem) if item.path.parent == HERE else len(RUNGS))
 
 
 @pytest.fixture(autouse=True)
@@ -26,69 +48,55 @@ def _lowering_cached() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def qwen2_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Qwen2 with fp32 weights, tied head, an odd sequence length and rests of every kind of tile; beside it its checkpoint."""
-    folder = tmp_path_factory.mktemp("qwen2")
-    save_checkpoint(folder / "checkpoint", **QWEN2)
-    settings = ExportSettings(
-        lengths=(5, 13), rank=4, alpha=8.0, weights="fp32", tiling=Tiling(query_rows=8, ffn=64, vocabulary=50, rows=4)
-    )
-    export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
-    return folder / "bundle"
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The session's folder of bundles: of all of pytest's processes, if there are several."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "bundles"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def exported(folder: Path, name: str) -> Path:
+    """A bundle by its name in bundles.py; beside it is its checkpoint. The first process that asks for it makes it."""
+    bundle = folder / name / "bundle"
+    bundle.parent.mkdir(exist_ok=True)
+    with (bundle.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not bundle.exists():
+            write_bundle(name, bundle, bundle.parent / "checkpoint")
+    return bundle
 
 
 @pytest.fixture(scope="session")
-def llama_int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Llama with int4 weights, every bias, Llama 3's rope and an untied head, one tile of each kind where that is possible."""
-    folder = tmp_path_factory.mktemp("llama")
-    config = {
-        **LLAMA,
-        "attention_bias": True,
-        "mlp_bias": True,
-        "rope_parameters": LLAMA3_ROPE,
-        "tie_word_embeddings": False,
-    }
-    save_checkpoint(folder / "checkpoint", **config)
-    settings = ExportSettings(
-        lengths=(16,), rank=3, weights="int4", tiling=Tiling(query_rows=16, ffn=96, vocabulary=97)
-    )
-    export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
-    return folder / "bundle"
+def qwen2_fp32(bundles: Path) -> Path:
+    return exported(bundles, "qwen2")
 
 
 @pytest.fixture(scope="session")
-def llama_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Llama with int8 weights, and adapters on three projections of the upper layer only."""
-    folder = tmp_path_factory.mktemp("llama8")
-    save_checkpoint(folder / "checkpoint", **LLAMA)
-    settings = ExportSettings(
-        lengths=(9,),
-        rank=2,
-        layers=1,
-        weights="int8",
-        targets=("q_proj", "v_proj", "down_proj"),
-        tiling=Tiling(9, 48, 97),
-    )
-    export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
-    return folder / "bundle"
+def llama_int4(bundles: Path) -> Path:
+    return exported(bundles, "llama")
 
 
 @pytest.fixture(scope="session")
-def qwen2_mebp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The method that MeSP is compared with, on one layer of int4 weights."""
-    folder = tmp_path_factory.mktemp("mebp")
-    save_checkpoint(folder / "checkpoint", **{**QWEN2, "num_hidden_layers": 1})
-    settings = ExportSettings(lengths=(12,), rank=2, method="mebp", tiling=Tiling(vocabulary=97))
-    export_bundle(str(folder / "checkpoint"), folder / "bundle", settings)
-    return folder / "bundle"
+def llama_int8(bundles: Path) -> Path:
+    return exported(bundles, "upper")
 
 
 @pytest.fixture(scope="session")
-def llama_float16(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Block inputs in float16 and in a file, by the command line: the upper of two layers, fp32 weights, and the fewest programs."""
-    folder = tmp_path_factory.mktemp("float16")
-    save_checkpoint(folder / "checkpoint", **LLAMA)
-    sizes = ["--seq-len", "9", "--rank", "2", "--layers", "1", "--targets", "q_proj,down_proj", "--weights", "fp32"]
-    options = [*sizes, "--block-inputs", "float16", "--offload", "inputs"]
-    assert main(["export", str(folder / "checkpoint"), "-o", str(folder / "bundle"), *options]) == 0
-    return folder / "bundle"
+def qwen2_mebp(bundles: Path) -> Path:
+    return exported(bundles, "mebp")
+
+
+@pytest.fixture(scope="session")
+def llama_store_h(bundles: Path) -> Path:
+    return exported(bundles, "store-h")
+
+
+@pytest.fixture(scope="session")
+def llama_mezo(bundles: Path) -> Path:
+    return exported(bundles, "mezo")
+
+
+@pytest.fixture(scope="session")
+def llama_float16(bundles: Path) -> Path:
+    return exported(bundles, "float16")

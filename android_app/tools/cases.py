@@ -1,6 +1,6 @@
 """What the app's tests compare with. Runs in the project's environment; tests/android_cases.py and tests/android_golden.py do most of it.
 
-build/android/cases/bundles/    tiny models as `mesp export` exports them, by several methods
+build/android/cases/bundles/    the bundles of tests/bundles.py
 build/android/cases/runs/       runs of `mesp train` on them
 build/android/cases/programs/   and one call of every program of those runs: NAME.json with shapes and places, NAME.bin with
                                 the arguments and results

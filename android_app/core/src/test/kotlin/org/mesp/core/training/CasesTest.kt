@@ -36,7 +36,7 @@ class CasesTest {
         val output = File(temporary, name)
         val report = train(bundle, output, Cases.settings(name), JsonObject(emptyMap()))
         assertEquals("done", report.getValue("status").jsonPrimitive.content)
-        val tolerance = if (name == "file") HALF_TOLERANCE else TOLERANCE
+        val tolerance = if (name == "float16") HALF_TOLERANCE else TOLERANCE
         assertSameSteps(host, output, tolerance)
         assertSameNorms(host, output, differences = name == "mezo")
         assertSameAdapters(Bundle.open(bundle).manifest.lora, host, output, tolerance)
