@@ -13,9 +13,9 @@ from .lowering_cache import lowering_cached
 
 # The ladder: each rung stands on those before it, so the first failure is the one to look at.
 LADDER = {
-    "op": ("ops", "quantize", "schedule", "scratch", "data", "masks", "mobile", "imports"),
+    "op": ("ops", "quantize", "schedule", "scratch", "data", "masks", "mobile", "imports", "contract"),
     "block": ("programs", "mutations", "workspace", "duration"),
-    "model": ("model", "merge", "generate"),
+    "model": ("model", "schedule_mutations", "merge", "generate"),
     "lowered program": ("lowering_cache", "bundles", "export", "lowered", "footprint", "bad_input"),
     "training": ("adapter", "optimizer", "train", "checkpoint"),
     "report": ("report", "memory", "api", "bench", "baselines", "measuring"),
