@@ -17,7 +17,7 @@ LADDER = {
     "block": ("programs", "mutations", "workspace", "duration"),
     "model": ("model", "schedule_mutations", "merge", "generate"),
     "lowered program": ("lowering_cache", "bundles", "export", "lowered", "footprint", "bad_input"),
-    "training": ("adapter", "optimizer", "train", "checkpoint"),
+    "training": ("adapter", "optimizer", "train", "checkpoint", "run_folders"),
     "report": ("report", "memory", "api", "bench", "baselines", "measuring"),
 }
 HERE = Path(__file__).parent

@@ -35,9 +35,6 @@ STANDING = {
     ("export.schedules.mezo", "export.predict.workspace"),
     ("export.predict.duration", "export.bundle.lower"),
     ("export.predict.footprint", "export.bundle.weights_file"),
-    ("device.cli", "command_line.train_options"),
-    ("device.commands", "command_line.commands"),
-    ("device.train", "bench.bench"),
 }
 STARTS_BY_NAME = {"benchmarks/process.py"}
 
