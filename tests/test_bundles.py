@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from mesp.runtime.engine.bundle import open_bundle
+from mesp.export.bundle import lower as lower_module
+from mesp.runtime.engine.bundle import PROGRAM, open_bundle
 
-from .bundles import BUNDLES
+from .bundles import BUNDLES, write_bundle
 from .conftest import exported
+from .lowering_cache import VARIABLE, lower_traced
 
 SLOWEST_FIRST = ("qwen2", "llama", "store-h", "upper", "float16", "mebp", "mezo")
 
@@ -24,3 +26,14 @@ def test_it_exports_and_opens(name: str, bundles: Path) -> None:
     manifest = open_bundle(exported(bundles, name)).manifest
     assert manifest.needs.backends == ("XnnpackBackend",)
     assert ("_to_dim_order_copy" in str(manifest.needs.operators)) == (name == "float16")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", SLOWEST_FIRST)
+def test_the_cache_hides_nothing(name: str, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exported without the cache, each program file is the same, byte for byte."""
+    cached = exported(bundles, name)
+    monkeypatch.setattr(lower_module, "lower_traced", lower_traced)
+    monkeypatch.setenv(VARIABLE, "")
+    write_bundle(name, tmp_path / "bundle", tmp_path / "checkpoint")
+    assert (tmp_path / "bundle" / PROGRAM).read_bytes() == (cached / PROGRAM).read_bytes()

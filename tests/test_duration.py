@@ -78,6 +78,7 @@ def test_the_time_is_that_of_the_products_at_the_rate(folder: Path) -> None:
     assert "backward" not in duration(plan_of(folder, method="mezo"), gflops=1)
 
 
+@pytest.mark.alone
 def test_the_rate_is_measured(folder: Path) -> None:
     assert 0.001 < measured_gflops(plan_of(folder)) < 10_000
 

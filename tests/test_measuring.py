@@ -16,6 +16,7 @@ from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.errors import UsageError
 
 
+@pytest.mark.alone
 def test_a_step_is_divided_without_a_rest(llama_int4: Path) -> None:
     results = profile(llama_int4, steps=2, say=lambda text: None)
     bundle = open_bundle(llama_int4)

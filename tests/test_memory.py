@@ -8,6 +8,8 @@ import torch
 from mesp.runtime.errors import MespError
 from mesp.runtime.memory.sampler import Sampler, exact_footprint_bytes
 
+pytestmark = pytest.mark.alone
+
 MB = 1_000_000
 
 

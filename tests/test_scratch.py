@@ -23,6 +23,7 @@ def test_what_is_written_is_read(tmp_path: Path, dtype: str) -> None:
     assert kept.base.view(3, 8)[1:].equal(rows) and not kept.base[:8].any()
 
 
+@pytest.mark.alone
 def test_it_has_no_name_and_its_pages_are_not_the_process_s(tmp_path: Path) -> None:
     megabyte = torch.ones(2**18)
     kept = ScratchTensor(tmp_path, TensorSpec((64, 2**18)))

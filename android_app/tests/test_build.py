@@ -1,4 +1,4 @@
-"""The build of the APK: the same bytes for the same inputs, and its check finds what is wrong. Run by `make test-android`."""
+"""The build of the APK: the same bytes for the same inputs, and its check finds what is wrong. Run by `make test-all`."""
 
 import shutil
 import sys
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.thorough
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
