@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mesp.bench.workspace import PROGRAMS, plans
+from mesp.bench.questions.program_workspace import PROGRAMS, plans
 from mesp.export.model.architecture import PROJECTIONS, read_architecture
 from mesp.export.model.quantize import weight_format
 from mesp.export.predict.workspace import largest_program, with_chosen_tiles
@@ -29,7 +29,7 @@ def plan_of(name: str, tokens: int) -> Plan:
     return with_chosen_tiles(plan)
 
 
-# (program, model, tokens): bytes, measured by benchmarks/workspace.py
+# (program, model, tokens): bytes, measured by benchmarks/questions/program_workspace.py
 MEASURED = {
     (item["program"], item["model"], item["tokens"]): item["workspace_bytes"]
     for item in json.loads((RESULTS / "workspace.json").read_text())["programs"]
