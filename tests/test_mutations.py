@@ -1,19 +1,33 @@
 """Shows that the checks can fail: each mutation of the maths or of the programs is one that a person could write, and each is caught."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import dedent
 from types import ModuleType
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from mesp.export.programs import block, head, ops
-from mesp.export.schedules import backpropagation
+from mesp.export.programs import autodiff, block, head, ops
+from mesp.export.programs.plan import Arguments
+from mesp.export.schedules import backpropagation, mezo
+from mesp.export.schedules.methods import StoreH
 
-from .test_model import IN_FLOAT16, check_model
+from .checks import Draw, assert_close
+from .models import LLAMA
+from .test_model import (
+    IN_FLOAT16,
+    STORED,
+    WHOLE,
+    check_model,
+    test_mezo_estimates_the_slope_along_its_signs_and_puts_the_adapter_back,
+)
 from .test_ops import (
+    check_adamw,
     check_attention,
     check_cross_entropy,
     check_lora,
@@ -22,7 +36,8 @@ from .test_ops import (
     check_rope,
     check_swiglu,
 )
-from .test_programs import BIASED, TILINGS, check_head, check_norm_backward, check_tile_backward, make_plan
+from .test_programs import BIASED, TILINGS, check_head, check_norm_backward, check_tile_backward, draw_inputs, make_plan
+from .tolerances import GRADIENT_FP32
 
 Check = Callable[[], None]
 
@@ -72,8 +87,37 @@ def float16_model() -> None:
         check_model(Path(folder), *IN_FLOAT16["mesp"], block_inputs=torch.float16)
 
 
-# (module, function, what it says, what the mutant says, the check that must fail)
-MUTATIONS: list[tuple[ModuleType, str, str, str, Check]] = [
+def adamw() -> None:
+    check_adamw(13)
+
+
+def stored_h() -> None:
+    with TemporaryDirectory() as folder:
+        check_model(Path(folder), *STORED["store-h"])
+
+
+def mezo_estimate() -> None:
+    with TemporaryDirectory() as folder:
+        test_mezo_estimates_the_slope_along_its_signs_and_puts_the_adapter_back(Path(folder))
+
+
+def decompositions() -> None:
+    """MeBP's block in the operators that XNNPACK has, against the same in autodiff's own."""
+    plan = make_plan(LLAMA, 9, WHOLE)
+    program = autodiff.block_backward(plan)
+    inputs = draw_inputs(plan, program, Draw(), {})
+    names, tensors = list(inputs), [tensor.float() for tensor in inputs.values()]
+
+    def run(*given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(program.body(Arguments(zip(names, given, strict=True))))
+
+    traced = make_fx(run, decomposition_table=dict(program.decompositions))(*tensors)
+    for output, ours, reference in zip(program.outputs, traced(*tensors), run(*tensors), strict=True):
+        assert_close(ours, reference, GRADIENT_FP32, output.name)
+
+
+# (module or class, function, what it says, what the mutant says, the check that must fail)
+MUTATIONS: list[tuple[ModuleType | type, str, str, str, Check]] = [
     (ops, "rmsnorm_backward", "rstd * u - x", "rstd * u + x", rmsnorm),
     (ops, "rmsnorm_backward", " - x * (rstd * rstd * rstd * mean)", "", rmsnorm),
     (ops, "rmsnorm_backward", "u = dy * weight", "u = dy", rmsnorm),
@@ -149,6 +193,22 @@ MUTATIONS: list[tuple[ModuleType, str, str, str, Check]] = [
     (head, "head_end", 'a["loss"] + loss', "loss", whole_head),
     (head, "head_loss", 'a["loss"] + ops', "ops", whole_head),
     (head, "head_start", "return n, ops", "return n * 1.01, ops", whole_head),
+    (ops, "adamw", "(gradient - m) * one_minus_beta1", "gradient * one_minus_beta1", adamw),
+    (ops, "adamw", "gradient * gradient - v", "gradient - v", adamw),
+    (ops, "adamw", " * rsqrt_correction2 + eps", " + eps", adamw),
+    (ops, "adamw", " - parameter * lr_weight_decay", "", adamw),
+    (autodiff, "_slice_backward", "[start, sizes[dim] - end]", "[sizes[dim] - end, start]", decompositions),
+    (autodiff, "_power", "x * x * x", "x * x", decompositions),
+    (autodiff._Decompositions, "_softmax_backward", "product - y *", "product +  y *", decompositions),
+    (autodiff._Decompositions, "table", "grad * (y - y * y)", "grad * y", decompositions),
+    (autodiff._Decompositions, "_sum", "total = torch.mm", "total = 2 * torch.mm", decompositions),
+    (mezo, "perturb", " * factor", "", mezo_estimate),
+    (mezo, "slope", 'a["loss_plus"] - a["loss_minus"]', 'a["loss_minus"] - a["loss_plus"]', mezo_estimate),
+    (mezo, "slope", 'a["loss_plus"] + a["loss_minus"]', 'a["loss_plus"] + a["loss_plus"] * 1.01', mezo_estimate),
+    (mezo, "estimate", 'a["noise"] * a["slope"].view(1)', 'a["noise"] + a["slope"].view(1)', mezo_estimate),
+    (mezo.Mezo, "_draw", '{"layer": size}', "{}", mezo_estimate),
+    (StoreH, "place", '{"layer": size}', '{"layer": 0}', stored_h),
+    (StoreH, "output_gradient", '"lora_b"', '"lora_a"', stored_h),
 ]
 
 
@@ -156,11 +216,11 @@ MUTATIONS: list[tuple[ModuleType, str, str, str, Check]] = [
     ("module", "function", "right", "wrong", "check"), MUTATIONS, ids=[f"{m[1]}: {m[2]} -> {m[3]}" for m in MUTATIONS]
 )
 def test_a_mutation_is_caught(
-    monkeypatch: pytest.MonkeyPatch, module: ModuleType, function: str, right: str, wrong: str, check: Check
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType | type, function: str, right: str, wrong: str, check: Check
 ) -> None:
-    source = inspect.getsource(getattr(module, function))
+    source = dedent(inspect.getsource(getattr(module, function)))
     assert right in source, "the mutation no longer fits the code: write it anew"
-    namespace = dict(vars(module))
+    namespace = dict(vars(sys.modules[module.__module__] if isinstance(module, type) else module))
     exec(source.replace(right, wrong), namespace)
     check()
     monkeypatch.setattr(module, function, namespace[function])
