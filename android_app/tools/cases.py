@@ -19,15 +19,28 @@ from common import ROOT, make_folder, run
 from executorch.extension.pybindings import portable_lib
 from junit import CASES, GOLDEN
 
-SOURCES = [file for folder in ("export", "runtime") for file in sorted((ROOT / folder).rglob("*.py"))]
+# What neither a bundle nor a run's figures depend on: what only predicts, checks or draws.
+BESIDE = (
+    *(f"export/predict/{name}.py" for name in ("duration", "flops", "footprint")),
+    *(f"runtime/report/{name}.py" for name in ("charts", "figures", "inspect", "pages", "phone_rows")),
+    *(f"runtime/training/{name}.py" for name in ("console_progress", "tensorboard")),
+)
 SECONDS = 1800
 
 
 def cases() -> None:
     """Makes the folders, unless they were made with these same sources."""
-    make_folder(CASES, [*SOURCES, *_tests("android_cases", "models"), Path(__file__)], _runs)
+    tests = _tests("android_cases", "bundles", "models")
+    rooms = ("export/model", "export/programs", "export/schedules", "export/predict", "export/bundle", "runtime")
+    make_folder(CASES, [*_sources(*rooms), *tests, Path(__file__)], _runs)
     if golden := _tests("android_golden"):
-        make_folder(GOLDEN, [*SOURCES, *golden, *_tests("test_data", "test_masks"), Path(__file__)], _golden)
+        sources = _sources("export/model", "export/bundle", "runtime/data", "runtime/engine")
+        make_folder(GOLDEN, [*sources, *golden, *_tests("test_data", "test_masks"), Path(__file__)], _golden)
+
+
+def _sources(*folders: str) -> list[Path]:
+    beside = {ROOT / name for name in BESIDE}
+    return [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py")) if file not in beside]
 
 
 def _tests(*names: str) -> list[Path]:
