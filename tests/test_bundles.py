@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from mesp.export.bundle import lower as lower_module
+from mesp.export.bundle.lower import lower_traced
 from mesp.runtime.engine.bundle import PROGRAM, open_bundle
 
 from .bundles import BUNDLES, write_bundle
 from .conftest import exported
-from .lowering_cache import VARIABLE, lower_traced
+from .lowering_cache import VARIABLE
 
 SLOWEST_FIRST = ("qwen2", "llama", "store-h", "upper", "float16", "mebp", "mezo")
 
