@@ -4,12 +4,13 @@ import os
 import re
 from pathlib import Path
 
-from common import BUILD, Failure
+from common import BUILD, ROOT, Failure
 from library import maven_options
 from maven import maven, parts
 
 CORE = BUILD / "maven" / "core"
 CASES, GOLDEN = BUILD / "cases", BUILD / "golden"
+CONTRACT = ROOT / "runtime" / "contract"
 
 # Of the launcher's lines: a test that failed, why, and the sums.
 TELLING = r"✘|\[X\]|=> |tests (successful|failed)"
@@ -39,7 +40,7 @@ def arguments(*tests: str) -> list[str]:
 
 def properties() -> list[str]:
     """What Surefire would give the tests."""
-    return [f"-Dmesp.cases={CASES}", f"-Dmesp.golden={GOLDEN}"]
+    return [f"-Dmesp.cases={CASES}", f"-Dmesp.golden={GOLDEN}", f"-Dmesp.contract={CONTRACT}"]
 
 
 def summary(said: str) -> str:

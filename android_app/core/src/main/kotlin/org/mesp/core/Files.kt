@@ -1,12 +1,13 @@
 package org.mesp.core
 
 import java.io.File
-import java.io.FileOutputStream
 import java.io.IOException
 import java.io.RandomAccessFile
+import java.nio.channels.FileChannel
 import java.nio.file.Files
 import java.nio.file.StandardCopyOption.ATOMIC_MOVE
 import java.nio.file.StandardCopyOption.REPLACE_EXISTING
+import java.nio.file.StandardOpenOption.READ
 import java.security.MessageDigest
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonElement
@@ -44,15 +45,19 @@ fun folderThatAppearsWhole(output: File, write: (File) -> Unit) {
         listOf(folder, old).forEach(File::deleteRecursively)
         Files.createDirectories(folder.toPath())
         write(folder)
-        folder.walk().filter(File::isFile).forEach { file -> FileOutputStream(file, true).use { it.fd.sync() } }
+        folder.walk().forEach(::flush)
         if (output.exists()) Files.move(output.toPath(), old.toPath(), ATOMIC_MOVE)
         Files.move(folder.toPath(), output.toPath(), ATOMIC_MOVE)
+        flush(parent)
     } catch (error: IOException) {
         throw MespException("Could not write $output: ${reason(error)}.", error)
     } finally {
         listOf(folder, old).forEach(File::deleteRecursively)
     }
 }
+
+/** Has a file, or the names in a folder, in the storage: a new name must not outlive what it names. */
+private fun flush(file: File) = FileChannel.open(file.toPath(), READ).use { it.force(true) }
 
 /** What the system said, without the path that it begins with. */
 internal fun reason(error: IOException): String = error.message?.substringAfterLast("(")?.removeSuffix(")") ?: error.toString()

@@ -4,6 +4,7 @@ import java.io.File
 import java.util.concurrent.CountDownLatch
 import kotlin.system.exitProcess
 import kotlinx.serialization.SerializationException
+import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.buildJsonObject
 import kotlinx.serialization.json.put
 import org.mesp.core.report.Evaluation
@@ -56,12 +57,6 @@ private fun run(arguments: Array<String>, control: Control): Int {
         return 2
     }
     val (bundle, output, settings) = paths.map(::File)
-    val environment =
-        buildJsonObject {
-            put("system", "${System.getProperty("os.name")} ${System.getProperty("os.version")}")
-            put("machine", System.getProperty("os.arch"))
-            put("java", System.getProperty("java.version"))
-        }
     val listener =
         object : Listener {
             override fun stepped(step: Step) = println("step ${step.step} loss ${step.loss} seconds ${step.seconds}")
@@ -70,7 +65,7 @@ private fun run(arguments: Array<String>, control: Control): Int {
         }
     return try {
         val chosen = JSON.decodeFromString<TrainSettings>(settings.readText())
-        val report = train(bundle, output, chosen, environment, listener, control, resume = "--resume" in options)
+        val report = train(bundle, output, chosen, describeMachine(), listener, control, resume = "--resume" in options)
         println(report)
         0
     } catch (error: MespException) {
@@ -81,3 +76,11 @@ private fun run(arguments: Array<String>, control: Control): Int {
         2
     }
 }
+
+/** What report.json says of a desktop. */
+internal fun describeMachine(): JsonObject =
+    buildJsonObject {
+        put("system", "${System.getProperty("os.name")} ${System.getProperty("os.version")}")
+        put("machine", System.getProperty("os.arch"))
+        put("java", System.getProperty("java.version"))
+    }

@@ -26,6 +26,13 @@ internal object Cases {
 
     fun bundle(run: String) = File(root, "bundles/${json(run).getValue("bundle").jsonPrimitive.content}")
 
+    /** Leaves a copy of a run's folder where tests/test_runs.py looks, if it is to look. */
+    fun keep(run: File, name: String) {
+        val kept = File(System.getProperty("mesp.runs") ?: return, name)
+        kept.deleteRecursively()
+        run.copyRecursively(kept)
+    }
+
     /** A run's settings, with its paths made absolute. */
     fun settings(run: String): TrainSettings {
         val settings = JSON.decodeFromJsonElement<TrainSettings>(json(run))

@@ -16,6 +16,8 @@ import org.mesp.app.state.Store
 import org.mesp.app.state.updateRun
 import org.mesp.app.storage.RunFolder
 import org.mesp.core.data.Dataset
+import org.mesp.core.memory.BETWEEN_STEPS
+import org.mesp.core.memory.LOAD
 import org.mesp.core.memory.Sample
 import org.mesp.core.report.Evaluation
 import org.mesp.core.report.Step
@@ -49,7 +51,7 @@ class RunProgress(private val store: Store, private val name: String, private va
 
     override fun stepped(step: Step) {
         // The samples before a step are its own; those before an evaluation are not shown.
-        val trace = samples.filter { it.phase != "between steps" && it.phase != "load" }
+        val trace = samples.filter { it.phase != BETWEEN_STEPS && it.phase != LOAD }
         change { it.copy(steps = it.steps + step, trace = trace) }
         Logcat.event("step", name) { putAll(Step.serializer(), step) }
     }

@@ -37,6 +37,9 @@ class Session(
     val state: Map<String, FloatBuffer>
     private val interpreters: Map<String, ScheduleInterpreter>
 
+    /** By schedule and input, how many elements are read. */
+    private val inputElements: Map<String, Map<String, Int>>
+
     init {
         programs.warmUp(scratch, manifest.warmUp, used.values.flatMap { it.instructions.walk() }.filterIsInstance<Call>().map(Call::program).toSet())
         arena = zeros(used.values.maxOf { it.arena.nbytes }.toLong())
@@ -44,25 +47,36 @@ class Session(
         val ofKind = { kind: String -> manifest.tensors.filter { (name, tensor) -> tensor.kind == kind && name in names } }
         state = ofKind("state").mapValues { (_, tensor) -> zeros(tensor.spec.bytes).asFloatBuffer() }
         files = ofKind("file").mapValues { (_, tensor) -> ScratchTensor(scratch, tensor.spec) }
+        val inputs = manifest.tensors.filterValues { it.kind == "input" }.keys
+        inputElements = used.mapValues { (_, schedule) -> inputElements(schedule.instructions, manifest.programs, inputs) }
         interpreters = used.mapValues { (name, schedule) -> ScheduleInterpreter(this, programs, name, schedule.instructions) }
     }
 
     /**
      * Writes the inputs, runs the schedule, and returns its outputs, each one number.
      *
-     * @param inputs LongArray or FloatArray from a tensor's beginning on, or a number
-     * @throws IllegalArgumentException an input is missing, or longer than its tensor
+     * @param inputs a LongArray, a FloatArray or a number for each; those that the schedule does not read are passed over
+     * @throws IllegalArgumentException an input is missing, or has not as many elements as the schedule reads
      */
     fun run(schedule: String, inputs: Map<String, Any>): Map<String, Double> {
-        val places = used.getValue(schedule).arena.buffers.keys
-        for (name in places) {
-            if (kind(name) == "input") write(memory(schedule, name), requireNotNull(inputs[name]) { "$schedule reads $name, which is not given" })
+        for ((name, elements) in inputElements.getValue(schedule)) {
+            val value = requireNotNull(inputs[name]) { "$schedule reads $name, which is not given" }
+            val given = sizeOf(value)
+            require(given == elements) { "$schedule reads $elements elements of $name, not $given" }
+            write(memory(schedule, name), value)
         }
         interpreters.getValue(schedule).run()
-        return places.filter { kind(it) == "output" }.associateWith { (memory(schedule, it) as FloatBuffer).get(0).toDouble() }
+        val outputs = used.getValue(schedule).arena.buffers.keys.filter { manifest.tensors[it]?.kind == "output" }
+        return outputs.associateWith { (memory(schedule, it) as FloatBuffer).get(0).toDouble() }
     }
 
-    private fun kind(name: String) = manifest.tensors[name]?.kind
+    private fun sizeOf(value: Any): Int =
+        when (value) {
+            is LongArray -> value.size
+            is FloatArray -> value.size
+            is Number -> 1
+            else -> throw IllegalArgumentException("an input is a LongArray, a FloatArray or a number, not a ${value.javaClass.simpleName}")
+        }
 
     private fun write(memory: Buffer, value: Any) {
         memory.clear()
@@ -70,7 +84,6 @@ class Session(
             is LongArray -> (memory as LongBuffer).put(value)
             is FloatArray -> (memory as FloatBuffer).put(value)
             is Number -> if (memory is LongBuffer) memory.put(0, value.toLong()) else (memory as FloatBuffer).put(0, value.toFloat())
-            else -> throw IllegalArgumentException("an input is a LongArray, a FloatArray or a number")
         }
     }
 

@@ -1,5 +1,6 @@
 package org.mesp.core.memory
 
+import java.math.RoundingMode
 import kotlin.math.max
 import kotlinx.serialization.SerialName
 import kotlinx.serialization.Serializable
@@ -13,6 +14,12 @@ data class Sample(
     @SerialName("footprint_bytes") val footprintBytes: Long,
     @SerialName("rss_bytes") val rssBytes: Long,
 )
+
+/** The phase before the first of a schedule: the bundle is opened, memory allocated, programs warmed up. */
+const val LOAD = "load"
+
+/** The phase after a step: logs, checkpoints, the next examples. */
+const val BETWEEN_STEPS = "between steps"
 
 /** What a run's samples come to; the fields of "memory" in report.json. */
 @Serializable
@@ -50,7 +57,7 @@ class Sampler : AutoCloseable {
     private var last = start
     private var longestGap = 0L
     private var samples = 0L
-    private var phase = "setup"
+    private var phase = LOAD
     private var largestFootprint = NONE
     private var largestResident = 0L
     private var largestAt = 0L
@@ -63,7 +70,8 @@ class Sampler : AutoCloseable {
     val baseline: Long
 
     init {
-        System.gc() // what training will take from the heap unseen should not be in the baseline
+        // What training will take from the heap unseen should not be in the baseline. System.gc() does nothing on most Androids.
+        Runtime.getRuntime().gc()
         hwmIsOfTheRun = Proc.resetHighWaterMark()
         baseline = Proc.exactFootprint()
         peakFootprint = baseline
@@ -99,7 +107,7 @@ class Sampler : AutoCloseable {
     @Synchronized
     fun endOfStep(): Long {
         closePhase()
-        phase = "between steps"
+        phase = BETWEEN_STEPS
         statm.read()
         beside = Proc.exactFootprint() - statm.anonymous
         take()
@@ -133,7 +141,7 @@ class Sampler : AutoCloseable {
             vmHwmBytes = Proc.highWaterMark(),
             vmHwmIsOfTheRun = hwmIsOfTheRun,
             samples = samples,
-            longestGapSeconds = gap,
+            longestGapSeconds = rounded(gap, 4),
             majorFaults = Proc.majorFaults() - faults,
             dirtyFileAndSwapBytes = beside - besideAtRest,
         )
@@ -166,7 +174,7 @@ class Sampler : AutoCloseable {
     }
 
     private fun closePhase() {
-        if (largestFootprint != NONE) closed.add(Sample(round4((largestAt - start) / 1e9), phase, largestFootprint, largestResident))
+        if (largestFootprint != NONE) closed.add(Sample((largestAt - start) / 1e9, phase, largestFootprint, largestResident))
         largestFootprint = NONE
     }
 
@@ -185,4 +193,5 @@ class Sampler : AutoCloseable {
     }
 }
 
-internal fun round4(value: Double): Double = Math.round(value * 1e4) / 1e4
+/** A number as the logs have it, with so many digits after the point. */
+internal fun rounded(value: Double, digits: Int): Double = value.toBigDecimal().setScale(digits, RoundingMode.HALF_EVEN).toDouble()

@@ -51,7 +51,7 @@ data class TrainSettings(
         need(optimizer in OPTIMIZERS, "optimizer", optimizer, OPTIMIZERS.keys.joinToString(" or "))
         need(schedule in SCHEDULES, "schedule", schedule, SCHEDULES.joinToString(" or "))
         need(
-            warmup in 0.0..<1.0 || (warmup.isFinite() && warmup == ceil(warmup)),
+            warmup in 0.0..<1.0 || (warmup >= 1 && warmup.isFinite() && warmup == ceil(warmup)),
             "warmup",
             warmup,
             "whole steps, or a fraction below 1",

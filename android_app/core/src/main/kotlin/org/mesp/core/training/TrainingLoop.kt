@@ -13,7 +13,7 @@ import org.mesp.core.engine.Bundle
 import org.mesp.core.folderThatAppearsWhole
 import org.mesp.core.memory.Sample
 import org.mesp.core.memory.Sampler
-import org.mesp.core.memory.round4
+import org.mesp.core.memory.rounded
 import org.mesp.core.reason
 import org.mesp.core.report.EVALUATIONS
 import org.mesp.core.report.Evaluation
@@ -81,9 +81,18 @@ internal class TrainingLoop(
             checkpoint()
             if (status in FINISHED) writeAdapter()
             return report(status)
-        } catch (error: MespException) {
-            report("failed", mapOf("reason" to JsonPrimitive(error.message)))
+        } catch (error: Exception) {
+            reportFailure(error)
             throw error
+        }
+    }
+
+    /** A full storage may not take the report either; what is told is the first error. */
+    private fun reportFailure(error: Exception) {
+        try {
+            report("failed", mapOf("reason" to JsonPrimitive(error.message ?: error.toString())))
+        } catch (second: IOException) {
+            error.addSuppressed(second)
         }
     }
 
@@ -138,9 +147,9 @@ internal class TrainingLoop(
         val began = System.nanoTime()
         val (loss, norm) = stepper.step(number, examples)
         if (!loss.isFinite() || !norm.isFinite()) throw diverged(number, loss, norm)
+        val seconds = secondsSince(began) // of the step alone: reading the footprint exactly takes milliseconds
         val peak = sampler.endOfStep()
-        val rate = stepper.optimizer.lr.at(number)
-        val step = Step(number, loss, rate, norm, examples.sumOf(Example::tokens), round6((System.nanoTime() - began) / 1e9), peak)
+        val step = Step(number, loss, stepper.optimizer.lr.at(number), norm, examples.sumOf(Example::tokens), seconds, peak)
         logMemory()
         folder.log(STEPS, Step.serializer(), step)
         position = position.copy(step = number)
@@ -148,21 +157,22 @@ internal class TrainingLoop(
     }
 
     private fun diverged(number: Int, loss: Double, norm: Double): MespException {
-        // The adapter that the step began with is what failed, so a checkpoint of the step before it is not a good one.
-        val good = checkpoints(folder.checkpoints).filterKeys { it < number - 1 }.values.lastOrNull()
-        val where = good?.let { "The last good checkpoint is $it" } ?: "No checkpoint from before that is kept"
-        val how = if (good != null) ", or from there, as its adapter" else ""
         val halves = manifest.tensors["block_inputs"]?.dtype == "float16" && loss.isFinite()
         val range = if (halves) " Or a block's input is beyond what float16 holds: a bundle exported with --block-inputs float32 has no such limit." else ""
-        return MespException(
-            "Step $number: the loss is $loss, and the norm of its gradient $norm. $where, and the log until here. " +
-                "Start a new run with a lower learning rate, with clipping or with a warm-up$how.$range",
-        )
+        return MespException("Step $number: the loss is $loss, and the norm of its gradient $norm. ${howToGoOn(number - 1)}$range")
+    }
+
+    /** What to do where the adapter after step [failed] is no good: a checkpoint of that step is not either. */
+    private fun howToGoOn(failed: Int): String {
+        val good = checkpoints(folder.checkpoints).filterKeys { it < failed }.values.lastOrNull()
+        val where = good?.let { "The last good checkpoint is $it" } ?: "No checkpoint from before that is kept"
+        val how = if (good != null) ", or from there, as its adapter" else ""
+        return "$where, and the log until here. Start a new run with a lower learning rate, with clipping or with a warm-up$how."
     }
 
     /** Logs each phase's largest sample since the last call. */
     private fun logMemory() {
-        val samples = sampler.phases().map { it.copy(seconds = round4(secondsBefore + it.seconds)) }
+        val samples = sampler.phases().map { it.copy(seconds = rounded(secondsBefore + it.seconds, 4)) }
         for (sample in samples) folder.log(MEMORY, Sample.serializer(), sample)
         listener.sampled(samples)
     }
@@ -181,7 +191,8 @@ internal class TrainingLoop(
                 sampler.endOfStep()
                 logMemory()
             }
-        val evaluation = Evaluation(step, loss, round6((System.nanoTime() - began) / 1e9))
+        if (!loss.isFinite()) throw MespException("After step $step the held-out loss is $loss. ${howToGoOn(step)}")
+        val evaluation = Evaluation(step, loss, secondsSince(began))
         folder.log(EVALUATIONS, Evaluation.serializer(), evaluation)
         position = position.copy(evaluatedStep = step)
         if (step > 0) {
@@ -232,4 +243,4 @@ internal class TrainingLoop(
     override fun close() = stepper.close()
 }
 
-private fun round6(value: Double): Double = Math.round(value * 1e6) / 1e6
+private fun secondsSince(nanoseconds: Long): Double = rounded((System.nanoTime() - nanoseconds) / 1e9, 6)

@@ -4,7 +4,6 @@ import java.io.File
 import java.nio.FloatBuffer
 import kotlin.math.abs
 import kotlin.math.max
-import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
 import org.junit.jupiter.api.Assertions.assertEquals
@@ -13,6 +12,7 @@ import org.junit.jupiter.api.DynamicTest
 import org.junit.jupiter.api.TestFactory
 import org.junit.jupiter.api.io.TempDir
 import org.mesp.core.Cases
+import org.mesp.core.describeMachine
 import org.mesp.core.engine.Bundle
 import org.mesp.core.engine.Lora
 import org.mesp.core.engine.zeros
@@ -34,7 +34,8 @@ class CasesTest {
     private fun compare(name: String) {
         val (bundle, host) = Cases.bundle(name) to Cases.host(name)
         val output = File(temporary, name)
-        val report = train(bundle, output, Cases.settings(name), JsonObject(emptyMap()))
+        val report = train(bundle, output, Cases.settings(name), describeMachine())
+        Cases.keep(output, name)
         assertEquals("done", report.getValue("status").jsonPrimitive.content)
         val tolerance = if (name == "float16") HALF_TOLERANCE else TOLERANCE
         assertSameSteps(host, output, tolerance)

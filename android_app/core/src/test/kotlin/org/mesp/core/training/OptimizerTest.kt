@@ -34,10 +34,11 @@ class OptimizerTest {
     @Test
     fun `a setting that no run can have is refused by its name`() {
         val wrong =
-            mapOf<String, () -> TrainSettings>(
+            listOf<Pair<String, () -> TrainSettings>>(
                 "optimizer" to { TrainSettings("d", optimizer = "lion") },
                 "schedule" to { TrainSettings("d", schedule = "step") },
                 "warmup" to { TrainSettings("d", warmup = 1.5) },
+                "warmup" to { TrainSettings("d", warmup = -3.0) },
                 "lr" to { TrainSettings("d", lr = -1.0) },
                 "clip_norm" to { TrainSettings("d", clipNorm = 0.0) },
                 "steps" to { TrainSettings("d", steps = 0) },

@@ -13,6 +13,9 @@ import org.junit.jupiter.api.io.TempDir
 import org.mesp.core.Cases
 import org.mesp.core.MespException
 import org.mesp.core.UsageException
+import org.mesp.core.describeMachine
+import org.mesp.core.report.EVALUATIONS
+import org.mesp.core.report.Evaluation
 import org.mesp.core.report.REPORT_JSON
 import org.mesp.core.report.STEPS
 import org.mesp.core.report.Step
@@ -33,7 +36,7 @@ class TrainingTest {
         control: Control = object : Control {},
         resume: Boolean = false,
         bundle: File = Cases.bundle(case),
-    ) = train(bundle, output, settings, NOTHING, listener, control, resume)
+    ) = train(bundle, output, settings, MACHINE, listener, control, resume)
 
     /** Stops before sequence number [at]. */
     private class StopAt(private val at: Int) : Control {
@@ -56,6 +59,7 @@ class TrainingTest {
         train("several", whole)
         assertEquals("interrupted", status(train("several", control = StopAt(at = 20))))
         assertFalse(File(run, "adapter").exists())
+        Cases.keep(run, "interrupted")
         assertEquals("done", status(train("several", resume = true)))
         assertArrayEquals(adapter(whole), adapter(run))
         assertEquals(losses(whole), losses(run))
@@ -73,6 +77,7 @@ class TrainingTest {
                 }
             }
         assertThrows(OutOfMemoryError::class.java) { train("llama-adamw", run, settings, dies) }
+        Cases.keep(run, "killed")
         assertEquals(setOf(4, 8), checkpoints(File(run, "checkpoints")).keys)
         train("llama-adamw", run, settings, resume = true)
         assertArrayEquals(adapter(whole), adapter(run))
@@ -124,20 +129,44 @@ class TrainingTest {
         assertEquals("failed", status(report(run)))
         assertEquals(error.message, report(run).getValue("reason").jsonPrimitive.content)
         assertTrue("memory" in report(run))
+        Cases.keep(run, "diverged")
+    }
+
+    @Test
+    fun `a held-out loss that is not finite ends the run, and is in no log`() {
+        val wild = Cases.settings("llama-sgd").copy(lr = 1e20, steps = 1, evalSplit = 0.2)
+        val error = assertThrows(MespException::class.java) { train("llama-sgd", settings = wild) }
+        assertTrue(error.message!!.startsWith("After step 1 the held-out loss is NaN. No checkpoint"), error.message)
+        assertEquals(error.message, report(run).getValue("reason").jsonPrimitive.content)
+        assertEquals(listOf(0), readLines(File(run, EVALUATIONS), Evaluation.serializer()).map(Evaluation::step))
+        Cases.keep(run, "diverged-held-out")
+    }
+
+    @Test
+    fun `an error of any kind is in the report`() {
+        val breaks =
+            object : Listener {
+                override fun stepped(step: Step) = error("nobody listens")
+            }
+        assertThrows(IllegalStateException::class.java) { train("llama-sgd", listener = breaks) }
+        assertEquals("nobody listens", report(run).getValue("reason").jsonPrimitive.content)
+        assertEquals(1, losses(run).size)
+        Cases.keep(run, "broken")
     }
 
     @Test
     fun `what failed before there was a run is reported too`() {
-        writeFailure(run, "no bundle", NOTHING)
+        writeFailure(run, "no bundle", MACHINE)
         assertEquals("failed", status(report(run)))
         assertEquals("no bundle", report(run).getValue("reason").jsonPrimitive.content)
+        Cases.keep(run, "refused")
     }
 
     @Test
     fun `a failure does not go over the report of a finished run`() {
         train("llama-sgd")
         val before = report(run)
-        writeFailure(run, "it is taken", NOTHING)
+        writeFailure(run, "it is taken", MACHINE)
         assertEquals(before, report(run))
     }
 
@@ -155,6 +184,6 @@ class TrainingTest {
     }
 
     private companion object {
-        val NOTHING = JsonObject(emptyMap())
+        val MACHINE = describeMachine()
     }
 }

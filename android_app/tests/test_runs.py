@@ -1,0 +1,37 @@
+"""The runs that core's tests have left are what runtime/contract says, file by file. Run by `make test-android`, after them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from common import BUILD
+
+from tests.contract import check_run
+
+RUNS = BUILD / "runs"
+# How a run ended that is not done.
+STATUSES = {
+    "interrupted": "interrupted",
+    "killed": None,
+    "diverged": "failed",
+    "diverged-held-out": "failed",
+    "broken": "failed",
+    "refused": "failed",
+}
+
+
+def test_there_are_runs_of_every_kind() -> None:
+    done = {folder.name for folder in RUNS.iterdir()} - STATUSES.keys()
+    assert len(done) >= 10 and all((RUNS / name).is_dir() for name in STATUSES)
+
+
+@pytest.mark.parametrize("run", sorted(RUNS.iterdir()) if RUNS.is_dir() else [], ids=lambda run: run.name)
+def test_a_run_is_what_the_contract_says(run: Path) -> None:
+    files = check_run(run)
+    assert files.get("report.json", {}).get("status") == STATUSES.get(run.name, "done")
+    if run.name != "refused":
+        assert files["memory.jsonl"][0]["phase"] == "load" and files["steps.jsonl"]
