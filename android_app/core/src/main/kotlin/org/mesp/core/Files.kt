@@ -12,20 +12,20 @@ import java.security.MessageDigest
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonElement
 
-/** What the app reads and writes: unknown keys are for others. */
+/** For JSON that is read here. A key that is not known is for another reader. */
 internal val JSON = Json { ignoreUnknownKeys = true }
 
 private val PRETTY = Json { prettyPrint = true; prettyPrintIndent = " " }
 
-/** Writes a whole file: beside its place, flushed, and renamed into it. */
+/** Writes a whole file: under another name in the same folder, then it is flushed, then renamed. [write] is given that other file. */
 fun replacing(file: File, write: (File) -> Unit) {
-    val beside = File(file.absoluteFile.parentFile, ".${file.name}.new")
+    val new = File(file.absoluteFile.parentFile, ".${file.name}.new")
     try {
-        write(beside)
-        RandomAccessFile(beside, "rw").use { it.fd.sync() }
-        Files.move(beside.toPath(), file.toPath(), ATOMIC_MOVE, REPLACE_EXISTING)
+        write(new)
+        RandomAccessFile(new, "rw").use { it.fd.sync() }
+        Files.move(new.toPath(), file.toPath(), ATOMIC_MOVE, REPLACE_EXISTING)
     } finally {
-        beside.delete()
+        new.delete()
     }
 }
 
@@ -33,7 +33,7 @@ internal fun writeJson(file: File, value: JsonElement) =
     replacing(file) { it.writeText(PRETTY.encodeToString(JsonElement.serializer(), value) + "\n") }
 
 /**
- * Makes a folder beside [output] that is renamed into it at the end, or removed. One that is there is replaced.
+ * Makes a folder whole or not at all. [write] fills a folder of another name, which becomes [output] at the end, in place of one that was there.
  *
  * @throws MespException it could not be written; what was there stays as it was
  */
@@ -56,7 +56,7 @@ fun folderThatAppearsWhole(output: File, write: (File) -> Unit) {
     }
 }
 
-/** Has a file, or the names in a folder, in the storage: a new name must not outlive what it names. */
+/** Waits until a file, or the names in a folder, are in the storage. A new name must not outlive what it names. */
 private fun flush(file: File) = FileChannel.open(file.toPath(), READ).use { it.force(true) }
 
 /** What the system said, without the path that it begins with. */

@@ -15,9 +15,9 @@ import org.mesp.core.training.TrainSettings
 import org.mesp.core.training.train
 
 /**
- * A run outside of the app, for a virtual machine on a desktop: `MainKt BUNDLE OUTPUT SETTINGS.json [--resume]`. Prints a line a step, and
- * ends with 0 for a run that is done, 1 for one that failed, 2 for what cannot be used. SIGINT (Ctrl-C) and SIGTERM end the run with a
- * checkpoint, and the process with 128 and the signal's number.
+ * A run outside of the app, on a desktop's virtual machine: `MainKt BUNDLE OUTPUT SETTINGS.json [--resume]`. Prints a line a step. The exit
+ * status is 0 for a run that is done, 1 for one that failed, 2 for what cannot be used. SIGINT (Ctrl-C) and SIGTERM end the run with a
+ * checkpoint, and the process with 128 plus the signal's number.
  */
 fun main(arguments: Array<String>) {
     val interrupt = Interrupt()
@@ -39,7 +39,7 @@ private class Interrupt : Control {
     init {
         val hook = Thread {
             asked = true
-            // For the run, not for its thread: that one ends in exitProcess, which never returns while hooks run.
+            // It waits for the run, not for the run's thread: that ends in exitProcess, which does not return while hooks run.
             over.await()
         }
         Runtime.getRuntime().addShutdownHook(hook)

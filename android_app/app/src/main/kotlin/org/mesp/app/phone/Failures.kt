@@ -14,14 +14,14 @@ fun reasonOf(context: Context, error: Throwable): String =
     when {
         isStorageFull(error) && error !is MespException -> context.getString(R.string.storage_full)
         error is MespException -> error.message.orEmpty()
-        // Also where the library loads but was not found at the first use of its classes.
-        error is LinkageError -> context.getString(R.string.wrong_abi, Build.SUPPORTED_ABIS.joinToString(), said(error))
-        error is OutOfMemoryError -> context.getString(R.string.out_of_memory, said(error))
-        error is FileNotFoundException || error is NoSuchFileException -> context.getString(R.string.file_gone, said(error))
-        else -> context.getString(R.string.unexpected, "${error.javaClass.simpleName}: ${said(error)}")
+        // A class that could not find the library at its first use throws it again later.
+        error is LinkageError -> context.getString(R.string.wrong_abi, Build.SUPPORTED_ABIS.joinToString(), messageOf(error))
+        error is OutOfMemoryError -> context.getString(R.string.out_of_memory, messageOf(error))
+        error is FileNotFoundException || error is NoSuchFileException -> context.getString(R.string.file_gone, messageOf(error))
+        else -> context.getString(R.string.unexpected, "${error.javaClass.simpleName}: ${messageOf(error)}")
     }
 
-private fun said(error: Throwable) = error.message ?: error.cause?.message ?: error.javaClass.simpleName
+private fun messageOf(error: Throwable) = error.message ?: error.cause?.message ?: error.javaClass.simpleName
 
 private fun isStorageFull(error: Throwable): Boolean =
     generateSequence(error) { it.cause }.take(10).any {

@@ -34,7 +34,7 @@ class Legend(private val context: Context) {
 
     private fun add(text: SpannableStringBuilder, colour: Int, entry: String) {
         if (text.isNotEmpty()) text.append("    ")
-        // Of one piece: the mark stays with its name where the line breaks.
+        // With spaces that do not break: the mark stays with its name at a line's end.
         text.append("\u25CF\u00A0", ForegroundColorSpan(context.getColor(colour)), Spanned.SPAN_EXCLUSIVE_EXCLUSIVE)
         text.append(entry.replace(' ', '\u00A0'))
     }

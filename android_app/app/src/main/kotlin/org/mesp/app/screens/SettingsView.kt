@@ -42,7 +42,7 @@ class SettingsView(view: View, private val actions: Actions) {
         for ((name, button) in optimizers) button.isChecked = name == form.optimizer
         for ((name, button) in schedules) button.isChecked = name == form.schedule
         charging.isChecked = form.onlyWhileCharging
-        // What is wrong must be seen.
+        // A mistake must be seen.
         val unfolded = form.showRare || problems.fields.keys.any { it.rare }
         rare.show(unfolded)
         more.say(context.getString(if (unfolded) R.string.fewer_settings else R.string.more_settings))
@@ -112,7 +112,7 @@ class NumberRow(field: Field, list: ViewGroup, actions: Actions) {
     }
 
     fun render(text: String, wrong: String?) {
-        // Not while it is typed: the state then comes from here, and lags behind.
+        // Not while the person types: the state then comes from this field, and lags behind.
         if (number.text.toString() != text && !number.isFocused) {
             rendering = true
             number.setText(text)

@@ -5,8 +5,8 @@ import org.mesp.app.state.Pause
 import org.mesp.core.training.Control
 
 /**
- * Where the training thread asks what it may do. It waits here as long as there is a reason to pause; the others change the reasons
- * from any thread.
+ * Where the training thread asks whether it may go on. It waits here as long as there is a reason to pause. Other threads set and clear
+ * the reasons.
  *
  * @param changed told the reasons, and whether the training thread waits for them
  */

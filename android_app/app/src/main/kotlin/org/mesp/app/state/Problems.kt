@@ -29,14 +29,14 @@ data class Problems(val fields: Map<Field, String> = emptyMap(), val form: Strin
                 Json.decodeFromJsonElement(TrainSettings.serializer(), settings)
                 Problems()
             } catch (error: UsageException) {
-                said(error.message.orEmpty())
+                atField(error.message.orEmpty())
             } catch (error: SerializationException) {
                 Problems(form = error.message)
             }
         }
 
-        /** TrainSettings begins its messages with the setting's name, if it is about one. */
-        private fun said(message: String): Problems {
+        /** TrainSettings begins a message with the name of the setting that it is about. */
+        private fun atField(message: String): Problems {
             val field = Field.entries.find { message.startsWith("${it.key} ") }
             return if (field == null) Problems(form = message) else Problems(mapOf(field to message.removePrefix("${field.key} ")))
         }

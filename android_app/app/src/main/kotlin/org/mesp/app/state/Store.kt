@@ -4,8 +4,8 @@ import android.os.Handler
 import android.os.Looper
 
 /**
- * The one place of the app's state. Any thread may change it; observers hear of it on the main thread, of the newest state alone,
- * so that a fast run does not flood the screen.
+ * The one place of the app's state. Any thread may change it. Observers hear of changes on the main thread, and of the newest state alone, so
+ * that a fast run does not flood the screen.
  */
 class Store(initial: UiState) {
     @Volatile

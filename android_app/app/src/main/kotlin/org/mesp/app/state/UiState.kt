@@ -2,7 +2,7 @@ package org.mesp.app.state
 
 import org.mesp.app.phone.LibraryNote
 
-/** Everything that the screen shows. What is drawn depends on this alone, so the Activity can be made anew at any time. */
+/** Everything that the screen shows. It alone decides what is drawn, so the Activity can be made anew at any time. */
 data class UiState(
     val bundles: List<StoredBundle> = emptyList(),
     val data: List<StoredData> = emptyList(),

@@ -17,8 +17,8 @@ import org.mesp.core.UsageException
 import org.mesp.core.engine.MANIFEST
 
 /**
- * Copies what the person picked into the app's files, since native code maps files by path and a document has none. A copy is written
- * beside its place, under a hidden name, and takes its place when it is whole; one that fails or is cancelled leaves nothing.
+ * Copies what the person picked into the app's files, since native code maps files by path and a document has none. A copy has a hidden name
+ * until it is whole. One that fails or is cancelled leaves nothing.
  *
  * @param background where copies are made
  * @param shelf is asked to look again after each

@@ -12,7 +12,7 @@ import kotlinx.serialization.json.longOrNull
 import org.mesp.core.report.Evaluation
 import org.mesp.core.report.Step
 
-/** What a run's folder tells of it. A file that is missing or damaged tells nothing. */
+/** Reads a run's folder, also while the run goes on. A file that is missing or damaged tells nothing. */
 class RunFolder(private val folder: File) {
     fun steps(): List<Step> = lines("steps.jsonl", Step.serializer())
 

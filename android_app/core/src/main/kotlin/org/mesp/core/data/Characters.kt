@@ -3,7 +3,7 @@ package org.mesp.core.data
 import com.knuddels.jtokkit.api.IntArrayList
 import java.text.Normalizer
 
-/** Code points, and which code point of the text each was made from, by its place in it: [places], ascending. */
+/** Code points, and for each the place in the text of the code point that it was made from: [places], ascending. */
 internal class PlacedPoints(val values: IntArray, val places: IntArray) {
     val size: Int get() = values.size
 }
@@ -15,8 +15,8 @@ internal fun asGiven(text: String): PlacedPoints {
 }
 
 /**
- * The text in normalization form C. A character and the marks that follow it are composed on their own: nothing else in a text is changed
- * by what is beside it. Places are as the tokenizers library has them: a composed character has that of the first one it was made from.
+ * The text in normalization form C. A character and the marks that follow it are composed together; no other neighbours change each other.
+ * Places are as the tokenizers library has them: a composed character has the place of the first one that it was made from.
  */
 internal fun composed(text: String): PlacedPoints {
     if (Normalizer.isNormalized(text, Normalizer.Form.NFC)) return asGiven(text)
@@ -27,21 +27,21 @@ internal fun composed(text: String): PlacedPoints {
     while (start < points.size) {
         val end = (start + 1 until points.size).firstOrNull { !joinsBefore(points[it]) } ?: points.size
         val given = points.copyOfRange(start, end)
-        val made = Normalizer.normalize(String(given, 0, given.size), Normalizer.Form.NFC).codePoints().toArray()
-        made.forEach(values::add)
-        placesOf(made, given).forEach { places.add(start + it) }
+        val normalized = Normalizer.normalize(String(given, 0, given.size), Normalizer.Form.NFC).codePoints().toArray()
+        normalized.forEach(values::add)
+        placesOf(normalized, given).forEach { places.add(start + it) }
         start = end
     }
     return PlacedPoints(values.toArray(), places.toArray())
 }
 
-/** From which of the [given] code points each of those [made] comes. */
-private fun placesOf(made: IntArray, given: IntArray): List<Int> {
-    if (made.size == given.size) return given.indices.toList()
-    val same = made.indices.takeWhile { it < given.size && made[it] == given[it] }.size
-    val more = given.size - made.size
-    // After the change either more were given, which the first changed one has taken up, or it became several.
-    return made.indices.map { if (it <= same) it else maxOf(it + more, same) }
+/** From which of the [given] code points each of the [normalized] ones comes. */
+private fun placesOf(normalized: IntArray, given: IntArray): List<Int> {
+    if (normalized.size == given.size) return given.indices.toList()
+    val same = normalized.indices.takeWhile { it < given.size && normalized[it] == given[it] }.size
+    val more = given.size - normalized.size
+    // Where they begin to differ, either the first one has taken up several given ones, or one given became several.
+    return normalized.indices.map { if (it <= same) it else maxOf(it + more, same) }
 }
 
 /** A mark, or a vowel or final consonant of a Hangul syllable. */

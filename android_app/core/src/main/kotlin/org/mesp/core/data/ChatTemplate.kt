@@ -6,7 +6,7 @@ import org.mesp.core.UsageException
 /** Where something is in a text, in code points: from [start] to before [end]. */
 data class Span(val start: Int, val end: Int)
 
-/** A conversation as the chat template writes it, and where in it the assistant's turns are that are trained on. */
+/** A conversation as the chat template writes it, and where in the text the assistant's turns are, which are trained on. */
 class Rendered(val text: String, val turns: List<Span>)
 
 /**
@@ -21,7 +21,7 @@ class Rendered(val text: String, val turns: List<Span>)
 class Turn(val first: String?, val next: String?, val after: String, val trim: Boolean)
 
 /**
- * A chat template that `mesp export` has resolved into a table and checked against the original, which needs Python.
+ * A chat template as a table. The original needs Python; `mesp export` has made the table of it, and checked that both write the same.
  *
  * @param unsupported why it could not be resolved, if it could not
  * @param turns by role

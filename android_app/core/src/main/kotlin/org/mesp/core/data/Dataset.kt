@@ -18,7 +18,7 @@ class Example(val inputIds: IntArray, val targets: IntArray) {
     val predictions: Int = targets.count { it != MASKED }
 }
 
-/** The examples of a file, at least one, in the file's order, and what was left out of it. */
+/** The examples of a file, at least one, in the file's order. [cutRows] lost [cutTokens] tokens; [maskedRows] had no target and were left out. */
 class Dataset(val examples: List<Example>, val cutRows: Int, val cutTokens: Int, val maskedRows: Int) {
     /** SHA-256, in hex, of each example's n, input ids and targets, as little-endian int32: the Python runtime's. */
     val fingerprint: String by lazy {
@@ -103,7 +103,7 @@ private fun read(path: File, label: Labeller): Labels {
     return Labels(kind ?: throw UsageException("$path has no rows. $EXPECTED."), rows)
 }
 
-/** What is trained on, and what is held out: a text file's end, or the first rows in the shuffled order; each keeps the file's order. */
+/** What is trained on, and what is held out: a text file's end, or the first rows in shuffled order. Each part keeps the file's order. */
 private fun split(file: Labels, fraction: Double, seed: Long, path: File): Pair<Labels, Labels> {
     val whole = file.kind == Kind.FILE
     val total = if (whole) file.rows[0].ids.size else file.rows.size

@@ -3,7 +3,7 @@ package org.mesp.core.data
 import java.io.File
 import org.mesp.core.UsageException
 
-/** The tokens of a row, and a label for each, not shifted: the token itself where it is a target, else [MASKED]. Both are [n]. */
+/** The tokens of a row, [n], and a label for each, [n]: the token itself where it is a target, else [MASKED]. Labels are not shifted. */
 internal class Labelled(val ids: IntArray, val labels: IntArray) {
     fun slice(start: Int, end: Int) = Labelled(ids.copyOfRange(start, end), labels.copyOfRange(start, end))
 }
@@ -24,7 +24,7 @@ internal class Labeller(private val folder: File, private val vocabulary: Int) {
      *   model does not have
      */
     operator fun invoke(row: Row): Labelled {
-        if (row is IdsRow) return given(row)
+        if (row is IdsRow) return asGiven(row)
         val labelled = try {
             tokenized(row, tokenizer())
         } catch (error: UsageException) {
@@ -34,7 +34,7 @@ internal class Labeller(private val folder: File, private val vocabulary: Int) {
         return labelled
     }
 
-    private fun given(row: IdsRow): Labelled {
+    private fun asGiven(row: IdsRow): Labelled {
         fun outside(id: Long) = id < 0 || id >= vocabulary
         check(row, "token id", row.ids.firstOrNull(::outside))
         check(row, "label", row.labels.firstOrNull { it != MASKED.toLong() && outside(it) })
@@ -91,7 +91,7 @@ private fun conversation(messages: List<Message>, tokenizer: Tokenizer): Labelle
     return Labelled(tokens.ids, labels)
 }
 
-/** The tokens that have a character of the turn. One that is empty, as where offsets leave spaces out, is at a place all the same. */
+/** The tokens that have a character of the turn. An empty token, as there is where offsets leave spaces out, has a place all the same. */
 private fun touching(tokens: Tokens, turn: Span): List<Int> =
     tokens.ids.indices.filter { tokens.starts[it] < turn.end && tokens.ends[it] > turn.start }
 

@@ -15,10 +15,10 @@ import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
 import org.mesp.core.UsageException
 
-// The rows of a data file, checked, as runtime/data/rows.py describes them: .txt, .csv, and JSON lines for any other name,
-// each also with .gz after it. Parquet and the other compressions need libraries that a phone does not have; they are refused.
+// The rows of a data file, checked, as runtime/data/rows.py describes them. A .txt is a text, a .csv has a header, and any other name is JSON lines.
+// Each may be compressed, with .gz after its name. Parquet and other compressions need libraries that a phone does not have; they are refused.
 
-/** What a row is, which its [keys] tell; a [FILE] is a .txt: a text that does not end. */
+/** What a row is. Its [keys] tell. A [FILE] is a .txt: a text that does not end. */
 internal enum class Kind(val keys: List<String>) {
     FILE(emptyList()),
     TEXT(listOf("text")),
@@ -282,7 +282,7 @@ private fun idsRow(values: JsonObject, where: String): IdsRow {
 
 private val WHOLE = Regex("-?[0-9]+")
 
-/** Null for what is no integer of JSON; one beyond 64 bits is no id in any case, and becomes the farthest. */
+/** Null for what is no integer of JSON. A number beyond 64 bits is no token id in any case, and becomes the nearest that fits. */
 private fun wholeNumber(value: JsonElement): Long? {
     if (value !is JsonPrimitive || value.isString || !WHOLE.matches(value.content)) return null
     return value.content.toLongOrNull() ?: if (value.content.startsWith('-')) Long.MIN_VALUE else Long.MAX_VALUE

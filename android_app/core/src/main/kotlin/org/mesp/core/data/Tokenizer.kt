@@ -11,8 +11,8 @@ import kotlinx.serialization.ExperimentalSerializationApi
 import kotlinx.serialization.SerialName
 import kotlinx.serialization.Serializable
 import kotlinx.serialization.SerializationException
-import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.decodeFromStream
+import org.mesp.core.JSON
 import org.mesp.core.UsageException
 
 /** Token ids, and the code points that each stands for, from [starts] to before [ends]: [n]. A part of a character has all of it. */
@@ -87,13 +87,10 @@ fun openTokenizer(folder: File): Tokenizer {
     return Tokenizer(mobile.tokenizer, vocabulary - mobile.tokenizer.special.keys, mobile.chat)
 }
 
-/** Passes over what a class does not have: the merges of tokenizer.json are twice its vocabulary. */
-private val json = Json { ignoreUnknownKeys = true }
-
 @OptIn(ExperimentalSerializationApi::class)
 private inline fun <reified T> decode(file: File): T {
     try {
-        return file.inputStream().buffered().use { json.decodeFromStream<T>(it) }
+        return file.inputStream().buffered().use { JSON.decodeFromStream<T>(it) }
     } catch (error: SerializationException) {
         throw UsageException("$file is damaged (${error.message?.lineSequence()?.first()}). Export the bundle again.", error)
     } catch (error: IOException) {
@@ -104,11 +101,11 @@ private inline fun <reified T> decode(file: File): T {
 /**
  * A byte-level BPE tokenizer that gives the ids of the Hugging Face tokenizer that the bundle was exported with.
  *
- * Text is cut at special tokens, normalized, and cut into words by the tokenizer's expressions; jtokkit merges the bytes of each word. It
- * takes the pair whose token has the lowest id, which is the order of the merges, as export has checked.
+ * Text is cut at special tokens, normalized, and cut into words by the tokenizer's expressions. Then jtokkit merges the bytes of each word: it
+ * takes the pair whose token has the lowest id. That is the order of the merges, as export has checked.
  *
- * The expressions do not see the text: each character is replaced by one that stands for its class, so that Java's regular expressions,
- * Android's, and their tables of Unicode do not matter.
+ * The expressions do not see the text. Each character is replaced by one that stands for its class. So it does not matter what Java's or
+ * Android's regular expressions know of Unicode.
  */
 class Tokenizer internal constructor(
     private val description: TokenizerDescription,
@@ -184,7 +181,7 @@ class Tokenizer internal constructor(
     }
 
     private fun word(points: PlacedPoints, start: Int, end: Int, base: Int, tokens: TokenList) {
-        val ids = merger.encodeOrdinary(known(String(points.values, start, end - start)))
+        val ids = merger.encodeOrdinary(withoutUnknown(String(points.values, start, end - start)))
         var bytes = 0 // of the word before this token
         var point = start // which has the byte
         var pointEnd = utf8Length(points.values[start])
@@ -208,7 +205,7 @@ class Tokenizer internal constructor(
     }
 
     /** The word without the characters whose bytes the vocabulary lacks, which Hugging Face drops. */
-    private fun known(word: String): String {
+    private fun withoutUnknown(word: String): String {
         if (bytes.size == 256 || word.toByteArray().all { it in bytes }) return word
         val kept = StringBuilder()
         for (point in word.codePoints().toArray()) {

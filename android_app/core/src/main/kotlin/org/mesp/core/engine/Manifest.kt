@@ -9,8 +9,8 @@ import kotlinx.serialization.json.JsonPrimitive
 data class ModelInfo(val origin: String, val config: JsonObject)
 
 /**
- * Memory with a name that the runtime provides. [kind]: "state" is kept from run to run and starts as zeros; a "file" is kept in the storage;
- * the others live in the arena: an "input" is written before a run, an "output" is read after it, a "buffer" is neither.
+ * Memory with a name that the runtime provides. [kind]: a "state" starts as zeros and is kept from run to run. A "file" is kept in the storage.
+ * The others live in the arena: an "input" is written before a run, an "output" is read after it, a "buffer" is neither.
  */
 @Serializable
 data class TensorInfo(val kind: String, val shape: List<Int>, val dtype: String) {

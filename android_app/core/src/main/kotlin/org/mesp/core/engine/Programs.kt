@@ -8,7 +8,7 @@ import org.pytorch.executorch.EValue
 import org.pytorch.executorch.Module
 import org.pytorch.executorch.rawBuffer
 
-/** The bundle's programs, loaded, and the memory of their results, which each has planned for itself and keeps. */
+/** The bundle's programs, loaded. Each computes its results into memory that it has planned for itself and keeps. */
 internal class Programs(bundle: Bundle, threads: Int) : Closeable {
     val specs = bundle.manifest.programs
     private val module: Module
@@ -26,8 +26,8 @@ internal class Programs(bundle: Bundle, threads: Int) : Closeable {
     }
 
     /**
-     * Runs the program with the largest workspace before there is one, on zeros: XNNPACK's is then as large as it will be. When it grows, the
-     * old and the new one exist at once.
+     * Runs the program with the largest workspace first, on zeros. XNNPACK's workspace is then as large as it will be: when it grows, the old
+     * and the new one exist at once.
      */
     fun warmUp(scratch: File, largestFirst: List<String>, called: Set<String>) {
         val name = largestFirst.firstOrNull { it in called } ?: return
@@ -37,7 +37,7 @@ internal class Programs(bundle: Bundle, threads: Int) : Closeable {
         run(name, zero)
     }
 
-    /** Runs a program and returns its results, the same objects every time: the program computes them into the same memory. */
+    /** Runs a program and returns its results. They are the same objects every time, in the same memory. */
     fun run(name: String, inputs: Array<EValue>): Array<View> {
         val values =
             try {

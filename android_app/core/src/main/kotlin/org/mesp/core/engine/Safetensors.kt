@@ -61,7 +61,7 @@ private fun filePart(item: JsonObject, data: Long, length: Long): FilePart {
     return FilePart(spec, data + first)
 }
 
-/** Writes a safetensors file of fp32 tensors from one vector, [transposed] ones turned on the way, without a second copy in memory. */
+/** Writes a safetensors file of fp32 tensors, transposed where their matrix says so, without a second copy in memory. */
 fun writeTensors(file: File, tensors: Map<String, Matrix>, metadata: Map<String, String> = emptyMap()) {
     RandomAccessFile(file, "rw").use { output ->
         output.setLength(0)
@@ -81,7 +81,7 @@ fun writeTensors(file: File, tensors: Map<String, Matrix>, metadata: Map<String,
     }
 }
 
-/** Reads fp32 tensors into their places, all of which must be in the file. */
+/** Reads fp32 tensors into their places. The file must have all of them. */
 fun readTensors(file: File, layout: Map<String, FilePart>, places: Map<String, Matrix>) {
     file.inputStream().channel.use { channel ->
         for ((name, place) in places) {
@@ -93,8 +93,8 @@ fun readTensors(file: File, layout: Map<String, FilePart>, places: Map<String, M
 }
 
 /**
- * A part of a vector as a matrix of [shape], in the order of a file: [transposed] if the file has it as [columns, rows] of what the
- * vector has as [rows, columns].
+ * A part of a vector, seen as the matrix that a file has, element by element in the file's order. The vector has it as [rows, columns]; the file
+ * has it so too, or [transposed] as [columns, rows].
  */
 class Matrix(private val vector: FloatBuffer, private val first: Int, rows: Int, columns: Int, private val transposed: Boolean) {
     private val stored = columns

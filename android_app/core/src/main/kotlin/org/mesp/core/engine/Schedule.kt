@@ -10,8 +10,8 @@ import kotlinx.serialization.json.JsonPrimitive
 import kotlinx.serialization.json.jsonObject
 import org.mesp.core.UsageException
 
-// The schedule: the list of instructions that is a training step, and the only thing a runtime has to interpret. What each means is
-// said in runtime/engine/schedule.py; the export has checked that they fit the programs and tensors of their bundle.
+// A schedule is the list of instructions that makes up a training step. It is all that a runtime has to interpret.
+// runtime/engine/schedule.py says what each instruction means. The export has checked that they fit the bundle's programs and tensors.
 
 /** Shape and dtype of a tensor. */
 @Serializable

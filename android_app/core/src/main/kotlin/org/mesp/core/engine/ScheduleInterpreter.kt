@@ -21,7 +21,7 @@ private fun interface Action {
     fun run()
 }
 
-/** One schedule, compiled: names are looked up once, and every part that a reference can be has its view. */
+/** Interprets one schedule. It is compiled once: names are looked up, and each part that a reference can mean gets a view when it is first used. */
 internal class ScheduleInterpreter(private val session: Session, private val programs: Programs, private val name: String, instructions: List<Instruction>) {
     private val slots = HashMap<String, Slot>()
     private val loops = LinkedHashMap<String, Variable>()
@@ -67,7 +67,7 @@ internal class ScheduleInterpreter(private val session: Session, private val pro
             val offset = Offset(store.reference.offset, store.reference.strides, loops)
             return Action { file.write(offset.element(), slot.get().data) }
         }
-        // The value's shape is known when it is there: what is stored fills the same number of elements.
+        // The value's shape is known when the value is. It fills as many elements as it has.
         val offset = Offset(store.reference.offset, store.reference.strides, loops)
         val memory = session.memory(name, store.reference.tensor)
         val views = arrayOfNulls<View>(offset.count)
@@ -110,7 +110,7 @@ internal class ScheduleInterpreter(private val session: Session, private val pro
         }
     }
 
-    // --- Places: where an argument's memory is, for the loops' variables of the moment --------------------------------------
+    // --- Places: where an argument's memory is, for the present values of the loops' variables -----------------------------
 
     private fun interface Place {
         fun view(): View
@@ -144,7 +144,7 @@ internal class ScheduleInterpreter(private val session: Session, private val pro
         return Place { slot.get().part(owner, offset.index(), offset.count, make) }
     }
 
-    /** An offset in elements that moves with loops, and which of the possible ones it is. */
+    /** An offset in elements that moves with loops. It has a number among all that it can be. */
     private class Offset(private val offset: Long, strides: Map<String, Long>, loops: Map<String, Variable>) {
         private val variables = strides.keys.map(loops::getValue).toTypedArray()
         private val steps = strides.values.toLongArray()

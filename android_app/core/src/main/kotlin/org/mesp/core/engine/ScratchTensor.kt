@@ -14,10 +14,10 @@ import java.nio.channels.FileChannel
 import org.mesp.core.MespException
 
 /**
- * A tensor that is kept in a file: written as a file is, read through a mapping, so none of it is this process's own memory.
+ * A tensor that is kept in a file. It is written as a file and read through a mapping, so none of it is this process's own memory.
  *
- * Pages that were written and are not in the storage yet would count as dirty pages of the mapping: before the first read after a write
- * they are flushed. The file has no name, so nothing is left of it, however the process ends.
+ * Pages that were written and are not in the storage yet would count as dirty pages of the mapping, so they are flushed before the first read
+ * after a write. The file has no name: nothing is left of it, however the process ends.
  *
  * @param folder where the file is made; in the storage, since a file system in memory would save nothing
  * @throws MespException there is no room for it
@@ -41,7 +41,7 @@ internal class ScratchTensor(folder: File, spec: TensorSpec) : Closeable {
         }
     }
 
-    /** Takes the room now: a hole in the file would be found out only when a page of the mapping cannot be had. */
+    /** Takes the room now. Where a file has a hole, a full storage shows only when a page of the mapping cannot be had. */
     private fun reserve(bytes: Long) {
         val block = ByteBuffer.allocate(1 shl 16)
         var left = bytes
@@ -54,7 +54,7 @@ internal class ScratchTensor(folder: File, spec: TensorSpec) : Closeable {
         channel.force(false)
     }
 
-    /** Writes elements from [first] on. A result's memory is not a ByteBuffer, which a file takes: it goes through one. */
+    /** Writes elements from [first] on. A file takes a ByteBuffer, and a result's memory is none, so it goes through one. */
     fun write(first: Long, values: Buffer) {
         val bytes = values.capacity() * itemBytes
         if (staging.capacity() != bytes) staging = zeros(bytes.toLong())
@@ -71,7 +71,7 @@ internal class ScratchTensor(folder: File, spec: TensorSpec) : Closeable {
         flushed = false
     }
 
-    /** To be called before a read. */
+    /** Call it before a read. */
     fun flush() {
         if (flushed) return
         channel.force(false)
@@ -81,7 +81,7 @@ internal class ScratchTensor(folder: File, spec: TensorSpec) : Closeable {
     override fun close() = channel.close()
 }
 
-/** Zeros for reading that are no memory of this process: a hole in a file, mapped. */
+/** Zeros that are no memory of this process, for reading: a mapped hole of a file. */
 internal fun mappedZeros(folder: File, bytes: Long): ByteBuffer =
     namelessFile(folder).use {
         it.setLength(bytes)

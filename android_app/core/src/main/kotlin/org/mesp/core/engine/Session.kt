@@ -9,10 +9,10 @@ import java.nio.LongBuffer
 import org.mesp.core.MespException
 
 /**
- * Runs the schedules of a bundle: programs by ExecuTorch, weights read in place from the mapped file, one arena. All memory is allocated
- * here and during a schedule's first run, where views are made; after that only by the library, for the objects that it returns.
+ * Runs the schedules of a bundle: programs by ExecuTorch, weights read in place from the mapped file, one arena. Memory is allocated here, and
+ * views are made during a schedule's first run. After that only the library allocates, for the objects that it returns.
  *
- * @param schedules those that will be run; memory is allocated for these alone
+ * @param schedules names of those that will be run; memory is allocated for these alone
  * @param threads of XNNPACK's pool
  * @param observer called with its name when a phase begins, and with null after each program call
  * @param scratch folder for what the bundle keeps in files
@@ -87,10 +87,10 @@ class Session(
         }
     }
 
-    /** What a tensor of this name is kept in, if that is a file. */
+    /** The file that a tensor is kept in, or null if it is kept in memory. */
     internal fun file(name: String): ScratchTensor? = files[name]
 
-    /** A tensor's memory, flat, of the type of its dtype; of a buffer at its place in a schedule. */
+    /** A tensor's memory, flat, as the buffer type of its dtype. A buffer of the arena has its place from the schedule. */
     internal fun memory(schedule: String, name: String): Buffer {
         state[name]?.let { return it }
         files[name]?.let { return it.memory }
@@ -103,7 +103,7 @@ class Session(
 
     internal fun dtype(name: String): String = manifest.tensors[name]?.dtype ?: bundle.weightDtype(name)
 
-    /** The views of a reference, one for each of [places]; forward, backward and all lengths read the weights through the same ones. */
+    /** The views of a reference, one for each of [places]. Forward, backward and all lengths share those of weights and states. */
     internal fun views(schedule: String, reference: Reference, spec: TensorSpec, places: List<IntRange>): Array<View?> {
         val shared = reference.tensor in state || bundle.hasWeights(reference.tensor)
         return views.getOrPut(listOf(if (shared) null else schedule, reference, spec, places)) { arrayOfNulls(places.fold(1) { n, it -> n * it.count() }) }

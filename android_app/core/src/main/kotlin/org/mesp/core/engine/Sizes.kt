@@ -8,13 +8,13 @@ data class Size(val tokens: Int, val head: Int) : Comparable<Size> {
     override fun compareTo(other: Size) = compareValuesBy(this, other, Size::tokens, Size::head)
 }
 
-/** Every length with every number of rows that is not above it; there are programs of the head for the shorter lengths anyway. */
+/** Every length with every number of rows that is not above it. A shorter length's programs of the head serve as a number of rows too. */
 fun sizes(lengths: List<Int>, headRows: List<Int>): List<Size> {
     val heads = (lengths + headRows).distinct().sorted()
     return lengths.distinct().sorted().flatMap { tokens -> heads.filter { it <= tokens }.map { Size(tokens, it) } }
 }
 
-/** The shortest sequence that holds the tokens, and of those the one with the fewest rows that hold the targets. */
+/** The shortest sequence that holds the tokens, and of those with that length the one with the fewest rows that hold the targets. */
 fun List<Size>.smallest(tokens: Int, targets: Int): Size = filter { it.tokens >= tokens && it.head >= targets }.min()
 
 /** The schedules of a bundle that a run uses, and therefore allocates for. */

@@ -9,13 +9,13 @@ import java.nio.ShortBuffer
 import org.pytorch.executorch.EValue
 import org.pytorch.executorch.Tensor
 
-/** Memory as ExecuTorch takes it. [data] is direct, in native byte order, and as large as the tensor. */
+/** A tensor's memory as ExecuTorch takes it. [data] is direct, in native byte order, and as large as the tensor. */
 internal class View(val data: Buffer, val value: EValue) {
-    /** Parts of this memory that were looked at, by who looks. There are few, so a search costs less than a hash. */
+    /** Parts of this memory, by who asked for them. There are few owners, so a search costs less than a hash table. */
     private val owners = ArrayList<Any>()
     private val parts = ArrayList<Array<View?>>()
 
-    /** The part number [index] of [count] that [owner] sees, made the first time. */
+    /** Part number [index] of the [count] that [owner] may ask for. It is made the first time. */
     fun part(owner: Any, index: Int, count: Int, make: (Buffer) -> View): View {
         var table: Array<View?>? = null
         for (place in owners.indices) if (owners[place] === owner) table = parts[place]
@@ -62,7 +62,7 @@ internal fun typed(bytes: ByteBuffer, dtype: String): Buffer =
 /** Direct memory of zeros. */
 internal fun zeros(bytes: Long): ByteBuffer = ByteBuffer.allocateDirect(Math.toIntExact(bytes)).order(ByteOrder.nativeOrder())
 
-// Before Android 9 position and limit return a Buffer, so the type is kept by hand.
+// Before Android 9 position and limit return a Buffer. The casts keep the type.
 internal fun <B : Buffer> B.window(first: Int, count: Int): B =
     apply {
         (this as Buffer).limit(first + count)

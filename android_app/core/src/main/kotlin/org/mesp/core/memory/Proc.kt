@@ -4,12 +4,12 @@ import java.io.File
 import java.io.IOException
 import java.io.RandomAccessFile
 
-/** What the kernel says of this process under /proc/self. An app may read all of it, without root. */
+/** What the kernel says of this process under /proc/self. An app may read all of it without root. */
 internal object Proc {
     private const val KB = 1024L
     private const val MAJOR_FAULTS = 9
 
-    /** Private_Dirty + Shared_Dirty + Swap, in bytes; on a phone swap is compressed memory. Takes milliseconds. */
+    /** Private_Dirty + Shared_Dirty + Swap, in bytes. On a phone swap is compressed memory. Takes milliseconds. */
     fun exactFootprint(): Long {
         val rollup = File("/proc/self/smaps_rollup") // since Android 9
         return fields(if (rollup.exists()) rollup else File("/proc/self/smaps"), setOf("Private_Dirty", "Shared_Dirty", "Swap"))

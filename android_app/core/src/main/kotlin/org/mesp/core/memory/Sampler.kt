@@ -21,7 +21,7 @@ const val LOAD = "load"
 /** The phase after a step: logs, checkpoints, the next examples. */
 const val BETWEEN_STEPS = "between steps"
 
-/** What a run's samples come to; the fields of "memory" in report.json. */
+/** What a run's samples come to: "memory" in report.json. */
 @Serializable
 data class MemoryReport(
     @SerialName("baseline_footprint_bytes") val baselineFootprintBytes: Long,
@@ -37,12 +37,14 @@ data class MemoryReport(
 )
 
 /**
- * Samples this process's memory while a run goes on, and keeps the largest sample of each phase. What is measured is defined in
- * runtime/memory/sampler.py: footprint is anonymous memory, what of it was swapped or compressed, and dirty pages of mapped files. Between steps it is
- * read exactly; for the samples anonymous memory stands in, plus what the last exact reading found beside it.
+ * Samples this process's memory while a run goes on, and keeps the largest sample of each phase.
  *
- * A thread samples every [INTERVAL_MILLIS]; [observe] adds a sample at the end of each program call. What the virtual machine keeps
- * for itself (its heap, its compiled code) is in the footprint too, before and after.
+ * What is measured is defined in runtime/memory/sampler.py. The footprint is anonymous memory, also where it was swapped or compressed, and dirty
+ * pages of mapped files. To read it exactly takes milliseconds, so that is done between steps. A sample in between is the anonymous memory of
+ * that moment, plus what the last exact reading found besides.
+ *
+ * A thread samples every [INTERVAL_MILLIS]. [observe] adds a sample at the end of each program call. What the virtual machine keeps
+ * for itself, its heap and its compiled code, is in the footprint too, before and after.
  */
 class Sampler : AutoCloseable {
     private val statm = Statm(Statm.pageBytes())
@@ -52,8 +54,8 @@ class Sampler : AutoCloseable {
     val sinceEpochSeconds: Double = System.currentTimeMillis() / 1e3
     private val faults = Proc.majorFaults()
     private val hwmIsOfTheRun: Boolean
-    private var beside: Long
-    private val besideAtRest: Long
+    private var other: Long // of the footprint what is not anonymous memory, at the last exact reading
+    private val otherAtRest: Long
     private var last = start
     private var longestGap = 0L
     private var samples = 0L
@@ -76,8 +78,8 @@ class Sampler : AutoCloseable {
         baseline = Proc.exactFootprint()
         peakFootprint = baseline
         statm.read()
-        beside = baseline - statm.anonymous
-        besideAtRest = beside
+        other = baseline - statm.anonymous
+        otherAtRest = other
         thread.isDaemon = true
         thread.start()
     }
@@ -93,7 +95,7 @@ class Sampler : AutoCloseable {
         }
     }
 
-    /** To be called with a phase's name when one begins, and with null at the end of a program call. */
+    /** Call it with a phase's name when one begins, and with null at the end of a program call. */
     @Synchronized
     fun observe(phase: String?) {
         take()
@@ -109,7 +111,7 @@ class Sampler : AutoCloseable {
         closePhase()
         phase = BETWEEN_STEPS
         statm.read()
-        beside = Proc.exactFootprint() - statm.anonymous
+        other = Proc.exactFootprint() - statm.anonymous
         take()
         return closed.maxOfOrNull(Sample::footprintBytes) ?: 0
     }
@@ -121,7 +123,7 @@ class Sampler : AutoCloseable {
     /**
      * The summary.
      *
-     * @param leastBytes what the run is known to have held, its adapter: less cannot be true
+     * @param leastBytes what the run must have held: its adapter. A smaller peak cannot be true
      * @throws MespException the samples are too few or implausible, so that the peak would be a guess
      */
     @Synchronized
@@ -143,11 +145,11 @@ class Sampler : AutoCloseable {
             samples = samples,
             longestGapSeconds = rounded(gap, 4),
             majorFaults = Proc.majorFaults() - faults,
-            dirtyFileAndSwapBytes = beside - besideAtRest,
+            dirtyFileAndSwapBytes = other - otherAtRest,
         )
     }
 
-    /** A pause is not a gap: nothing was to be seen. */
+    /** Call it after a pause. A pause is no gap in the samples: nothing happened. */
     @Synchronized
     fun resumed() {
         last = System.nanoTime()
@@ -160,14 +162,14 @@ class Sampler : AutoCloseable {
         samples++
         longestGap = max(longestGap, now - last)
         last = now
-        val footprint = statm.anonymous + beside
+        val footprint = statm.anonymous + other
         if (footprint > largestFootprint) {
             largestFootprint = footprint
             largestResident = statm.resident
             largestAt = now
         }
         if (footprint > peakFootprint) {
-            // Freed memory stays with the process, so the peak is a plateau: it belongs to the phase that first reached it.
+            // Freed memory stays with the process, so the peak is a plateau. It belongs to the phase that first reached it.
             if (footprint > peakFootprint + PLATEAU_BYTES) peakPhase = phase
             peakFootprint = footprint
         }

@@ -16,8 +16,8 @@ import org.mesp.core.engine.Bundle
 import org.mesp.core.memory.Sampler
 import org.mesp.core.writeJson
 
-// What a run came to: report.json, worked out from the run's logs, so that an interrupted and resumed run is reported as a whole. Its fields are
-// those of runtime/report/outcome.py.
+// What a run came to: report.json. It is worked out from the run's logs, so that a run that was resumed is reported as a whole. Its fields are in
+// runtime/contract/report.schema.json.
 
 internal val FINISHED = setOf("done", "stopped_early")
 
@@ -82,13 +82,13 @@ internal fun bundleJson(bundle: Bundle): JsonObject {
 }
 
 /**
- * Leaves `{"status": "failed", "reason": …}` with what its logs tell in a run's report.json, for what [train] threw. A report that says so
- * already, with more, is left alone, and so is the one of a run that is finished.
+ * Writes a report.json of a run that failed outside of its loop: the reason, and what its logs tell. A report that has the reason already says
+ * more and stays, and so does the report of a run that is finished.
  */
 fun writeFailure(output: File, reason: String, environment: JsonObject) {
     val file = File(output, REPORT_JSON)
-    val there = runCatching { readJson(file) }.getOrNull()
-    if (there != null && ((there["status"] as? JsonPrimitive)?.content in FINISHED || there["reason"] == JsonPrimitive(reason))) return
+    val before = runCatching { readJson(file) }.getOrNull()
+    if (before != null && ((before["status"] as? JsonPrimitive)?.content in FINISHED || before["reason"] == JsonPrimitive(reason))) return
     output.mkdirs()
     val run = runCatching { readJson(File(output, RUN_JSON)) }.getOrNull()
     val steps = runCatching { readLines(File(output, STEPS), Step.serializer()) }.getOrDefault(emptyList())

@@ -43,7 +43,7 @@ internal fun readJson(file: File): JsonObject? =
         throw UsageException("$file is damaged (${error.message?.lineSequence()?.first()}). Start another run.", error)
     }
 
-/** The lines of a log; a last line that was cut short, as when the process was killed while it wrote, is left out. */
+/** The lines of a log. The last line of a process that was killed may be cut short; it is left out. */
 internal fun <T> readLines(file: File, serializer: KSerializer<T>): List<T> {
     if (!file.isFile) return emptyList()
     val text = file.readText()

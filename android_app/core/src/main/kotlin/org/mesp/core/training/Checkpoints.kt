@@ -18,8 +18,8 @@ import org.mesp.core.engine.writeTensors
 import org.mesp.core.folderThatAppearsWhole
 import org.mesp.core.writeJson
 
-// Checkpoints: everything that a run needs to go on as if it had never stopped. RUN/checkpoints/step-N is complete or absent, and the host's
-// runtime reads it too:
+// A checkpoint is everything that a run needs to go on as if it had never stopped. RUN/checkpoints/step-N is complete or absent. The Python
+// runtime can read it too:
 //
 //     adapter_config.json, adapter_model.safetensors    the adapter, as PEFT loads it
 //     optimizer.safetensors                             the optimizer's state, if it has one

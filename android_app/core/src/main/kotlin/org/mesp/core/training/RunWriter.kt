@@ -17,9 +17,8 @@ import org.mesp.core.writeJson
 internal const val GO_ON = "The checkpoints before are complete: free some space, and resume the run."
 
 /**
- * Writes the folder of a run, as the host's runtime does: run.json, the logs steps.jsonl, eval.jsonl and memory.jsonl, checkpoints/, adapter/,
- * report.json. Logs grow by lines, and everything else is complete or absent. When a run is resumed, its logs are cut to where they were at the
- * checkpoint.
+ * Writes the folder of a run; runtime/contract/run_folder.schema.json says what is in it. Logs grow by lines, and everything else is complete or
+ * absent. When a run is resumed, its logs are cut to where they were at the checkpoint.
  */
 internal class RunWriter private constructor(val path: File) : Closeable {
     val checkpoints = File(path, "checkpoints")
@@ -56,13 +55,14 @@ internal class RunWriter private constructor(val path: File) : Closeable {
             log.channel.size()
         }
 
-    override fun close() = logs.values.forEach { runCatching { it.close() } } // what a full storage did not take was reported when it was written
+    /** What a full storage did not take was reported when it was written. */
+    override fun close() = logs.values.forEach { runCatching { it.close() } }
 
     companion object {
-        /** Refuses a place that has something at it already; what a run left that never began does not count. */
+        /** Refuses a place that has something at it already. Hidden files do not count: a run that never began may have left some. */
         fun checkFree(path: File) {
-            val there = path.exists() && (!path.isDirectory || path.list().orEmpty().any { !it.startsWith(".") })
-            if (there) {
+            val taken = path.exists() && (!path.isDirectory || path.list().orEmpty().any { !it.startsWith(".") })
+            if (taken) {
                 val hint = if (File(path, RUN_JSON).exists()) "Resume it, or choose" else "Choose"
                 throw UsageException("$path exists already. $hint another output, or remove it first.")
             }

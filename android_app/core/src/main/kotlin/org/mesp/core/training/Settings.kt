@@ -6,7 +6,7 @@ import kotlinx.serialization.Serializable
 import org.mesp.core.UsageException
 
 /**
- * The choices of a run: those of `mesp train`, by the same names and with the same defaults, so that run.json reads alike.
+ * The choices of a run, with the names, defaults and limits of runtime/contract/settings.schema.json: those of `mesp train`.
  *
  * @param data training rows
  * @param evalData held-out rows; or [evalSplit], the fraction of [data] that is held out

@@ -88,7 +88,7 @@ internal class Stepper(
         return session.run("$schedule.${size.name}", inputs.getValue(size).of(example, predictions) + scalars + ("lora_scale" to scale))
     }
 
-    /** From what a schedule draws, different for each sequence of a run. Methods with exact gradients have no use for it. */
+    /** What a schedule draws its noise from, different for each sequence of a run. Methods with exact gradients do not read it. */
     private fun noise(step: Int, place: Int): Map<String, Number> =
         mapOf(
             "noise_seed" to ((settings.seed shl SEED_BITS) + (step.toLong() shl STEP_BITS) + place and Long.MAX_VALUE),

@@ -36,7 +36,7 @@ fun train(
 ): JsonObject {
     if (!resume) RunWriter.checkFree(output)
     val opened = Bundle.open(bundle)
-    val (data, heldOut) = load(opened, settings)
+    val (data, heldOut) = loadExamples(opened, settings)
     val identity = identity(opened, settings, data, heldOut, environment)
     if (resume) {
         RunWriter.reopen(output)
@@ -46,7 +46,7 @@ fun train(
     }
     Library.check(opened) // loads the library, which is no part of what the run takes
     Sampler().use { sampler ->
-        // The run's folder is made when nothing can fail any more: what is offloaded goes to where it will be.
+        // The run's folder is made when nothing can fail any more. Until then its parent takes what is offloaded.
         val scratch = generateSequence(output.absoluteFile, File::getParentFile).first(File::isDirectory)
         TrainingLoop(opened, settings, data, heldOut, environment, sampler, listener, control, scratch).use { loop ->
             val folder =
@@ -61,12 +61,12 @@ fun train(
                         )
                     RunWriter.create(output, JsonObject(identity + start))
                 }
-            return folder.use(loop::everything)
+            return folder.use(loop::run)
         }
     }
 }
 
-private fun load(bundle: Bundle, settings: TrainSettings): Pair<Dataset, Dataset?> =
+private fun loadExamples(bundle: Bundle, settings: TrainSettings): Pair<Dataset, Dataset?> =
     loadData(
         File(settings.data),
         bundle.manifest.tokens,

@@ -30,8 +30,8 @@ import org.mesp.core.writeJson
 private const val BEST = "best"
 
 /**
- * The loop of a run: evaluate if it is time, stop if there is reason to, take a step, write a checkpoint if it is time. Its whole state is the
- * session's tensors and a [Position], so a run that is resumed does the same as one that was never interrupted.
+ * The loop of a run: evaluate if it is time, stop if there is a reason, take a step, write a checkpoint if it is time. Its whole state is the
+ * session's tensors and a [Position]. So a run that is resumed does the same as one that was never interrupted.
  */
 internal class TrainingLoop(
     private val bundle: Bundle,
@@ -70,8 +70,8 @@ internal class TrainingLoop(
         return Scaling(manifest.lora.alpha)
     }
 
-    /** From where the folder's last checkpoint is to the report. */
-    fun everything(folder: RunWriter): JsonObject {
+    /** Goes on from the folder's last checkpoint, if it has one, to the report, which it returns. */
+    fun run(folder: RunWriter): JsonObject {
         this.folder = folder
         restore()
         stepper.scale = scaling.at(manifest.lora.rank)
@@ -116,7 +116,7 @@ internal class TrainingLoop(
         File(folder.path, REPORT_JSON).delete() // of the run that was interrupted
     }
 
-    /** Until the run is over; returns its status. */
+    /** Goes on until the run is over, and returns its status. */
     private fun loop(): String {
         val batches = batches()
         try {
@@ -133,7 +133,7 @@ internal class TrainingLoop(
         }
     }
 
-    /** The examples of each step from the run's position on. An epoch's end is not a step's: only the last step may be a short one. */
+    /** The examples of each step, from the run's position on. A step may go over an epoch's end; only the last step may be a short one. */
     private fun batches(): Iterator<List<Example>> {
         val size = settings.gradAccumulation
         val done = position.step.toLong() * size
@@ -217,7 +217,7 @@ internal class TrainingLoop(
         listener.checkpointed(written)
     }
 
-    /** RUN/adapter: the best evaluation's where there were evaluations in between, else the last. */
+    /** Writes RUN/adapter: that of the best evaluation where there were evaluations in between, else the last. */
     private fun writeAdapter() {
         if (settings.evalEvery != null) readPeft(File(folder.path, BEST), manifest.lora, state.getValue(ADAPTER_TENSOR))
         writePeft("adapter")
@@ -230,7 +230,7 @@ internal class TrainingLoop(
             }
         }
 
-    /** Adds to what the storage did not take how to go on. */
+    /** Adds to the message of a storage that is full how to go on. */
     private fun <T> goingOnLater(write: () -> T): T =
         try {
             write()
