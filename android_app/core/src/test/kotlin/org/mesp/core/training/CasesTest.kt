@@ -16,8 +16,10 @@ import org.mesp.core.describeMachine
 import org.mesp.core.engine.Bundle
 import org.mesp.core.engine.Lora
 import org.mesp.core.engine.zeros
+import org.mesp.core.memory.Sample
 import org.mesp.core.report.EVALUATIONS
 import org.mesp.core.report.Evaluation
+import org.mesp.core.report.MEMORY
 import org.mesp.core.report.RUN_JSON
 import org.mesp.core.report.STEPS
 import org.mesp.core.report.Step
@@ -42,6 +44,7 @@ class CasesTest {
         assertSameNorms(host, output, differences = name == "mezo")
         assertSameAdapters(Bundle.open(bundle).manifest.lora, host, output, tolerance)
         assertSameIdentity(host, output)
+        assertSamePhases(host, output)
     }
 
     private fun assertSameSteps(host: File, here: File, tolerance: Double) {
@@ -82,6 +85,12 @@ class CasesTest {
         val (expected, found) = listOf(host, here).map { readJson(File(it, RUN_JSON))!! }
         for (key in listOf("data", "eval_data")) assertEquals(expected[key], found[key])
         assertEquals(expected.getValue("bundle").jsonObject - "path", found.getValue("bundle").jsonObject - "path")
+    }
+
+    /** The phases of the whole run, in their order: a reader of memory.jsonl need not know who wrote it. */
+    private fun assertSamePhases(host: File, here: File) {
+        val (expected, found) = listOf(host, here).map { run -> readLines(File(run, MEMORY), Sample.serializer()).map(Sample::phase) }
+        assertEquals(expected, found)
     }
 
     private companion object {
