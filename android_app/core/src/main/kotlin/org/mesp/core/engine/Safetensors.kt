@@ -22,7 +22,9 @@ import kotlinx.serialization.json.putJsonObject
 import org.mesp.core.JSON
 import org.mesp.core.UsageException
 
-private val DTYPES = mapOf("F32" to "float32", "F16" to "float16", "I8" to "int8", "U8" to "uint8", "I64" to "int64")
+/** Those that [readTensors] takes. */
+internal val FLOATS = setOf("float32", "float16", "bfloat16")
+private val DTYPES = mapOf("F32" to "float32", "F16" to "float16", "BF16" to "bfloat16", "I8" to "int8", "U8" to "uint8", "I64" to "int64")
 private const val LENGTH_BYTES = 8
 private const val COPY_ELEMENTS = 1 shl 14
 
@@ -81,16 +83,37 @@ fun writeTensors(file: File, tensors: Map<String, Matrix>, metadata: Map<String,
     }
 }
 
-/** Reads fp32 tensors into their places. The file must have all of them. */
+/** Reads tensors of one of [FLOATS] into their places. The file must have all of them. */
 fun readTensors(file: File, layout: Map<String, FilePart>, places: Map<String, Matrix>) {
     file.inputStream().channel.use { channel ->
         for ((name, place) in places) {
             val part = layout.getValue(name)
-            val data = channel.map(FileChannel.MapMode.READ_ONLY, part.start, part.spec.bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()
-            for (index in 0 until place.elements) place[index] = data.get(index)
+            val number = floats(channel.map(FileChannel.MapMode.READ_ONLY, part.start, part.spec.bytes).order(ByteOrder.LITTLE_ENDIAN), part.spec.dtype)
+            for (index in 0 until place.elements) place[index] = number(index)
         }
     }
 }
+
+/** The elements of a tensor of one of [FLOATS], as fp32, by their number. */
+private fun floats(bytes: ByteBuffer, dtype: String): (Int) -> Float {
+    if (dtype == "float32") return bytes.asFloatBuffer()::get
+    val halves = bytes.asShortBuffer()
+    return if (dtype == "float16") ({ fromFloat16(halves.get(it)) }) else ({ Float.fromBits(halves.get(it).toInt() shl 16) })
+}
+
+private const val INFINITE_FLOAT16 = 0x7c00
+private const val INFINITE_FLOAT32 = 0x7f800000
+private const val FRACTION_BITS = 13 // that fp32 has more
+
+/** Exact, also for numbers below the smallest normal one: the product moves the exponent from one format's bias to the other's. */
+private fun fromFloat16(half: Short): Float {
+    val magnitude = half.toInt() and 0x7fff
+    val bits = magnitude shl FRACTION_BITS
+    val value = if (magnitude < INFINITE_FLOAT16) Float.fromBits(bits) * BIAS else Float.fromBits(bits or INFINITE_FLOAT32)
+    return if (half < 0) -value else value
+}
+
+private val BIAS = Float.fromBits((127 + 127 - 15) shl 23) // 2^112
 
 /**
  * A part of a vector, seen as the matrix that a file has, element by element in the file's order. The vector has it as [rows, columns]; the file

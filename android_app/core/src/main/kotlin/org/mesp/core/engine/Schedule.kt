@@ -24,7 +24,7 @@ data class TensorSpec(val shape: List<Int>, val dtype: String = "float32") {
 fun itemBytes(dtype: String): Int =
     when (dtype) {
         "float32" -> 4
-        "float16" -> 2
+        "float16", "bfloat16" -> 2
         "int8", "uint8" -> 1
         "int64" -> 8
         else -> throw UsageException("The bundle has a tensor of dtype $dtype, which this version does not know. Update the app.")

@@ -19,9 +19,9 @@ import kotlinx.serialization.json.put
 import org.mesp.core.JSON
 import org.mesp.core.UsageException
 import org.mesp.core.engine.AdapterTensor
+import org.mesp.core.engine.FLOATS
 import org.mesp.core.engine.Lora
 import org.mesp.core.engine.Matrix
-import org.mesp.core.engine.TensorSpec
 import org.mesp.core.engine.readLayout
 import org.mesp.core.engine.readTensors
 import org.mesp.core.engine.writeTensors
@@ -81,7 +81,9 @@ fun readAdapter(file: File, lora: Lora, adapter: FloatBuffer) {
     }
     for ((name, place) in places) {
         val spec = layout.getValue(name).spec
-        if (spec != TensorSpec(place.shape)) throw UsageException("$file: $name is ${spec.shape} of ${spec.dtype}, but this bundle's is ${place.shape} of float32.")
+        if (spec.shape != place.shape || spec.dtype !in FLOATS) {
+            throw UsageException("$file: $name is ${spec.shape} of ${spec.dtype}, but this bundle's is ${place.shape} of ${FLOATS.joinToString(" or ")}.")
+        }
     }
     readTensors(file, layout, places)
 }

@@ -1,6 +1,8 @@
 package org.mesp.core.training
 
 import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
 import java.nio.FloatBuffer
 import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
@@ -11,7 +13,9 @@ import org.junit.jupiter.api.io.TempDir
 import org.mesp.core.Cases
 import org.mesp.core.UsageException
 import org.mesp.core.engine.Bundle
+import org.mesp.core.engine.Matrix
 import org.mesp.core.engine.readLayout
+import org.mesp.core.engine.readTensors
 import org.mesp.core.engine.zeros
 
 class AdapterTest {
@@ -59,6 +63,24 @@ class AdapterTest {
         val adapter = empty()
         assertRefused("cut short") { readPeft(temporary, lora, adapter) }
         assertTrue(array(adapter).all { it == 0f })
+    }
+
+    @Test
+    fun `an adapter in half precision is read too`() {
+        val values = floatArrayOf(0f, -0f, 0.5f, -1.5f, 65504f, 6.103515625e-5f, 5.9604645e-8f, Float.NEGATIVE_INFINITY)
+        val halves = mapOf("F16" to intArrayOf(0, 0x8000, 0x3800, 0xbe00, 0x7bff, 0x0400, 0x0001, 0xfc00).map(Int::toShort))
+        val brains = mapOf("BF16" to values.map { (it.toRawBits() ushr 16).toShort() })
+        for ((dtype, bits) in halves + brains) {
+            val file = File(temporary, dtype)
+            val header = """{"x": {"dtype": "$dtype", "shape": [2, 4], "data_offsets": [0, 16]}}""".toByteArray()
+            val bytes = ByteBuffer.allocate(8 + header.size + 16).order(ByteOrder.LITTLE_ENDIAN).putLong(header.size.toLong()).put(header)
+            bits.forEach(bytes::putShort)
+            file.writeBytes(bytes.array())
+            val read = FloatBuffer.allocate(8)
+            readTensors(file, readLayout(file), mapOf("x" to Matrix(read, 0, 2, 4, transposed = false)))
+            val expected = if (dtype == "F16") values else FloatArray(8) { Float.fromBits(values[it].toRawBits() ushr 16 shl 16) }
+            assertArrayEquals(expected, array(read))
+        }
     }
 
     private fun assertRefused(message: String, action: () -> Unit) {
