@@ -4,10 +4,24 @@ import java.nio.ByteBuffer
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.BeforeEach
 import org.junit.jupiter.api.Test
 import org.mesp.core.MespException
 
 class MemoryTest {
+    /** What the tests before have left is freed some time after it is collected: until then the footprint falls by itself. */
+    @BeforeEach
+    fun settle() {
+        System.gc()
+        var before: Long
+        var now = Long.MAX_VALUE
+        do {
+            before = now
+            Thread.sleep(200)
+            now = Proc.exactFootprint()
+        } while (now < before - (1 shl 20))
+    }
+
     @Test
     fun `memory that is taken is in the peak, and in its phase`() {
         Sampler().use { sampler ->
