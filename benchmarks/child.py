@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mesp.runtime.errors import MespError
 
 if TYPE_CHECKING:
-    from mesp.export.bundle.export import ExportSettings
+    from mesp.export.export_settings import ExportSettings
 
 Settings = Mapping[str, Any]
 
@@ -32,12 +32,12 @@ def export(checkpoint: str, output: str, settings: Settings) -> None:
 
 def plan(checkpoint: str, settings: Settings, optimizer: str) -> dict[str, int]:
     """The predicted peak over idle by part, in bytes."""
-    from mesp.export.bundle.export import make_plan
+    from mesp.export.bundle.make_plan import make_plan
     from mesp.export.model.checkpoint import open_checkpoint
     from mesp.export.predict.footprint import footprint
 
     opened = open_checkpoint(checkpoint, random_init=True)
-    return footprint(make_plan(opened, _export_settings(settings)), optimizer)
+    return footprint(make_plan(opened.config, _export_settings(settings)), optimizer)
 
 
 def inspect(bundle: str) -> Mapping[str, Any]:
@@ -68,13 +68,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {"export": export, "plan": plan, "ins
 
 
 def _export_settings(settings: Settings) -> "ExportSettings":
-    from mesp.export.bundle.export import ExportSettings
+    from mesp.export.export_settings import ExportSettings
 
-    chosen: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
-    }
-    chosen["lengths"], chosen["offload"] = chosen.pop("seq_len"), chosen.get("offload") == "inputs"
-    return ExportSettings(**chosen)
+    return ExportSettings(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    )
 
 
 # --- For the parent ---------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Files that are complete or absent: written beside their place, flushed, and renamed into it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -75,3 +76,9 @@ def _flush_entry(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's contents, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
-from mesp.runtime import TrainSettings, train
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.files import folder_that_appears_whole
+from mesp.runtime.training.loop import train
+from mesp.runtime.training.settings import TrainSettings
 
 from .bundles import BUNDLES, write_bundle
 
@@ -59,7 +60,7 @@ def write_run(folder: Path, bundle: Path, settings: dict[str, Any]) -> None:
     """Trains on the host, and leaves the folder complete."""
     manifest = open_bundle(bundle).manifest
     with folder_that_appears_whole(folder) as new:
-        write_rows(new / "data.jsonl", manifest.tokens, manifest.model["config"]["vocab_size"])
+        write_rows(new / "data.jsonl", manifest.tokens, manifest.model.vocabulary)
         (new / "settings.json").write_text(json.dumps({"bundle": bundle.name, "data": "data.jsonl", **settings}))
         train(bundle, new / "host", TrainSettings(data=new / "data.jsonl", **settings))
 

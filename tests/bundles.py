@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mesp.command_line.parser import main
-from mesp.export.bundle.export import ExportSettings, export_bundle
-from mesp.export.programs.plan import Tiling
+from mesp.export.bundle.export import export_bundle
+from mesp.export.export_settings import ExportSettings, Tiling
 
 from .lowering_cache import lowering_cached
 from .models import LLAMA, LLAMA3_ROPE, QWEN2, save_checkpoint
@@ -25,7 +25,7 @@ class Export:
 
 
 ONE_TILE = Tiling(query_rows=12, ffn=96, vocabulary=97)
-SMALL: dict[str, Any] = {"lengths": (12,), "rank": 4, "tiling": Tiling(vocabulary=97)}
+SMALL: dict[str, Any] = {"seq_len": (12,), "rank": 4, "tiling": Tiling(vocabulary=97)}
 
 BUNDLES = {
     # int4 weights, every bias, Llama 3's rope, a head of its own; one tile of each kind.
@@ -43,7 +43,7 @@ BUNDLES = {
     "qwen2": Export(
         QWEN2,
         {
-            "lengths": (5, 13),
+            "seq_len": (5, 13),
             "rank": 4,
             "alpha": 8.0,
             "weights": "fp32",
@@ -54,7 +54,7 @@ BUNDLES = {
     "upper": Export(
         LLAMA,
         {
-            "lengths": (9,),
+            "seq_len": (9,),
             "rank": 3,
             "layers": 1,
             "weights": "int8",

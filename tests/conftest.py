@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 LADDER = {
     "op": ("ops", "quantize", "schedule", "scratch", "data", "masks", "mobile", "imports", "contract"),
     "block": ("programs", "mutations", "workspace", "duration"),
-    "model": ("model", "schedule_mutations", "merge", "generate"),
+    "model": ("families", "model", "kinds", "schedule_mutations", "merge", "generate"),
     "lowered program": ("lowering_cache", "bundles", "export", "lowered", "footprint", "bad_input"),
     "training": ("adapter", "optimizer", "train", "checkpoint", "run_folders"),
     "report": ("report", "memory", "api", "bench", "baselines", "measuring", "wheel"),

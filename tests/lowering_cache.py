@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 
 from mesp.export.bundle import lower as lower_module
 from mesp.export.bundle.lower import Lowered, lower_traced
-from mesp.runtime.engine.bundle import Needs
+from mesp.runtime.engine.manifest import Needs
 
 VARIABLE = "MESP_LOWERING_CACHE"
 DEFAULT = Path(__file__).parents[1] / "build" / "lowered"

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mesp.export.bundle.export import make_lora, program_specs
+from mesp.export.bundle.export import program_specs
+from mesp.export.bundle.initial_adapter import make_lora
 from mesp.export.bundle.weights_file import write_weights
+from mesp.export.export_settings import ExportSettings, Tiling
 from mesp.export.model.checkpoint import open_checkpoint
+from mesp.export.model.families import read_architecture
 from mesp.export.programs.plan import Plan
 from mesp.export.schedules.schedules import Schedules
-from mesp.runtime.engine.bundle import Lora, read_layout
+from mesp.runtime.engine.manifest import Lora
 from mesp.runtime.engine.random_signs import signs
 from mesp.runtime.engine.schedule import (
     Call,
@@ -26,6 +29,7 @@ from mesp.runtime.engine.schedule import (
     TensorSpec,
     check,
 )
+from mesp.runtime.engine.tensor_file import read_layout
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -48,6 +52,7 @@ QWEN2: dict[str, Any] = {
     "model_type": "qwen2",
     "rms_norm_eps": 1e-6,
 }
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
@@ -58,15 +63,16 @@ LLAMA3_ROPE = {
 }
 
 
-def lora_config(lora: Lora, layers: list[int] | None = None) -> "LoraConfig":
-    """PEFT's configuration of a bundle's adapter, in all layers or in some."""
+def lora_config(lora: Lora) -> "LoraConfig":
+    """PEFT's configuration of a bundle's adapter."""
     from peft import LoraConfig
 
+    layers = lora.layers_to_transform
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT takes any number, and names whole ones
         target_modules=list(lora.targets),
-        layers_to_transform=layers,
+        layers_to_transform=None if layers is None else list(layers),
     )
 
 
@@ -90,6 +96,32 @@ def make_model(seed: int = 0, dtype: torch.dtype = torch.float32, **config: Any)
     return model.eval()
 
 
+def plan_of(
+    config: Any,
+    lengths: tuple[int, ...],
+    rank: int = 3,
+    targets: tuple[str, ...] = PROJECTIONS,
+    tiling: Tiling | None = None,
+    layers: int | None = None,
+    **more: Any,
+) -> Plan:
+    """A plan with tiles as they are given, fp32 weights, and adapters that are scaled by 2.
+
+    Args:
+        config: a transformers configuration, or the fields of one
+        layers: how many of the topmost have adapters; None for all
+    """
+    if isinstance(config, dict):
+        from transformers import AutoConfig
+
+        values = dict(config)
+        config = AutoConfig.for_model(values.pop("model_type"), **values)
+    architecture = read_architecture(config)
+    choices = {"weights": "fp32", "alpha": 2.0 * rank, "tiling": tiling or Tiling(), **more}
+    topmost = layers or len(architecture.layers)
+    return Plan(architecture, ExportSettings(seq_len=lengths, rank=rank, targets=targets, layers=topmost, **choices))
+
+
 def in_double(model: Any) -> Any:
     """The model in double precision throughout: transformers' norms compute in fp32 whatever they are given."""
     for module in model.modules():
@@ -108,10 +140,9 @@ def save_checkpoint(folder: Path, seed: int = 0, **config: Any) -> Any:
 
 
 def random_adapter(lora: Lora, seed: int = 1) -> Tensor:
-    """[layers, elements of a layer], every tensor random, so that every gradient is."""
-    return 0.1 * torch.randn(
-        lora.layers, lora.layer_elements, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    """[elements], every tensor random, so that every gradient is."""
+    generator = torch.Generator().manual_seed(seed)
+    return 0.1 * torch.randn(lora.elements, generator=generator, dtype=torch.float64)
 
 
 class EagerSession:
@@ -130,7 +161,7 @@ class EagerSession:
         for name, tensor in self.schedules.tensors().items():
             kind = dtype if tensor.spec.dtype == "float32" else getattr(torch, tensor.spec.dtype)
             self.tensors[name] = torch.full((tensor.spec.elements,), 7, dtype=kind)  # nothing may rely on zeros
-        self.lora = make_lora(plan, alpha=2.0 * plan.rank)
+        self.lora = make_lora(plan)
         self.set("adapter", random_adapter(self.lora))
         self.set("lora_scale", 2.0)
         for name in ("adamw.m", "adamw.v", "momentum.velocity"):

@@ -75,7 +75,7 @@ def test_an_adapter_that_peft_trained_is_read(qwen2_fp32: Path, tmp_path: Path) 
             if "lora_" in name:
                 parameter.copy_(torch.randn_like(parameter) * 0.1)
     model.save_pretrained(str(tmp_path))
-    adapter = torch.zeros(lora.layers, lora.layer_elements)
+    adapter = torch.zeros(lora.elements)
     scaling = read_peft(tmp_path, lora, adapter, str(checkpoint))
     assert scaling == Scaling(12.0, rslora=True)
     ours = log_probabilities(qwen2_fp32, adapter, scaling.at(4))
@@ -87,7 +87,7 @@ def test_an_adapter_of_other_targets_changes_nothing(qwen2_fp32: Path, llama_int
     write_peft(tmp_path, other, random_adapter(other).float(), Scaling(4.0), "model")
     config: dict[str, Any] = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"r": 4}))
-    adapter = torch.ones(lora.layers, lora.layer_elements)
+    adapter = torch.ones(lora.elements)
     with pytest.raises(UsageError, match="other projections or layers: 22 missing, such as .*layers.0"):
         read_peft(tmp_path, lora, adapter)
     assert bool((adapter == 1).all())

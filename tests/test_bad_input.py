@@ -10,7 +10,7 @@ import pytest
 
 from mesp.command_line.parser import main
 from mesp.export.bundle.lower import Lowered
-from mesp.runtime.engine.bundle import FORMAT_VERSION, Needs
+from mesp.runtime.engine.manifest import FORMAT_VERSION, Needs
 
 from .models import LLAMA, save_checkpoint
 
@@ -53,10 +53,12 @@ def with_config(checkpoint: Path, folder: Path, **changes: Any) -> Path:
 
 CONFIGS = {
     "architecture": ({"model_type": "mistral"}, "Architecture 'mistral'"),
-    "activation": ({"hidden_act": "gelu"}, "Activation 'gelu'"),
+    "activation": ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
     "rope type": ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "Rope type 'yarn'"),
     "heads": ({"num_key_value_heads": 3}, "4 query heads cannot share 3 key-value heads"),
     "shapes": ({"intermediate_size": 128}, "gate_proj.weight is [96, 64], but its configuration asks for [128, 64]"),
+    "dropout": ({"attention_dropout": 0.1}, "attention_dropout 0.1 is not supported: the programs have no dropout"),
+    "rope setting": ({"rope_parameters": {"rope_theta": 1e4, "beta_fast": 32}}, "beta_fast = 32"),
     "missing tensors": ({"tie_word_embeddings": False}, "has no tensor lm_head.weight"),
     "group": ({"hidden_size": 48, "head_dim": 32}, "but its configuration asks for"),
 }
@@ -72,13 +74,13 @@ def test_a_configuration_there_are_no_programs_for(
 
 
 OPTIONS = {
-    "one of several lengths": (["--seq-len", "8,99"], "Sequence length 99"),
-    "rank 0": (["--rank", "0"], "Rank 0"),
-    "negative alpha": (["--alpha", "-1"], "Alpha -1.0"),
+    "one of several lengths": (["--seq-len", "8,99"], "--seq-len 99"),
+    "rank 0": (["--rank", "0"], "--rank 0 is no rank"),
+    "negative alpha": (["--alpha", "-1"], "--alpha -1.0 is no scale"),
     "no such target": (["--targets", "q_proj,x_proj"], "no projection x_proj"),
-    "no target": (["--targets", ","], "No targets"),
-    "too long": (["--seq-len", "65"], "Sequence length 65 is not between 2 and 64"),
-    "too short": (["--seq-len", "1"], "Sequence length 1"),
+    "no target": (["--targets", ","], "No --targets"),
+    "too long": (["--seq-len", "65"], "--seq-len 65 is not between 2 and 64"),
+    "too short": (["--seq-len", "1"], "--seq-len 1 is not between"),
     "group": (["--group-size", "64"], "A tile of down_proj has 96 inputs, which int4 cannot split into groups of 64"),
 }
 

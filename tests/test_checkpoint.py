@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from mesp.command_line.parser import main
-from mesp.runtime.engine.bundle import Lora, open_bundle
+from mesp.runtime.engine.bundle import open_bundle
+from mesp.runtime.engine.manifest import Lora
 from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.training.adapter import Scaling
 from mesp.runtime.training.checkpoints import Position, checkpoints, prune, read_checkpoint, write_checkpoint
@@ -118,7 +119,7 @@ def test_it_stops_when_the_held_out_loss_no_longer_falls_and_keeps_the_best(
 def make_state(lora: Lora, seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     names = ("adapter", "adamw.m", "adamw.v")
-    return {name: torch.randn(lora.layers, lora.layer_elements, generator=generator) for name in names}
+    return {name: torch.randn(lora.elements, generator=generator) for name in names}
 
 
 def die_at(call: int) -> None:
@@ -145,21 +146,21 @@ def die_at(call: int) -> None:
 
 def test_a_checkpoint_is_complete_or_absent_wherever_the_process_dies(qwen2_fp32: Path, tmp_path: Path) -> None:
     """A child process writes the next checkpoint and prunes the older one; it is ended before its n-th call, for every n."""
-    lora, scaling = open_bundle(qwen2_fp32).manifest.lora, Scaling(8.0)
-    old, new, found = make_state(lora, 1), make_state(lora, 2), make_state(lora, 3)
+    manifest, scaling = open_bundle(qwen2_fp32).manifest, Scaling(8.0)
+    old, new, found = (make_state(manifest.lora, seed) for seed in (1, 2, 3))
     deaths = 0
     while True:
         folder = tmp_path / f"death-{deaths}"
-        write_checkpoint(folder, lora, old, scaling, "model", Position(step=1))
+        write_checkpoint(folder, manifest, old, scaling, Position(step=1))
         child = os.fork()
         if not child:
             die_at(deaths)
-            write_checkpoint(folder, lora, new, scaling, "model", Position(step=2))
+            write_checkpoint(folder, manifest, new, scaling, Position(step=2))
             prune(folder, 1)
             os._exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         last, path = list(checkpoints(folder).items())[-1]
-        _, position = read_checkpoint(path, lora, found)
+        _, position = read_checkpoint(path, manifest, found)
         assert position.step == last
         assert all(torch.equal(found[name], (old if last == 1 else new)[name]) for name in found)
         if status == 0:
@@ -332,10 +333,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step_and_the_last_good_
 
 
 def test_a_checkpoint_of_an_rslora_adapter_keeps_its_scaling(qwen2_fp32: Path, tmp_path: Path) -> None:
-    lora = open_bundle(qwen2_fp32).manifest.lora
-    state = make_state(lora, 1)
-    path = write_checkpoint(tmp_path, lora, state, Scaling(8.0, rslora=True), "model", Position(step=3))
-    scaling, _ = read_checkpoint(path, lora, make_state(lora, 2))
+    manifest = open_bundle(qwen2_fp32).manifest
+    state = make_state(manifest.lora, 1)
+    path = write_checkpoint(tmp_path, manifest, state, Scaling(8.0, rslora=True), Position(step=3))
+    scaling, _ = read_checkpoint(path, manifest, make_state(manifest.lora, 2))
     assert scaling == Scaling(8.0, rslora=True) and scaling.at(4) == 4.0
 
 
@@ -360,7 +361,7 @@ def test_an_adapter_of_another_base_model_is_refused_by_name(
 
 
 def test_an_unknown_failure_of_the_disk_is_not_swallowed(qwen2_fp32: Path, tmp_path: Path) -> None:
-    lora = open_bundle(qwen2_fp32).manifest.lora
+    manifest = open_bundle(qwen2_fp32).manifest
     (tmp_path / "file").write_text("")
     with pytest.raises((MespError, OSError)):
-        write_checkpoint(tmp_path / "file", lora, make_state(lora, 1), Scaling(8.0), "model", Position())
+        write_checkpoint(tmp_path / "file", manifest, make_state(manifest.lora, 1), Scaling(8.0), Position())

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 
 from mesp.command_line.parser import main
-from mesp.export.bundle.export import ExportSettings, make_plan
-from mesp.export.model.architecture import PROJECTIONS
+from mesp.export.bundle.make_plan import make_plan
+from mesp.export.export_settings import ExportSettings, Tiling
+from mesp.export.model.architecture import Attention
 from mesp.export.model.checkpoint import open_checkpoint
 from mesp.export.predict import duration as durations
 from mesp.export.predict.duration import OVER_PRODUCTS, duration, measured_gflops
 from mesp.export.predict.flops import Product, calls, frozen_products, gigaflop, step_products
-from mesp.export.programs.plan import Plan, Tiling
+from mesp.export.programs.plan import Plan
 from mesp.runtime.engine.schedule import Call, For, Phase
 
-from .models import LLAMA
+from .models import LLAMA, PROJECTIONS
 
 TOKENS, RANK = 16, 3
 
@@ -28,8 +29,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def plan_of(folder: Path, **settings: object) -> Plan:
-    chosen = {"lengths": (TOKENS,), "rank": RANK, "tiling": Tiling(query_rows=8, ffn=64, vocabulary=50), **settings}
-    return make_plan(open_checkpoint(str(folder), random_init=True), ExportSettings(**chosen))  # type: ignore[arg-type]
+    chosen = {"seq_len": (TOKENS,), "rank": RANK, "tiling": Tiling(query_rows=8, ffn=64, vocabulary=50), **settings}
+    return make_plan(open_checkpoint(str(folder), random_init=True).config, ExportSettings(**chosen))  # type: ignore[arg-type]
 
 
 def flop(counted: Counter[Product], frozen: bool) -> int:
@@ -39,18 +40,20 @@ def flop(counted: Counter[Product], frozen: bool) -> int:
 def test_the_products_are_those_of_a_count_by_hand(folder: Path) -> None:
     plan = plan_of(folder)
     arch, phases = plan.architecture, step_products(plan)
+    layers, attention = len(arch.layers), arch.sublayers[0].middle
+    assert isinstance(attention, Attention)
     # Forward once; backward, each again where it is rebuilt (q, k and v twice, down's never), and its transpose once.
     backward = dict(zip(PROJECTIONS, (3, 3, 3, 2, 2, 2, 1), strict=True))
-    sizes = {p: 2 * TOKENS * arch.shape(p)[0] * arch.shape(p)[1] for p in PROJECTIONS}
-    assert flop(phases["forward"], True) == arch.layers * sum(sizes.values())
-    assert flop(phases["backward"], True) == arch.layers * sum(backward[p] * size for p, size in sizes.items())
+    sizes = {p.name: 2 * TOKENS * p.inputs * p.outputs for p in arch.projections}
+    assert flop(phases["forward"], True) == layers * sum(sizes.values())
+    assert flop(phases["backward"], True) == layers * sum(backward[p] * size for p, size in sizes.items())
     assert flop(phases["head"], True) == 2 * 2 * TOKENS * arch.D * 100  # 97 words in two tiles of 50
     # Two blocks of 8 query rows see 8 and 16 keys. Scores and values forward and once more; then both, and four gradients.
-    block = 2 * arch.H * arch.C * (8 * 8 + 8 * 16)
+    block = 2 * attention.H * attention.C * (8 * 8 + 8 * 16)
     for phase, times in (("forward", 2), ("backward", 2 + 6)):
         others = Counter({p: n for p, n in phases[phase].items() if not p.frozen})
         thick = Counter({p: n for p, n in others.items() if min(p.rows, p.inner, p.columns) not in (1, RANK)})
-        assert flop(thick, False) == arch.layers * times * block
+        assert flop(thick, False) == layers * times * block
 
 
 def test_adapters_in_the_upper_layers_alone_leave_the_lower_ones_out_of_the_backward_pass(folder: Path) -> None:

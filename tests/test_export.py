@@ -13,13 +13,16 @@ import pytest
 import torch
 
 from mesp.export.bundle.beside import beside
-from mesp.export.bundle.export import ExportSettings, make_plan
+from mesp.export.bundle.make_plan import make_plan
 from mesp.export.bundle.weights_file import check_checkpoint, rotary_tables
-from mesp.export.model.architecture import PROJECTIONS, read_architecture
+from mesp.export.export_settings import ExportSettings
+from mesp.export.model.architecture import Attention
 from mesp.export.model.checkpoint import open_checkpoint
-from mesp.export.programs.plan import tile_groups
-from mesp.export.reference.verify import dequantized_tensors
-from mesp.runtime.engine.bundle import open_bundle, read_layout
+from mesp.export.model.families import read_architecture
+from mesp.export.programs.tiles import tile_groups
+from mesp.export.reference.bundle_weights import dequantized_tensors
+from mesp.runtime.engine.bundle import open_bundle
+from mesp.runtime.engine.tensor_file import read_layout
 from mesp.runtime.errors import MespError, UsageError
 
 from .checks import assert_close
@@ -58,7 +61,7 @@ def test_shards_are_read_as_one_checkpoint(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "shards", max_shard_size="60KB")
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
     whole, shards = open_checkpoint(str(tmp_path / "whole")), open_checkpoint(str(tmp_path / "shards"))
-    check_checkpoint(make_plan(shards, ExportSettings(lengths=(8,))), shards)
+    check_checkpoint(make_plan(shards.config, ExportSettings(seq_len=(8,))), shards)
     name = "model.layers.1.mlp.up_proj.weight"
     assert torch.equal(whole.rows(name), shards.rows(name))
     assert torch.equal(whole.rows(name)[3:7], shards.rows(name, 3, 7))
@@ -86,7 +89,7 @@ def write_gguf(path: Path, model: Any, kind: str) -> None:
     from gguf import GGMLQuantizationType, GGUFWriter
     from gguf.quants import quantize
 
-    from mesp.export.model.checkpoint import _gguf_names
+    from mesp.export.model.gguf_checkpoint import _gguf_names
 
     config = model.config
     writer = GGUFWriter(path, "llama")
@@ -123,13 +126,13 @@ def test_a_ggufs_blocks_are_taken_over_without_a_second_rounding(tmp_path: Path,
     config = {key: value for key, value in LLAMA.items() if key != "head_dim"}  # the format has none
     write_gguf(tmp_path / "model.gguf", make_model(**config), kind)
     checkpoint = open_checkpoint(str(tmp_path / "model.gguf"))
-    plan = make_plan(checkpoint, ExportSettings(lengths=(8,)))
+    plan = make_plan(checkpoint.config, ExportSettings(seq_len=(8,)))
     check_checkpoint(plan, checkpoint)
     assert not checkpoint.save_tokenizer(tmp_path / "tokenizer")  # this file has none
     reference = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf", dtype=torch.float32).state_dict()
     for layer in range(2):
-        for projection in PROJECTIONS:
-            name = f"model.layers.{layer}.{'self_attn' if projection in PROJECTIONS[:4] else 'mlp'}.{projection}.weight"
+        for projection in plan.architecture.projections:
+            name = f"{plan.architecture.module(layer, projection)}.weight"
             blocks = checkpoint.int4_blocks(name)
             assert blocks is not None
             ours = plan.weights.dequantize(plan.weights.pack(blocks.levels, blocks.scale, blocks.offset))  # type: ignore[attr-defined]
@@ -137,14 +140,20 @@ def test_a_ggufs_blocks_are_taken_over_without_a_second_rounding(tmp_path: Path,
             assert_close(checkpoint.rows(name), reference[name], DEQUANTIZE_FP32, name)
 
 
-def test_rotary_tables_follow_the_rope_scaling() -> None:
+@pytest.mark.parametrize(
+    "rope", [None, {**LLAMA3_ROPE, "original_max_position_embeddings": 64}], ids=["default", "llama3"]
+)
+def test_rotary_tables_are_those_of_transformers(rope: dict[str, Any] | None) -> None:
     from transformers import AutoConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    rope = {**LLAMA3_ROPE, "original_max_position_embeddings": 64}
-    plain, scaled = ({**LLAMA, **changes} for changes in ({}, {"rope_parameters": rope}))
-    tables = [rotary_tables(AutoConfig.for_model(**config), 64) for config in (plain, scaled)]
-    assert torch.allclose(tables[0][0][:, 0], tables[1][0][:, 0])  # the highest frequency is not scaled
-    assert not torch.allclose(tables[0][1], tables[1][1])
+    config = AutoConfig.for_model(**{**LLAMA, **({"rope_parameters": rope} if rope else {})})
+    attention = read_architecture(config).sublayers[0].middle
+    assert isinstance(attention, Attention)
+    ours = rotary_tables(attention.rotary, 64)
+    theirs = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(64)[None])
+    half = attention.C // 2
+    assert all(torch.equal(our, their[0, :, :half]) for our, their in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize(("total", "width"), [(96, 32), (97, 32), (5, 8), (64, 64), (65, 64)])
@@ -174,11 +183,12 @@ def test_weights_are_written_tensor_by_tensor(tmp_path: Path) -> None:
 import resource
 from pathlib import Path
 from mesp.export.bundle.beside import beside
-from mesp.export.bundle.export import ExportSettings, make_plan
+from mesp.export.export_settings import ExportSettings
+from mesp.export.bundle.make_plan import make_plan
 from mesp.export.model.checkpoint import open_checkpoint
 from mesp.export.bundle.weights_file import weight_tensors, write_weights
 checkpoint = open_checkpoint({str(tmp_path)!r}, random_init=True)
-plan = make_plan(checkpoint, ExportSettings(lengths=(8,)))
+plan = make_plan(checkpoint.config, ExportSettings(seq_len=(8,)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 write_weights(Path({str(tmp_path)!r}) / "weights.safetensors", plan, checkpoint)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000)

@@ -1,17 +1,15 @@
 """The predicted memory: against what lowering planned, its search, and its command."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from mesp.command_line.parser import main
+from mesp.export.bundle.make_plan import bundle_plan
 from mesp.export.predict.footprint import footprint, longest_within
-from mesp.export.predict.workspace import with_chosen_tiles
 from mesp.export.programs.plan import Plan
-from mesp.export.reference.verify import bundle_plan
+from mesp.export.programs.workspace import with_chosen_tiles
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.errors import UsageError
 from mesp.runtime.report.inspect import memory_plan
@@ -46,8 +44,8 @@ def test_options_add_what_they_keep(qwen2_fp32: Path) -> None:
 
 
 def test_block_inputs_in_float16_are_half_as_large(llama_float16: Path) -> None:
-    plan = replace(bundle_plan(open_bundle(llama_float16)), offload=False)
-    plain, packed = (footprint(replace(plan, block_inputs=dtype), "sgd") for dtype in (torch.float32, torch.float16))
+    plan = bundle_plan(open_bundle(llama_float16)).having(offload=None)
+    plain, packed = (footprint(plan.having(block_inputs=dtype), "sgd") for dtype in ("float32", "float16"))
     assert packed["block inputs"] == plain["block inputs"] / 2
     # What there is more: the input of one block in fp32, and what packing and unpacking plan for rows of it.
     elements = plan.tokens * plan.architecture.D
@@ -58,7 +56,7 @@ def test_block_inputs_in_float16_are_half_as_large(llama_float16: Path) -> None:
 
 def test_a_shorter_head_that_is_asked_for_is_counted(qwen2_fp32: Path) -> None:
     plan = bundle_plan(open_bundle(qwen2_fp32)).at(13)
-    assert sum(footprint(replace(plan, head_rows=(5,)), "sgd").values()) > sum(footprint(plan, "sgd").values())
+    assert sum(footprint(plan.having(head_rows=(5,)), "sgd").values()) > sum(footprint(plan, "sgd").values())
 
 
 def test_the_longest_sequence_within_a_budget_is_the_longest(llama_int4: Path) -> None:
@@ -124,7 +122,7 @@ def test_plan_takes_the_dtype_of_block_inputs(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_block_as_a_whole_takes_more_than_its_tiles(qwen2_mebp: Path) -> None:
     plan = bundle_plan(open_bundle(qwen2_mebp))
-    whole, tiles = (footprint(replace(plan, method=method), "sgd") for method in ("mebp", "mesp"))
+    whole, tiles = (footprint(plan.having(method=method), "sgd") for method in ("mebp", "mesp"))
     assert whole["XNNPACK's workspace"] > tiles["XNNPACK's workspace"]
     assert whole["block inputs"] == tiles["block inputs"]
 

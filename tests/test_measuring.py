@@ -9,8 +9,8 @@ from mesp.bench.questions.mezo_estimate import main as mezo
 from mesp.bench.questions.mezo_estimate import open_pair
 from mesp.bench.questions.program_workspace import PROGRAMS, plans
 from mesp.bench.questions.step_profile import KINDS, dequantizations, profile
+from mesp.export.bundle.make_plan import bundle_plan
 from mesp.export.predict.flops import calls
-from mesp.export.reference.verify import bundle_plan
 from mesp.export.schedules.schedules import training_programs
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.errors import UsageError
@@ -55,4 +55,4 @@ def test_the_workspace_is_measured_of_sixteen_plans() -> None:
     for method in {program.method for program in PROGRAMS.values()}:
         found = list(plans(method))
         assert len({(model, plan.tokens) for model, plan in found}) == 16
-        assert {plan.method for _, plan in found} == {method}
+        assert {plan.settings.method for _, plan in found} == {method}

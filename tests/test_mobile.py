@@ -9,8 +9,10 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mesp.export.bundle.chat import Chat, Messages, Turn, Unsupported, resolve
-from mesp.export.bundle.export import ExportSettings, _write_model, make_plan
+from mesp.export.bundle.export import _write_model
+from mesp.export.bundle.make_plan import make_plan
 from mesp.export.bundle.mobile import FILE, notes, write_mobile
+from mesp.export.export_settings import ExportSettings
 from mesp.export.model.checkpoint import open_checkpoint
 from mesp.runtime.data.dataset import load_data
 from mesp.runtime.data.labels import MASKED
@@ -230,9 +232,9 @@ def test_a_token_that_no_merge_makes_needs_every_merge_of_the_others(tmp_path: P
 def test_the_file_is_a_part_of_the_bundle(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "checkpoint", **LLAMA)
     save_tokenizer(tmp_path / "checkpoint", template=CHATML)
-    checkpoint, settings = open_checkpoint(str(tmp_path / "checkpoint")), ExportSettings(lengths=(8,))
+    checkpoint, settings = open_checkpoint(str(tmp_path / "checkpoint")), ExportSettings(seq_len=(8,))
     (tmp_path / "bundle").mkdir()
-    _write_model(tmp_path / "bundle", make_plan(checkpoint, settings), checkpoint, settings)
+    _write_model(tmp_path / "bundle", make_plan(checkpoint.config, settings), checkpoint)
     described = json.loads((tmp_path / "bundle" / "tokenizer" / FILE).read_text())
     assert described["format_version"] == 1
     assert set(described["chat"]["turns"]) == {"user", "assistant", "system", "tool"}

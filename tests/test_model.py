@@ -1,6 +1,5 @@
 """The schedule of a whole model, run eagerly in fp64, against transformers and PEFT: loss and every adapter gradient."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mesp.export.model.architecture import PROJECTIONS, read_architecture
-from mesp.export.model.quantize import Fp32
-from mesp.export.programs.plan import Plan, Tiling
-from mesp.export.schedules.method import SCALARS
+from mesp.export.export_settings import Tiling
 from mesp.export.schedules.schedules import OPTIMIZERS
+from mesp.export.schedules.writer import SCALARS
 from mesp.runtime.data.dataset import Example, inputs
 from mesp.runtime.data.labels import MASKED
 from mesp.runtime.engine.random_signs import signs
@@ -21,7 +18,18 @@ from mesp.runtime.engine.sizes import Size
 from mesp.runtime.training.adapter import named
 
 from .checks import assert_close, relative_error
-from .models import LLAMA, LLAMA3_ROPE, QWEN2, EagerSession, example, in_double, lora_config, save_checkpoint
+from .models import (
+    LLAMA,
+    LLAMA3_ROPE,
+    PROJECTIONS,
+    QWEN2,
+    EagerSession,
+    example,
+    in_double,
+    lora_config,
+    plan_of,
+    save_checkpoint,
+)
 from .tolerances import FINITE_DIFFERENCE, GRADIENT_FLOAT16_INPUTS, SCHEDULE_FP64
 
 
@@ -30,8 +38,7 @@ def peft_gradients(model: Any, session: EagerSession, data: dict[str, Tensor]) -
     from peft import get_peft_model
 
     lora = session.lora
-    layers = list(range(lora.first_layer, lora.first_layer + lora.layers))
-    tuned = get_peft_model(in_double(model), lora_config(lora, layers))
+    tuned = get_peft_model(in_double(model), lora_config(lora))
     parameters = {name.replace(".default", ""): p for name, p in tuned.named_parameters() if p.requires_grad}
     adapter = named(lora, session.get("adapter"))
     assert parameters.keys() == adapter.keys()
@@ -53,14 +60,14 @@ def check_model(
     rank: int,
     targets: tuple[str, ...],
     tiling: Tiling,
-    layers: int = 2,
+    layers: int | None = None,
     method: str = "mesp",
     *,
-    block_inputs: torch.dtype = torch.float32,
+    block_inputs: str = "float32",
 ) -> None:
     model = save_checkpoint(folder / "checkpoint", **config)
-    plan = Plan(read_architecture(model.config), (3, tokens), rank, targets, Fp32(), tiling, layers, method)
-    plan = replace(plan, block_inputs=block_inputs)
+    more = {"method": method, "block_inputs": block_inputs}
+    plan = plan_of(model.config, (3, tokens), rank, targets, tiling, layers, **more)
     session = EagerSession(plan, folder / "checkpoint", folder)
     data = example(tokens, config["vocab_size"])
     session.run(f"gradients.{tokens}", **data)
@@ -140,8 +147,7 @@ def test_gradients_are_those_of_transformers_and_peft(tmp_path: Path, case: tupl
 @pytest.mark.parametrize("method", ["mesp", "mebp"])
 def test_a_head_on_the_rows_of_targets_alone_changes_nothing(tmp_path: Path, method: str) -> None:
     model = save_checkpoint(tmp_path / "checkpoint", **LLAMA)
-    architecture = read_architecture(model.config)
-    plan = Plan(architecture, (13,), 3, PROJECTIONS, Fp32(), ODD, 2, method, head_rows=(5,))
+    plan = plan_of(model.config, (13,), tiling=ODD, method=method, head_rows=(5,))
     session = EagerSession(plan, tmp_path / "checkpoint", tmp_path)
     tokens = torch.randint(LLAMA["vocab_size"], (12,))
     targets = torch.full((11,), MASKED)
@@ -169,12 +175,12 @@ IN_FLOAT16: dict[str, tuple[Any, ...]] = {
 def test_block_inputs_in_float16_leave_the_loss_exact_and_the_gradients_nearly(
     tmp_path: Path, case: tuple[Any, ...]
 ) -> None:
-    check_model(tmp_path, *case, block_inputs=torch.float16)
+    check_model(tmp_path, *case, block_inputs="float16")
 
 
 def test_a_block_input_beyond_float16_makes_the_gradient_not_finite(tmp_path: Path) -> None:
     model = save_checkpoint(tmp_path / "checkpoint", **LLAMA)
-    plan = Plan(read_architecture(model.config), (9,), 3, PROJECTIONS, Fp32(), EVEN, 2, block_inputs=torch.float16)
+    plan = plan_of(model.config, (9,), tiling=EVEN, block_inputs="float16")
     session = EagerSession(plan, tmp_path / "checkpoint", tmp_path)
     data = example(9, LLAMA["vocab_size"])
     row = int(data["input_ids"][-1]) * LLAMA["hidden_size"]  # of the last token, whose block input no other token reads
@@ -187,7 +193,7 @@ def test_a_block_input_beyond_float16_makes_the_gradient_not_finite(tmp_path: Pa
 
 def test_gradients_add_up_over_sequences_of_different_lengths(tmp_path: Path) -> None:
     model = save_checkpoint(tmp_path / "checkpoint", **LLAMA)
-    plan = Plan(read_architecture(model.config), (5, 16), 3, PROJECTIONS, Fp32(), ODD, 2)
+    plan = plan_of(model.config, (5, 16), tiling=ODD)
     session = EagerSession(plan, tmp_path / "checkpoint", tmp_path)
     short, long = (example(tokens, LLAMA["vocab_size"], seed=tokens) for tokens in plan.lengths)
     total: dict[str, Tensor] = {}
@@ -202,7 +208,7 @@ def test_gradients_add_up_over_sequences_of_different_lengths(tmp_path: Path) ->
 
 def test_a_kept_gradient_gives_the_step_that_is_taken_as_it_arrives(tmp_path: Path) -> None:
     model = save_checkpoint(tmp_path / "checkpoint", **LLAMA)
-    plan = Plan(read_architecture(model.config), (9,), 3, PROJECTIONS, Fp32(), EVEN, 2)
+    plan = plan_of(model.config, (9,), tiling=EVEN)
     scalars = {name: 0.1 * (1 + place) for place, name in enumerate(SCALARS) if name != "gradient_scale"}
     for optimizer in OPTIMIZERS:
         folders = [tmp_path / f"{optimizer}-{name}" for name in ("lean", "kept")]
@@ -219,16 +225,16 @@ def test_a_kept_gradient_gives_the_step_that_is_taken_as_it_arrives(tmp_path: Pa
 
 def test_mezo_estimates_the_slope_along_its_signs_and_puts_the_adapter_back(tmp_path: Path) -> None:
     model = save_checkpoint(tmp_path / "checkpoint", **LLAMA)
-    plan = Plan(read_architecture(model.config), (9,), 3, PROJECTIONS, Fp32(), EVEN, 1, "mezo")
+    plan = plan_of(model.config, (9,), tiling=EVEN, layers=1, method="mezo")
     session = EagerSession(plan, tmp_path / "checkpoint", tmp_path)
     data, adapter = example(9, LLAMA["vocab_size"]), session.get("adapter").clone()
     loss, exact = peft_gradients(model, session, data)
     session.run("gradients.9", **data, noise_seed=torch.tensor(7), perturbation=1e-5)
     assert_close(session.get("adapter"), adapter, SCHEDULE_FP64, "adapter")
-    z = torch.from_numpy(signs(7, plan.adapter.size, plan.adapter.size)).double()  # of layer 1
-    drawn = named(session.lora, z[None])
+    z = torch.from_numpy(signs(7, plan.adapter.longest, plan.adapter.longest)).double()  # of layer 1
+    drawn = named(session.lora, z)
     slope = sum((drawn[name] * gradient).sum() for name, gradient in exact.items())
-    assert_close(session.get("gradients"), slope * z[None], FINITE_DIFFERENCE, "estimate")
+    assert_close(session.get("gradients"), slope * z, FINITE_DIFFERENCE, "estimate")
     assert_close(session.get("loss"), loss.view(1, 1), FINITE_DIFFERENCE, "loss")
 
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from mesp.export.programs import autodiff, block, head, ops
-from mesp.export.programs.plan import Arguments
-from mesp.export.schedules import backpropagation, mezo
-from mesp.export.schedules.methods import StoreH
+from mesp.export.programs import autodiff, block_inputs, head, ops, perturbation, sublayer
+from mesp.export.programs.attention import AttentionTile
+from mesp.export.programs.program import Arguments
+from mesp.export.schedules import mezo
+from mesp.export.schedules.store_h import StoreH
 
 from .checks import Draw, assert_close
 from .models import LLAMA
@@ -84,7 +85,7 @@ def cross_entropy() -> None:
 
 def float16_model() -> None:
     with TemporaryDirectory() as folder:
-        check_model(Path(folder), *IN_FLOAT16["mesp"], block_inputs=torch.float16)
+        check_model(Path(folder), *IN_FLOAT16["mesp"], block_inputs="float16")
 
 
 def adamw() -> None:
@@ -104,7 +105,7 @@ def mezo_estimate() -> None:
 def decompositions() -> None:
     """MeBP's block in the operators that XNNPACK has, against the same in autodiff's own."""
     plan = make_plan(LLAMA, 9, WHOLE)
-    program = autodiff.block_backward(plan)
+    program = autodiff.block_backward(plan, plan.architecture.layers[0])
     inputs = draw_inputs(plan, program, Draw(), {})
     names, tensors = list(inputs), [tensor.float() for tensor in inputs.values()]
 
@@ -145,50 +146,51 @@ MUTATIONS: list[tuple[ModuleType | type, str, str, str, Check]] = [
     (ops, "cross_entropy_loss", "lse + torch.log(1.0 - torch.exp(z_target - lse))", "lse", cross_entropy),
     (ops, "cross_entropy_tile_loss", "lse - torch.log(a)", "lse", whole_head),
     (
-        block,
-        "attention_backward",
-        'dq = ops.rope_backward(dq, a["rope.cos"], a["rope.sin"])',
-        "dq = dq",
+        AttentionTile,
+        "enter_backward",
+        'ops.rope_backward(gradients["q"], cos, sin)',
+        'gradients["q"]',
         tile("attention"),
     ),
     (
-        block,
-        "attention_backward",
-        'dk = ops.rope_backward(dk, a["rope.cos"], a["rope.sin"])',
-        "dk = dk",
+        AttentionTile,
+        "enter_backward",
+        'ops.rope_backward(gradients["k"], cos, sin)',
+        'gradients["k"]',
+        tile("attention"),
+    ),
+    (AttentionTile, "backward", '"k": dk, "v": dv', '"k": dv, "v": dk', tile("attention")),
+    (
+        sublayer,
+        "tile_backward",
+        "entered = middle.enter(a, projected)",
+        "entered = middle.enter(a, {n: y - a.get(f'{n}.bias', 0) for n, y in projected.items()})",
         tile("attention"),
     ),
     (
-        block,
-        "attention_backward",
-        "q, k, v = _heads(a, plan)",
-        'q, k, v = _heads(Arguments({n: t for n, t in a.items() if n != "q_proj.bias"}), plan)',
-        tile("attention"),
-    ),
-    (
-        block,
-        "ffn_backward",
-        "for projection in FFN[:2])",
-        "for projection in FFN[:2])\n        up = up - a['up_proj.bias']",
+        sublayer,
+        "tile_backward",
+        "entered = middle.enter(a, projected)",
+        "entered = middle.enter(a, {n: y - a.get(f'{n}.bias', 0) for n, y in projected.items()})",
         tile("ffn"),
     ),
-    (block, "_into_backward", 'a[f"dh.{projection}"] + dh', "dh", tile("ffn")),
-    (block, "_into_backward", "dn = dn + ops", "dn = ops", tile("ffn")),
+    (sublayer, "_into_backward", 'a[f"dh.{projection}"] + dh', "dh", tile("ffn")),
+    (sublayer, "_into_backward", "dn = dn + ops", "dn = ops", tile("ffn")),
     (
-        block,
+        sublayer,
         "_out_of_backward",
         'dx + torch.mm(dh * a["lora_scale"], a[f"{projection}.lora_a"].t())',
         "dx",
         tile("ffn"),
     ),
-    (block, "_out_of_gradients", "summed + dlora_b", "dlora_b", tile("attention")),
-    (block, "norm_backward", 'a["dy"] + ops', "ops", whole_norm),
-    (block, "norm_backward", "dn = dn + dn_p", "pass", whole_norm),
-    (block, "norm_backward", 'a[f"grad.{p}.lora_a"] + dlora_a', "dlora_a", whole_norm),
+    (sublayer, "_out_of_gradients", "summed + dlora_b", "dlora_b", tile("attention")),
+    (sublayer, "norm_backward", 'a["dy"] + ops', "ops", whole_norm),
+    (sublayer, "norm_backward", "dn = dn + dn_p", "pass", whole_norm),
+    (sublayer, "norm_backward", 'a[f"grad.{p}.lora_a"] + dlora_a', "dlora_a", whole_norm),
     # With block inputs in float16 the tolerance is wider, and a real error is still beyond it.
     (ops, "swiglu_backward", "+ silu * (1.0 - sigma)", "", float16_model),
     (ops, "rmsnorm_backward", " - x * (rstd * rstd * rstd * mean)", "", float16_model),
-    (backpropagation, "unpack_input", 'a["packed"]', 'a["packed"][[0, *range(rows - 1)]]', float16_model),
+    (block_inputs, "unpack_input", 'a["packed"]', 'a["packed"][[0, *range(rows - 1)]]', float16_model),
     (head, "head_end", 'rmsnorm_backward(dn, a["x"]', 'rmsnorm_backward(-dn, a["x"]', whole_head),
     (head, "head_end", 'a["loss"] + loss', "loss", whole_head),
     (head, "head_loss", 'a["loss"] + ops', "ops", whole_head),
@@ -202,11 +204,17 @@ MUTATIONS: list[tuple[ModuleType | type, str, str, str, Check]] = [
     (autodiff._Decompositions, "_softmax_backward", "product - y *", "product +  y *", decompositions),
     (autodiff._Decompositions, "table", "grad * (y - y * y)", "grad * y", decompositions),
     (autodiff._Decompositions, "_sum", "total = torch.mm", "total = 2 * torch.mm", decompositions),
-    (mezo, "perturb", " * factor", "", mezo_estimate),
-    (mezo, "slope", 'a["loss_plus"] - a["loss_minus"]', 'a["loss_minus"] - a["loss_plus"]', mezo_estimate),
-    (mezo, "slope", 'a["loss_plus"] + a["loss_minus"]', 'a["loss_plus"] + a["loss_plus"] * 1.01', mezo_estimate),
-    (mezo, "estimate", 'a["noise"] * a["slope"].view(1)', 'a["noise"] + a["slope"].view(1)', mezo_estimate),
-    (mezo.Mezo, "_draw", '{"layer": size}', "{}", mezo_estimate),
+    (perturbation, "perturb", " * factor", "", mezo_estimate),
+    (perturbation, "slope", 'a["loss_plus"] - a["loss_minus"]', 'a["loss_minus"] - a["loss_plus"]', mezo_estimate),
+    (
+        perturbation,
+        "slope",
+        'a["loss_plus"] + a["loss_minus"]',
+        'a["loss_plus"] + a["loss_plus"] * 1.01',
+        mezo_estimate,
+    ),
+    (perturbation, "estimate", 'a["noise"] * a["slope"].view(1)', 'a["noise"] + a["slope"].view(1)', mezo_estimate),
+    (mezo.Mezo, "_draw", '{"layer": adapter.longest}', "{}", mezo_estimate),
     (StoreH, "place", '{"layer": size}', '{"layer": 0}', stored_h),
     (StoreH, "output_gradient", '"lora_b"', '"lora_a"', stored_h),
 ]

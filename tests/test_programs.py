@@ -1,6 +1,5 @@
 """Each program alone, run eagerly in fp64: a backward program against autograd of its forward program, head and optimizers against PyTorch."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,16 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mesp.export.model.architecture import PROJECTIONS, read_architecture
-from mesp.export.model.quantize import Fp32
+from mesp.export.export_settings import Tiling
+from mesp.export.programs import catalogue
+from mesp.export.programs.block_inputs import pack_input, unpack_input
 from mesp.export.programs.ops import causal_mask
-from mesp.export.programs.plan import Argument, Plan, Program, Tiling
-from mesp.export.programs.program_list import backward_programs, backward_rows, forward_programs, forward_rows
-from mesp.export.schedules.backpropagation import pack_input, unpack_input
+from mesp.export.programs.plan import Plan
+from mesp.export.programs.program import Argument, Program
 from mesp.export.schedules.schedules import Schedules
 
 from .checks import Draw, assert_close
-from .models import LLAMA, QWEN2
+from .models import LLAMA, PROJECTIONS, QWEN2, plan_of
 from .tolerances import PROGRAM_FP64
 
 BIASED = {**LLAMA, "attention_bias": True, "mlp_bias": True}
@@ -26,17 +25,17 @@ TILES = [(tiling, sublayer, "") for tiling in TILINGS for sublayer in ("attentio
 
 
 def make_plan(config: dict[str, Any], tokens: int, tiling: Tiling, targets: tuple[str, ...] = PROJECTIONS) -> Plan:
-    from transformers import AutoConfig
-
-    values = dict(config)
-    architecture = read_architecture(AutoConfig.for_model(values.pop("model_type"), **values))
-    return Plan(architecture, (tokens,), 3, targets, Fp32(), tiling, architecture.layers)
+    return plan_of(config, (tokens,), targets=targets, tiling=tiling)
 
 
 def programs_of(plan: Plan) -> dict[str, Program]:
-    tiles = forward_programs(plan) + backward_programs(plan)
-    rows = forward_rows(plan, plan.tokens) + backward_rows(plan, plan.tokens)
-    return {program.name: program for program in tiles + rows}
+    sublayers = plan.architecture.sublayers
+    tiles = catalogue.tiles_forward(plan, sublayers) + catalogue.tiles_backward(plan, sublayers)
+    norms = catalogue.norms_forward(plan, sublayers, plan.tokens) + catalogue.norms_backward(
+        plan, sublayers, plan.tokens
+    )
+    head = catalogue.head_programs(plan) + catalogue.head_rows(plan, plan.tokens)
+    return {program.name: program for program in head + tiles + norms}
 
 
 def draw_inputs(plan: Plan, program: Program, draw: Draw, known: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -107,7 +106,7 @@ def check_head(plan: Plan) -> None:
         torch.arange(plan.tokens) % arch.V,
         draw(plan.tokens, 1).abs(),
     )
-    logits = F.linear(F.rms_norm(x, (arch.D,), norm, arch.eps), table)
+    logits = F.linear(F.rms_norm(x, (arch.D,), norm, arch.norm.eps), table)
     loss = (F.cross_entropy(logits, targets, reduction="none") * weight[:, 0]).sum()
     (dx,) = torch.autograd.grad(loss, x)
     with torch.no_grad():
@@ -149,7 +148,7 @@ def test_norm_backward(sublayer: str) -> None:
 
 
 def test_a_block_input_in_float16_is_the_nearest_one_and_comes_back_exactly() -> None:
-    plan = replace(make_plan(LLAMA, *TILINGS["rest"]), block_inputs=torch.float16)
+    plan = make_plan(LLAMA, *TILINGS["rest"]).having(block_inputs="float16")
     x = Draw()(5, plan.architecture.D) * 100
     x[0, :4] = torch.tensor([2.0**19, -(2.0**19), 2.0**21, -(2.0**21)])
     packed = pack_input(plan, 5).run({"x": x})["packed"]
@@ -158,16 +157,16 @@ def test_a_block_input_in_float16_is_the_nearest_one_and_comes_back_exactly() ->
     assert torch.equal(unpacked[1:], x[1:].half().float())
 
 
-@pytest.mark.parametrize("block_inputs", [torch.float32, torch.float16])
+@pytest.mark.parametrize("block_inputs", ["float32", "float16"])
 @pytest.mark.parametrize("method", ["mesp", "store-h", "mebp"])
-def test_block_inputs_are_packed_only_if_they_are_kept_in_16_bits(method: str, block_inputs: torch.dtype) -> None:
-    plan = replace(make_plan(LLAMA, *TILINGS["rest"]), method=method, block_inputs=block_inputs)
+def test_block_inputs_are_packed_only_if_they_are_kept_in_16_bits(method: str, block_inputs: str) -> None:
+    plan = make_plan(LLAMA, *TILINGS["rest"]).having(method=method, block_inputs=block_inputs)
     schedules = Schedules(plan)
     packing = {name for name in schedules.programs if "pack" in name}
-    names = {"pack_input.13", "unpack_input.13"} if block_inputs == torch.float16 else set()
+    names = {"pack_input.13", "unpack_input.13"} if block_inputs == "float16" else set()
     assert packing == names
     assert ("block_input" in schedules.tensors()) == bool(names)
-    assert schedules.tensors()["block_inputs"].spec.dtype == str(block_inputs).removeprefix("torch.")
+    assert schedules.tensors()["block_inputs"].spec.dtype == block_inputs
 
 
 @pytest.mark.parametrize("tiling", TILINGS)

@@ -49,7 +49,7 @@ def test_ggufs_own_dequantization_agrees(kind: str) -> None:
     from gguf import GGMLQuantizationType
     from gguf.quants import dequantize, quantize
 
-    from mesp.export.model.checkpoint import unpack_blocks
+    from mesp.export.model.gguf_checkpoint import unpack_blocks
 
     w = weight(64, 5).t().contiguous().numpy()
     stored = quantize(w, GGMLQuantizationType[kind])

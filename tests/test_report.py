@@ -15,9 +15,14 @@ from mesp.runtime.report.run_folder import read_run
 IDLE = 400_000_000
 BUNDLE = {
     "model": "models/<tiny>.gguf",
-    "tokens": 16,
-    "weights": {"format": "int4", "group_size": 32},
-    "lora": {"rank": 4, "alpha": 8.0, "targets": ["q_proj", "v_proj"]},
+    "plan": {
+        "seq_len": [16],
+        "weights": "int4",
+        "group_size": 32,
+        "rank": 4,
+        "alpha": 8.0,
+        "targets": ["q_proj", "v_proj"],
+    },
 }
 VERSIONS = {"python": "3.11", "torch": "2.13", "executorch": "1.5", "transformers": "5.0"}
 MEMORY = {

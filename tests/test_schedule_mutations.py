@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from mesp.export.bundle.export import program_specs
-from mesp.export.model.architecture import PROJECTIONS, read_architecture
-from mesp.export.model.quantize import Fp32
-from mesp.export.programs.plan import Plan, Tiling
+from mesp.export.export_settings import Tiling
 from mesp.runtime.engine.schedule import (
     Call,
     Draw,
@@ -34,7 +32,7 @@ from mesp.runtime.errors import MespError
 from mesp.runtime.training.adapter import named
 
 from .checks import relative_error
-from .models import LLAMA, EagerSession, example, save_checkpoint
+from .models import LLAMA, EagerSession, example, plan_of, save_checkpoint
 from .test_model import peft_gradients
 from .tolerances import FINITE_DIFFERENCE, SCHEDULE_FP64
 
@@ -115,7 +113,7 @@ class Checked:
 
     def __init__(self, method: str, folder: Path):
         model = save_checkpoint(folder / "checkpoint", **CONFIG)
-        plan = Plan(read_architecture(model.config), (TOKENS,), 2, PROJECTIONS, Fp32(), TILES, 2, method)
+        plan = plan_of(model.config, (TOKENS,), 2, tiling=TILES, layers=2, method=method)
         self.session = EagerSession(plan, folder / "checkpoint", folder)
         self.tolerance = SCHEDULE_FP64
         weights = torch.arange(1, TOKENS + 1, dtype=torch.float64).view(

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mesp.export.reference.verify import attach_lora, reference_model
+from mesp.export.reference.transformers_model import reference_model
+from mesp.export.reference.verify import attach_lora
 from mesp.runtime.engine.bundle import ADAPTER, Bundle, open_bundle
 from mesp.runtime.training import adapter as peft_format
 from mesp.runtime.training.loop import train
@@ -40,7 +41,7 @@ def cut(row: list[int], bundle: Bundle) -> Tensor:
 def pytorch_losses(bundle: Bundle, rows: list[dict[str, list[int]]], optimizer: Any) -> Iterator[float]:
     """transformers' model with the bundle's weights, its loss of labels, and torch.optim."""
     lora = bundle.manifest.lora
-    start = torch.zeros(lora.layers, lora.layer_elements)
+    start = torch.zeros(lora.elements)
     peft_format.read_adapter(bundle.path / ADAPTER, lora, start)
     model = reference_model(bundle)
     leaves = attach_lora(model, lora, start, lora.alpha / lora.rank)
@@ -98,7 +99,7 @@ def peft_losses(bundle: Bundle, rows: list[dict[str, list[int]]], steps: int, si
     lora = bundle.manifest.lora
     model = get_peft_model(reference_model(bundle), lora_config(lora))
     parameters = {name.replace(".default", ""): p for name, p in model.named_parameters() if p.requires_grad}
-    start = torch.zeros(lora.layers, lora.layer_elements)
+    start = torch.zeros(lora.elements)
     peft_format.read_adapter(bundle.path / ADAPTER, lora, start)
     with torch.no_grad():
         for name, tensor in peft_format.named(lora, start).items():
@@ -219,7 +220,7 @@ def test_training_goes_on_from_a_peft_adapter(qwen2_fp32: Path, tmp_path: Path) 
     first = train(qwen2_fp32, tmp_path / "third", TrainSettings(data, eval_data=data, steps=1, optimizer="sgd", lr=0.0))
     assert second["eval_loss_before"] < first["eval_loss_before"]
     bundle = open_bundle(qwen2_fp32)
-    kept = torch.zeros(bundle.manifest.lora.layers, bundle.manifest.lora.layer_elements)
+    kept = torch.zeros(bundle.manifest.lora.elements)
     scaling = peft_format.read_peft(tmp_path / "second" / "adapter", bundle.manifest.lora, kept)
     before = torch.zeros_like(kept)
     assert peft_format.read_peft(adapter, bundle.manifest.lora, before) == scaling == peft_format.Scaling(8.0)

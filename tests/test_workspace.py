@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from mesp.bench.questions.program_workspace import PROGRAMS, plans
-from mesp.export.model.architecture import PROJECTIONS, read_architecture
-from mesp.export.model.quantize import weight_format
-from mesp.export.predict.workspace import largest_program, with_chosen_tiles
-from mesp.export.programs.plan import Plan, Tiling
-from mesp.export.schedules.methods import METHODS
+from mesp.export.bundle.make_plan import make_plan
+from mesp.export.export_settings import ExportSettings
+from mesp.export.programs.plan import Plan
+from mesp.export.programs.workspace import largest_program, with_chosen_tiles
+from mesp.export.schedules.schedules import METHODS
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.engine.session import Session
 
@@ -24,9 +24,7 @@ CONFIGURATIONS, RESULTS = BENCHMARKS / "configurations", BENCHMARKS / "results"
 def plan_of(name: str, tokens: int) -> Plan:
     from transformers import AutoConfig
 
-    architecture = read_architecture(AutoConfig.from_pretrained(CONFIGURATIONS / name))
-    plan = Plan(architecture, (tokens,), 8, PROJECTIONS, weight_format("int4", 32), Tiling(), architecture.layers)
-    return with_chosen_tiles(plan)
+    return make_plan(AutoConfig.from_pretrained(CONFIGURATIONS / name), ExportSettings(seq_len=(tokens,)))
 
 
 # (program, model, tokens): bytes, measured by benchmarks/questions/program_workspace.py

@@ -22,13 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mesp.export.bundle.make_plan import bundle_plan
 from mesp.export.predict.duration import TimedPrograms, product_program
 from mesp.export.predict.flops import frozen_products, gigaflop
 from mesp.export.programs.plan import Plan
-from mesp.export.reference.verify import bundle_plan, reference_model
+from mesp.export.reference.transformers_model import reference_model
 from mesp.runtime.engine.bundle import Bundle, open_bundle
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
+from mesp.runtime.report.pages import weights_in_words
 
 from ..baselines.baseline import with_adapters
 from .steps import ROUNDS, random_ids, seconds_of_our_step, timed, trained_memory, workers
@@ -114,10 +116,10 @@ def compare(path: Path) -> dict[str, Any]:
                 )
     ours, eager = seconds["ours"], seconds["eager"]
     return {
-        "model": bundle.manifest.model["config"]["model_type"],
+        "model": bundle.manifest.model.config["model_type"],
         "tokens": plan.tokens,
         "rank": plan.rank,
-        "weights": dict(bundle.manifest.weights),
+        "weights": weights_in_words(bundle.manifest.plan),
         "step_seconds": ours,
         "eager_step_seconds": eager,
         "step_over_eager": median(ours) / median(eager),

@@ -15,10 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mesp.export.reference.verify import both_ways, bundle_plan, reference_model
+from mesp.export.bundle.make_plan import bundle_plan
+from mesp.export.reference.transformers_model import reference_model
+from mesp.export.reference.verify import both_ways
 from mesp.runtime.engine.bundle import Bundle, open_bundle
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
+from mesp.runtime.report.pages import weights_in_words
 
 from .steps import random_ids, step_seconds, trained_memory
 
@@ -63,11 +66,11 @@ def measure(path: Path) -> dict[str, Any]:
     return {
         "block_inputs": manifest.tensors["block_inputs"].spec.dtype,
         "offload": plan.offload,
-        "method": manifest.method,
-        "model": manifest.model["config"]["model_type"],
+        "method": manifest.plan["method"],
+        "model": manifest.model.config["model_type"],
         "tokens": manifest.tokens,
         "rank": manifest.lora.rank,
-        "weights": dict(manifest.weights),
+        "weights": weights_in_words(manifest.plan),
         "memory": trained_memory(path, ids),
         "gradient": exactness(bundle),
         "largest_of_stream": largest_of_stream(bundle),

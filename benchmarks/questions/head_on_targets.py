@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mesp.export.reference.verify import bundle_plan
+from mesp.export.bundle.make_plan import bundle_plan
 from mesp.runtime.data.dataset import Example, inputs
 from mesp.runtime.data.labels import MASKED
 from mesp.runtime.engine.bundle import open_bundle

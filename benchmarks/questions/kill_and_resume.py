@@ -40,7 +40,7 @@ SETTINGS = {
 
 def write_rows(path: Path, bundle: Bundle) -> None:
     """Random rows of different lengths."""
-    generator, vocabulary = torch.Generator().manual_seed(0), bundle.manifest.model["config"]["vocab_size"]
+    generator, vocabulary = torch.Generator().manual_seed(0), bundle.manifest.model.vocabulary
     with open(path, "w") as file:
         for row in range(40):
             ids = torch.randint(vocabulary, (3 + row % bundle.manifest.tokens,), generator=generator).tolist()

@@ -12,10 +12,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mesp.export.reference.verify import bundle_plan
-from mesp.runtime.engine.bundle import Tensor, open_bundle
+from mesp.export.bundle.make_plan import bundle_plan
+from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
+from mesp.runtime.report.pages import weights_in_words
 
 from .steps import random_ids, step_seconds, trained_memory
 
@@ -25,21 +26,22 @@ def measure(path: Path) -> dict[str, Any]:
     bundle = open_bundle(path)
     manifest, ids = bundle.manifest, random_ids(bundle_plan(bundle))
     return {
-        "method": manifest.method,
-        "model": manifest.model["config"]["model_type"],
+        "method": manifest.plan["method"],
+        "model": manifest.model.config["model_type"],
         "tokens": manifest.tokens,
         "rank": manifest.lora.rank,
-        "layers_with_adapters": manifest.lora.layers,
-        "block_inputs": _block_inputs(manifest.tensors),
-        "weights": dict(manifest.weights),
+        "layers_with_adapters": manifest.plan["layers"],
+        "block_inputs": _block_inputs(manifest.plan),
+        "weights": weights_in_words(manifest.plan),
         "memory": trained_memory(path, ids),
     }
 
 
-def _block_inputs(tensors: Mapping[str, Tensor]) -> str:
+def _block_inputs(plan: Mapping[str, Any]) -> str:
     """Where and in which dtype they are kept."""
-    kept = tensors.get("block_inputs")
-    return "none" if kept is None else f"{kept.spec.dtype}, in {'a file' if kept.kind == 'file' else 'memory'}"
+    if plan["method"] == "mezo":
+        return "none"
+    return f"{plan['block_inputs']}, in {'a file' if plan['offload'] else 'memory'}"
 
 
 def main() -> None:

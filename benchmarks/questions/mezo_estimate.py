@@ -25,6 +25,7 @@ from mesp.runtime.engine.session import Session
 from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
+from mesp.runtime.report.pages import weights_in_words
 from mesp.runtime.training import adapter as peft
 from mesp.runtime.training.stepper import noise
 
@@ -36,8 +37,8 @@ def open_pair(mesp: Path, mezo: Path) -> tuple[Bundle, Bundle]:
         UsageError: they are not of these methods, or differ in more than the method.
     """
     exact, estimated = open_bundle(mesp), open_bundle(mezo)
-    if exact.manifest.method == "mezo" or estimated.manifest.method != "mezo":
-        methods = f"{exact.manifest.method} and {estimated.manifest.method}"
+    if exact.manifest.plan["method"] == "mezo" or estimated.manifest.plan["method"] != "mezo":
+        methods = f"{exact.manifest.plan['method']} and {estimated.manifest.plan['method']}"
         raise UsageError(f"The bundles are of methods {methods}. Expected one with exact gradients, then one of mezo.")
     one, other = _settings(exact), _settings(estimated)
     if different := [name for name in one if one[name] != other[name]]:
@@ -54,12 +55,12 @@ def _settings(bundle: Bundle) -> dict[str, Any]:
 def draw_step(bundle: Bundle, seed: int) -> tuple[Tensor, dict[str, Tensor | float]]:
     """An adapter whose B is random, and the inputs of a sequence of the bundle's longest length."""
     lora, tokens, generator = bundle.manifest.lora, bundle.manifest.tokens, torch.Generator().manual_seed(seed)
-    adapter = torch.zeros(lora.layers, lora.layer_elements)
+    adapter = torch.zeros(lora.elements)
     peft.read_adapter(bundle.path / ADAPTER, lora, adapter)
     for name, tensor in peft.named(lora, adapter).items():
         if "lora_B" in name:
             tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.02)
-    ids = torch.randint(bundle.manifest.model["config"]["vocab_size"], (tokens + 1,), generator=generator)
+    ids = torch.randint(bundle.manifest.model.vocabulary, (tokens + 1,), generator=generator)
     weight = torch.full((tokens, 1), 1 / tokens)
     scale = lora.alpha / lora.rank
     return adapter, {"input_ids": ids[:-1], "targets": ids[1:], "token_weight": weight, "lora_scale": scale}
@@ -93,10 +94,10 @@ def compare(mesp: Path, mezo: Path, draws: int, seed: int, say: Callable[[str], 
     sizes = [abs(cosine) for cosine in cosines]
     return {
         "command": "python -m mesp.bench.questions.mezo_estimate MESP_BUNDLE MEZO_BUNDLE -o FILE",
-        "model": exact.manifest.model["config"]["model_type"],
+        "model": exact.manifest.model.config["model_type"],
         "tokens": exact.manifest.tokens,
         "rank": exact.manifest.lora.rank,
-        "weights": dict(exact.manifest.weights),
+        "weights": weights_in_words(exact.manifest.plan),
         "seed": seed,
         "loss": loss,
         "elements": gradient.numel(),

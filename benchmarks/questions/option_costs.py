@@ -16,6 +16,7 @@ import torch
 from mesp.runtime.engine.bundle import Bundle, open_bundle
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
+from mesp.runtime.report.pages import weights_in_words
 
 from ..child import trained
 from .steps import row
@@ -46,7 +47,7 @@ COMMON = {"checkpoint_every": 0, "shuffle": False, "lr": 1e-4}
 def random_rows(bundle: Bundle, mixed: bool) -> list[dict[str, list[int]]]:
     """Rows that fill the longest sequence, or each of the lengths in turn."""
     lengths, generator = bundle.manifest.lengths, torch.Generator().manual_seed(0)
-    vocabulary = bundle.manifest.model["config"]["vocab_size"]
+    vocabulary = bundle.manifest.model.vocabulary
     sizes = [lengths[number % len(lengths)] if mixed else lengths[-1] for number in range(9)]
     return [row(torch.randint(vocabulary, (tokens + 1,), generator=generator)) for tokens in sizes]
 
@@ -82,7 +83,7 @@ def main() -> None:
             "command": "python -m mesp.bench.questions.option_costs BUNDLE -o FILE",
             "lengths": list(bundle.manifest.lengths),
             "rank": bundle.manifest.lora.rank,
-            "weights": dict(bundle.manifest.weights),
+            "weights": weights_in_words(bundle.manifest.plan),
             "adapter_bytes": bundle.manifest.lora.nbytes,
             "peak_over_idle_bytes": peaks,
             "environment": environment(),

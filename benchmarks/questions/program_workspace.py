@@ -28,15 +28,18 @@ from typing import Any
 import torch
 from executorch.extension.pybindings import portable_lib
 
-from mesp.export.bundle.export import ExportSettings, make_plan
 from mesp.export.bundle.lower import lower
+from mesp.export.bundle.make_plan import make_plan
+from mesp.export.export_settings import ExportSettings
+from mesp.export.model.architecture import Attention, FeedForward, Sublayer
 from mesp.export.model.checkpoint import open_checkpoint
 from mesp.export.predict.duration import random_input
-from mesp.export.predict.workspace import attending_workspace, block_workspace, dequantizing_workspace, head_workspace
 from mesp.export.programs.autodiff import block_backward
-from mesp.export.programs.block import attention_backward, ffn_backward
 from mesp.export.programs.head import head_tile
-from mesp.export.programs.plan import Plan, Program
+from mesp.export.programs.plan import Plan
+from mesp.export.programs.program import Program
+from mesp.export.programs.sublayer import tile_backward
+from mesp.export.programs.workspace import attending_workspace, block_workspace, dequantizing_workspace, head_workspace
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
 
@@ -54,14 +57,32 @@ class Measured:
     method: str = "mesp"
 
 
+def _sublayer(plan: Plan, kind: type) -> Sublayer:
+    """The model's only one with this middle."""
+    (sublayer,) = (sublayer for sublayer in plan.architecture.sublayers if isinstance(sublayer.middle, kind))
+    return sublayer
+
+
+def _backward(plan: Plan, kind: type) -> Program:
+    sublayer = _sublayer(plan, kind)
+    return tile_backward(plan, sublayer, plan.tiles(sublayer)[0])
+
+
+def _attention_moments(plan: Plan) -> dict[str, int]:
+    middle = _sublayer(plan, Attention).middle
+    assert isinstance(middle, Attention)
+    return {"dequantizing": dequantizing_workspace(plan, middle), "attending": attending_workspace(plan, middle)}
+
+
 PROGRAMS = {
     "head_tile": Measured(head_tile, lambda plan: {"head": head_workspace(plan)}),
-    "attention_backward": Measured(
-        lambda plan: attention_backward(plan, plan.heads()[0]),
-        lambda plan: {"dequantizing": dequantizing_workspace(plan), "attending": attending_workspace(plan)},
+    "attention_backward": Measured(lambda plan: _backward(plan, Attention), _attention_moments),
+    "ffn_backward": Measured(lambda plan: _backward(plan, FeedForward), lambda plan: {}),
+    "block_backward": Measured(
+        lambda plan: block_backward(plan, plan.architecture.layers[0]),
+        lambda plan: {"block": block_workspace(plan, plan.architecture.layers[0])},
+        "mebp",
     ),
-    "ffn_backward": Measured(lambda plan: ffn_backward(plan, plan.ffn()[0]), lambda plan: {}),
-    "block_backward": Measured(block_backward, lambda plan: {"block": block_workspace(plan)}, "mebp"),
 }
 
 
@@ -70,7 +91,7 @@ def plans(method: str) -> Iterator[tuple[str, Plan]]:
     for model in MODELS:
         checkpoint = open_checkpoint(str(Path(__file__).parents[1] / "configurations" / model), random_init=True)
         for tokens in TOKENS:
-            yield model, make_plan(checkpoint, ExportSettings(lengths=(tokens,), method=method))
+            yield model, make_plan(checkpoint.config, ExportSettings(seq_len=(tokens,), method=method))
 
 
 def measure(program: Program) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def dialogues(play: str) -> list[dict[str, Any]]:
 def load(bundle: Bundle, rows: list[dict[str, Any]], settings: TrainSettings) -> Dataset:
     """The rows as the trainer has them."""
     settings.data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    vocabulary = bundle.manifest.model["config"]["vocab_size"]
+    vocabulary = bundle.manifest.model.vocabulary
     data, _ = load_data(settings.data, bundle.manifest.tokens, vocabulary, bundle.path / TOKENIZER)
     return data
 

@@ -35,18 +35,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from mesp.export.bundle.make_plan import bundle_plan
+from mesp.export.model.architecture import Attention
 from mesp.export.model.quantize import Fp32, WeightFormat, to_float
 from mesp.export.predict.duration import TimedPrograms, product_program
 from mesp.export.predict.flops import Product, gigaflop, products
 from mesp.export.programs import ops
-from mesp.export.programs.block import mask_name
-from mesp.export.programs.plan import Argument, Arguments, Plan, Program
-from mesp.export.reference.verify import bundle_plan
+from mesp.export.programs.plan import Plan
+from mesp.export.programs.program import Argument, Arguments, Program
 from mesp.export.schedules.schedules import training_programs
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.errors import UsageError
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
+from mesp.runtime.report.pages import weights_in_words
 
 from .steps import our_step, random_ids, timed
 
@@ -134,18 +136,33 @@ def _dequantization(projection: str, parts: Mapping[str, Argument], fmt: WeightF
 
 def attention(program: Program, plan: Plan) -> list[Program]:
     """The attention between tokens of one call, alone."""
-    arch, plan = plan.architecture, plan.at(plan.tokens)
-    q, k, v = Argument("q", (arch.G, plan.tokens, arch.C)), *[Argument(n, (plan.tokens, arch.C)) for n in ("k", "v")]
-    mask = Argument(mask_name(plan.tokens), (plan.query_rows, plan.tokens))
-    if "attention_forward" in program.name:
-        body = lambda a: (ops.attention(a["q"], a["k"], a["v"], a[mask.name]),)  # noqa: E731
-        return [Program("attention", (q, k, v, mask), (replace(q, name="o"),), body)]
-    if "attention_backward" in program.name:
-        do, ones = replace(q, name="do"), Argument("ones", (arch.C, 1))
-        outputs = (*[replace(item, name=f"d{item.name}") for item in (q, k, v)], replace(q, name="o"))
-        back = lambda a: ops.attention_backward(a["do"], a["q"], a["k"], a["v"], a[mask.name], a["ones"])  # noqa: E731
-        return [Program("attention_gradient", (do, q, k, v, mask, ones), outputs, back)]
+    for sublayer in plan.architecture.sublayers:
+        if isinstance(sublayer.middle, Attention):
+            if program.name.startswith(f"{sublayer.name}_forward."):
+                return [_attention_forward(plan, sublayer.middle)]
+            if program.name.startswith(f"{sublayer.name}_backward."):
+                return [_attention_backward(plan, sublayer.middle)]
     return []
+
+
+def _attention_inputs(plan: Plan, middle: Attention) -> tuple[Argument, Argument, Argument, Argument]:
+    q = Argument("q", (middle.G, plan.tokens, middle.C))
+    k, v = (Argument(name, (plan.tokens, middle.C)) for name in ("k", "v"))
+    return q, k, v, Argument("mask", (plan.query_rows, plan.tokens))
+
+
+def _attention_forward(plan: Plan, middle: Attention) -> Program:
+    q, k, v, mask = _attention_inputs(plan, middle)
+    body = lambda a: (ops.attention(a["q"], a["k"], a["v"], a["mask"]),)  # noqa: E731
+    return Program("attention", (q, k, v, mask), (replace(q, name="o"),), body)
+
+
+def _attention_backward(plan: Plan, middle: Attention) -> Program:
+    q, k, v, mask = _attention_inputs(plan, middle)
+    do, ones = replace(q, name="do"), Argument("ones", (middle.C, 1))
+    outputs = (*[replace(item, name=f"d{item.name}") for item in (q, k, v)], replace(q, name="o"))
+    body = lambda a: ops.attention_backward(a["do"], a["q"], a["k"], a["v"], a["mask"], a["ones"])  # noqa: E731
+    return Program("attention_gradient", (do, q, k, v, mask, ones), outputs, body)
 
 
 class Parts:
@@ -185,7 +202,7 @@ def profile(path: Path, steps: int, say: Callable[[str], None]) -> dict[str, Any
     """
     bundle = open_bundle(path)
     plan = bundle_plan(bundle)
-    if plan.method == "mebp":
+    if plan.settings.method == "mebp":
         raise UsageError(f"{path} is of method mebp, whose backward pass is one program: its attention is not known.")
     with timed_calls() as made:
         step = our_step(bundle, random_ids(plan))
@@ -211,11 +228,11 @@ def profile(path: Path, steps: int, say: Callable[[str], None]) -> dict[str, Any
     ]
     return {
         "command": "python -m mesp.bench.questions.step_profile BUNDLE -o FILE",
-        "model": bundle.manifest.model["config"]["model_type"],
-        "method": plan.method,
+        "model": bundle.manifest.model.config["model_type"],
+        "method": plan.settings.method,
         "tokens": plan.tokens,
         "rank": plan.rank,
-        "weights": dict(bundle.manifest.weights),
+        "weights": weights_in_words(bundle.manifest.plan),
         "step_seconds": whole,
         "median_step_seconds": median(whole),
         "products_gflop": sum(gigaflop(parts.products[name]) * count[name] for name in count),

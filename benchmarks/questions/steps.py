@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mesp.export.bundle.make_plan import bundle_plan
 from mesp.export.programs.plan import Plan
-from mesp.export.reference.verify import bundle_plan
 from mesp.runtime.engine.bundle import Bundle, open_bundle
 from mesp.runtime.engine.session import Session
 from mesp.runtime.training.loop import load_adapter

@@ -19,10 +19,10 @@ from torch._export import utils as export_utils
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.traceback import NodeSource
 
-from mesp.runtime.engine.bundle import Needs
+from mesp.runtime.engine.manifest import Needs
 from mesp.runtime.errors import MespError
 
-from ..programs.plan import Arguments, Program
+from ..programs.program import Arguments, Program
 
 # What may stand outside the delegate: the gathers of embedding rows, and what unpacks the delegate's results. And conversions to and
 # from 16 bits, which XNNPACK's partitioner does not take; any other conversion would be a fault.

@@ -1,11 +1,11 @@
 """The weights file: frozen weights in the layout of the programs, and the constants, as safetensors that a runtime maps.
 
-A tensor holds one part of one projection for all layers and tiles, [layers, tiles, ...], so that a tile of a layer is one contiguous slice.
-The file is laid out before any weight is read, and each weight is written into its place as it comes: the model never exists in memory.
+A tensor holds one part of one projection for all layers that have it and all tiles, [layers, tiles, ...], so that a tile of a layer is one
+contiguous slice. The file is laid out before any weight is read, and each weight is written into its place as it comes: the model never exists
+in memory.
 """
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,14 +14,15 @@ from mesp.runtime.engine.schedule import TensorSpec
 from mesp.runtime.engine.tensor_file import TensorFile
 from mesp.runtime.errors import UsageError
 
-from ..model.architecture import NORMS, PROJECTIONS, expected_tensors, weight_name
+from ..model.architecture import Attention, Projection, Rotary, Sublayer
 from ..model.checkpoint import Checkpoint
 from ..model.quantize import Int4, Int8, Parts
 from ..programs import ops
-from ..programs.arguments import stored_name, tiled_by_inputs, weight_parts, weight_shape
-from ..programs.block import mask_name
+from ..programs.arguments import norm_tensor, stored_name, weight_parts, weight_shape
+from ..programs.attention import mask_name, rotary_names
 from ..programs.head import head_table
 from ..programs.plan import Plan
+from ..programs.program import dtype_name
 from ..programs.update import ones_needed
 
 ALIGNMENT = 64
@@ -35,24 +36,29 @@ def weight_tensors(plan: Plan) -> dict[str, TensorSpec]:
     """The tensors of the weights file: constants, norms, projections by tile, embedding and head."""
     arch = plan.architecture
     tensors = {
-        "rope.cos": TensorSpec((plan.tokens, arch.C // 2)),
-        "rope.sin": TensorSpec((plan.tokens, arch.C // 2)),
+        **{
+            name: TensorSpec((plan.tokens, len(rotary.frequencies)))
+            for rotary in _rotaries(plan)
+            for name in rotary_names(rotary)
+        },
         **{mask_name(n): TensorSpec((plan.at(n).query_rows, n)) for n in plan.lengths},
-        "ones": TensorSpec((ones_needed(plan), 1)),
+        "ones": TensorSpec((_ones(plan), 1)),
         # Where accumulators start: the largest of them are [T, D] and [D, R].
         "zeros": TensorSpec((max(plan.tokens, plan.rank) * arch.D,)),
-        "norm.weight": TensorSpec((arch.D,)),
-        **{f"{norm}.weight": TensorSpec((arch.layers, arch.D)) for norm in NORMS},
+        norm_tensor(arch.norm): TensorSpec((arch.D,)),
     }
-    for projection in PROJECTIONS:
-        for group in plan.groups(projection):
-            for part, spec in weight_parts(plan, projection, group):
-                shape = (arch.layers, group.count, *spec.shape)
-                tensors[stored_name(projection, group, part)] = TensorSpec(
-                    shape, str(spec.dtype).removeprefix("torch.")
-                )
+    for sublayer in arch.sublayers:
+        layers = len(arch.layers_of(sublayer))
+        tensors[norm_tensor(sublayer.norm, sublayer)] = TensorSpec((layers, arch.D))
+    for sublayer in arch.sublayers:
+        layers = len(arch.layers_of(sublayer))
+        for projection in sublayer.projections:
+            for group in plan.tiles(sublayer):
+                for part, spec in weight_parts(plan, sublayer, projection, group):
+                    shape = (layers, group.count, *spec.shape)
+                    tensors[stored_name(sublayer, projection, group, part)] = TensorSpec(shape, dtype_name(spec.dtype))
     rows = plan.padded_vocabulary
-    for table in _tables(plan):
+    for table in tables(plan):
         if plan.quantized_tables:
             tensors |= {
                 f"{table}.quants": TensorSpec((rows, arch.D), "int8"),
@@ -65,8 +71,27 @@ def weight_tensors(plan: Plan) -> dict[str, TensorSpec]:
     return tensors
 
 
-def _tables(plan: Plan) -> tuple[str, ...]:
-    return ("embed_tokens",) if plan.architecture.tied_head else ("embed_tokens", "lm_head")
+def tables(plan: Plan) -> dict[str, str]:
+    """The tables of a bundle, and transformers' paths of them."""
+    arch = plan.architecture
+    return (
+        {"embed_tokens": arch.embedding} if arch.tied_head else {"embed_tokens": arch.embedding, "lm_head": arch.head}
+    )
+
+
+def _attentions(plan: Plan) -> list[Attention]:
+    middles = [sublayer.middle for sublayer in plan.architecture.sublayers]
+    return [middle for middle in middles if isinstance(middle, Attention)]
+
+
+def _rotaries(plan: Plan) -> list[Rotary]:
+    """The rotary embeddings that differ."""
+    return list(dict.fromkeys(attention.rotary for attention in _attentions(plan)))
+
+
+def _ones(plan: Plan) -> int:
+    """Length of the column of ones that all programs share."""
+    return max(plan.architecture.D, *(attention.C for attention in _attentions(plan)), ones_needed(plan))
 
 
 # --- Writing it -------------------------------------------------------------------------------------------------------
@@ -74,39 +99,36 @@ def _tables(plan: Plan) -> tuple[str, ...]:
 
 def write_weights(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
     """Reads the checkpoint tensor by tensor, quantizes, and writes the file."""
+    arch = plan.architecture
     file = TensorFile(path, weight_tensors(plan), ALIGNMENT)
-    cos, sin = rotary_tables(checkpoint.config, plan.tokens)
-    file.write("rope.cos", cos)
-    file.write("rope.sin", sin)
+    for rotary in _rotaries(plan):
+        for name, table in zip(rotary_names(rotary), rotary_tables(rotary, plan.tokens), strict=True):
+            file.write(name, table)
     for tokens in plan.lengths:
         file.write(mask_name(tokens), ops.causal_mask(tokens, plan.at(tokens).query_rows))
     file.write("ones", torch.ones(file.tensors["ones"].shape))
-    file.write("norm.weight", checkpoint.rows("model.norm.weight"))
-    for table in _tables(plan):
-        _write_table(file, plan, checkpoint, table)
+    file.write(norm_tensor(arch.norm), checkpoint.rows(f"{arch.norm.module}.weight"))
+    for name, path_in_model in tables(plan).items():
+        _write_table(file, plan, checkpoint, name, f"{path_in_model}.weight")
     if (padding := f"{head_table(plan)}.padding") in file.tensors:
-        file.write(padding, (torch.arange(plan.padded_vocabulary) >= plan.architecture.V) * -1e4)
-    for layer in range(plan.architecture.layers):
-        for norm in NORMS:
-            weight = checkpoint.rows(f"model.layers.{layer}.{norm}.weight")
-            file.write(f"{norm}.weight", weight, layer * plan.architecture.D)
-        for projection in PROJECTIONS:
-            _write_projection(file, plan, checkpoint, layer, projection)
+        file.write(padding, (torch.arange(plan.padded_vocabulary) >= arch.V) * -1e4)
+    for sublayer in arch.sublayers:
+        for index, layer in enumerate(arch.layers_of(sublayer)):
+            norm = checkpoint.rows(f"{arch.module(layer, sublayer.norm)}.weight")
+            file.write(norm_tensor(sublayer.norm, sublayer), norm, index * arch.D)
+            for projection in sublayer.projections:
+                module = arch.module(layer, projection)
+                _write_projection(file, plan, checkpoint, sublayer, projection, index, module)
     file.close()
 
 
-def rotary_tables(config: Any, tokens: int) -> tuple[Tensor, Tensor]:
-    """cos and sin, each [tokens, C/2], from transformers' own module, so that its rope scaling is the model's."""
-    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-
-    module = LlamaRotaryEmbedding(config)
-    cos, sin = module(torch.zeros(1), torch.arange(tokens)[None])
-    half = cos.shape[-1] // 2
-    return cos[0, :, :half].float().contiguous(), sin[0, :, :half].float().contiguous()
+def rotary_tables(rotary: Rotary, tokens: int) -> tuple[Tensor, Tensor]:
+    """cos and sin of position * frequency, times the scale, each [tokens, C/2]."""
+    angles = torch.arange(tokens)[:, None].float() * torch.tensor(rotary.frequencies)
+    return angles.cos() * rotary.scale, angles.sin() * rotary.scale
 
 
-def _write_table(file: TensorFile, plan: Plan, checkpoint: Checkpoint, table: str) -> None:
-    name = "model.embed_tokens.weight" if table == "embed_tokens" else "lm_head.weight"
+def _write_table(file: TensorFile, plan: Plan, checkpoint: Checkpoint, table: str, name: str) -> None:
     width = plan.architecture.D
     for start in range(0, plan.architecture.V, _ROWS_AT_A_TIME):
         rows = checkpoint.rows(name, start, start + _ROWS_AT_A_TIME)
@@ -119,17 +141,26 @@ def _write_table(file: TensorFile, plan: Plan, checkpoint: Checkpoint, table: st
     # The rows that fill the last tile stay as the file system made them: zeros.
 
 
-def _write_projection(file: TensorFile, plan: Plan, checkpoint: Checkpoint, layer: int, projection: str) -> None:
-    name = weight_name(layer, projection)
-    parts = _quantized(plan, checkpoint, name)
-    bias = checkpoint.rows(name.removesuffix("weight") + "bias") if projection in plan.architecture.biases else None
-    for group in plan.groups(projection):
-        reach = plan.tile_range(projection, group)
+def _write_projection(
+    file: TensorFile,
+    plan: Plan,
+    checkpoint: Checkpoint,
+    sublayer: Sublayer,
+    projection: Projection,
+    index: int,
+    module: str,
+) -> None:
+    """Writes one layer's, which is number ``index`` of those that have it."""
+    parts = _quantized(plan, checkpoint, f"{module}.weight")
+    bias = checkpoint.rows(f"{module}.bias") if projection.bias else None
+    for group in plan.tiles(sublayer):
+        columns = group.scaled(projection.unit)
         for tile in range(group.count):
-            start = reach.first + tile * reach.width
-            tile_parts = _tile(plan, projection, parts, bias, slice(start, start + reach.width))
-            for part, values in tile_parts.items():
-                file.write(stored_name(projection, group, part), values, (layer * group.count + tile) * values.numel())
+            start = columns.first + tile * columns.width
+            of_tile = _tile(plan, projection == sublayer.out, parts, bias, slice(start, start + columns.width))
+            for part, values in of_tile.items():
+                name = stored_name(sublayer, projection, group, part)
+                file.write(name, values, (index * group.count + tile) * values.numel())
 
 
 def _quantized(plan: Plan, checkpoint: Checkpoint, name: str) -> Parts:
@@ -141,8 +172,8 @@ def _quantized(plan: Plan, checkpoint: Checkpoint, name: str) -> Parts:
     return plan.weights.quantize(checkpoint.rows(name).t())
 
 
-def _tile(plan: Plan, projection: str, parts: Parts, bias: Tensor | None, cut: slice) -> Parts:
-    if not tiled_by_inputs(projection):
+def _tile(plan: Plan, by_inputs: bool, parts: Parts, bias: Tensor | None, cut: slice) -> Parts:
+    if not by_inputs:
         tile = {part: values[..., cut] for part, values in parts.items()}
         return tile if bias is None else {**tile, "bias": bias[cut]}
     tile = plan.weights.input_slice(parts, cut)
@@ -157,7 +188,7 @@ def _tile(plan: Plan, projection: str, parts: Parts, bias: Tensor | None, cut: s
 
 def check_checkpoint(plan: Plan, checkpoint: Checkpoint) -> None:
     """Raises UsageError if a tensor is missing or has another shape than the configuration says, or cannot be stored in the format."""
-    for name, shape in expected_tensors(plan.architecture).items():
+    for name, shape in plan.architecture.tensors():
         found = checkpoint.shape(name)
         if found is None:
             raise UsageError(f"{checkpoint.origin} has no tensor {name}, which its configuration asks for.")
@@ -165,8 +196,9 @@ def check_checkpoint(plan: Plan, checkpoint: Checkpoint) -> None:
             raise UsageError(
                 f"{checkpoint.origin}: tensor {name} is {list(found)}, but its configuration asks for {list(shape)}."
             )
-    for projection in PROJECTIONS:
-        for group in plan.groups(projection):
-            inputs, _ = weight_shape(plan, projection, group)
-            what = f"A tile of {projection}" if tiled_by_inputs(projection) else projection
-            plan.weights.check(what, inputs)
+    for sublayer in plan.architecture.sublayers:
+        for projection in sublayer.projections:
+            for group in plan.tiles(sublayer):
+                inputs, _ = weight_shape(sublayer, projection, group)
+                what = f"A tile of {projection.name}" if projection == sublayer.out else projection.name
+                plan.weights.check(what, inputs)

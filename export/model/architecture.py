@@ -1,131 +1,232 @@
-"""What of a transformer's configuration the programs depend on, and which transformers there are programs for."""
+"""A decoder as a value: its layers, their sublayers, and what each of them is called in a checkpoint.
 
+A layer is a tuple of sublayers, and every sublayer has the same parts:
+
+    norm -> projections into -> middle -> projection out -> added to the stream
+
+The middle is what tells an attention sublayer from a feed-forward one. Everything else of the export walks over these values: programs,
+schedules, weights, the adapter. A family (``families``) reads a transformers configuration into them.
+
+Layers that are equal are of one *kind*. A sublayer that occurs in several layers has its programs once, and its weights in one tensor for
+all of these layers.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-from mesp.runtime.errors import UsageError
-
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-FFN = ("gate_proj", "up_proj", "down_proj")
-PROJECTIONS = ATTENTION + FFN
-NORMS = ("input_layernorm", "post_attention_layernorm")
-
-MODEL_TYPES = ("llama", "qwen2")
-SUPPORTED = "llama (SmolLM2, Llama 3), qwen2 (Qwen2, Qwen2.5)"
-_ROPE_TYPES = ("default", "llama3")
+from functools import cached_property
+from itertools import groupby
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """A Llama or Qwen2 decoder, in the letters of ``ops``."""
+class Norm:
+    """RMSNorm.
 
-    model_type: str
-    layers: int
-    D: int
+    Args:
+        tensor: name of its weight [D] in a bundle
+        module: what transformers calls it, within its layer
+    """
+
+    tensor: str
+    module: str
+    eps: float
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A frozen linear layer, which may get an adapter.
+
+    Args:
+        name: what ``--targets`` calls it
+        module: what transformers and PEFT call it, within its layer
+        inputs, outputs: its widths
+        bias: whether it has one
+        unit: elements of its tiled axis that belong to one unit of the middle: C of a key-value head for k_proj. The tiled axis of a
+            projection into a sublayer is its outputs, of the projection out its inputs
+    """
+
+    name: str
+    module: str
+    inputs: int
+    outputs: int
+    bias: bool = False
+    unit: int = 1
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """A rotary embedding: position p turns pair i of a head by p * frequencies[i].
+
+    Args:
+        name: of its tables in a bundle
+        frequencies: radians a position, [C / 2]
+        scale: both tables, cos and sin, are multiplied with it
+    """
+
+    name: str
+    frequencies: tuple[float, ...]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Causal attention over the whole sequence. Its unit is a key-value head with its query heads.
+
+    Args:
+        H, K, C: query heads, key-value heads, width of a head
+    """
+
     H: int
     K: int
     C: int
-    F: int
-    V: int
-    eps: float
-    max_tokens: int
-    tied_head: bool
-    biases: frozenset[str]  # the projections that have a bias
+    rotary: Rotary
 
     @property
     def G(self) -> int:
         """Query heads of one key-value head."""
         return self.H // self.K
 
-    def shape(self, projection: str) -> tuple[int, int]:
-        """(inputs, outputs) of a projection."""
-        return {
-            "q_proj": (self.D, self.H * self.C),
-            "k_proj": (self.D, self.K * self.C),
-            "v_proj": (self.D, self.K * self.C),
-            "o_proj": (self.H * self.C, self.D),
-            "gate_proj": (self.D, self.F),
-            "up_proj": (self.D, self.F),
-            "down_proj": (self.F, self.D),
-        }[projection]
+    @property
+    def units(self) -> int:
+        return self.K
+
+    def description(self) -> str:
+        return f"{self.H} query heads, {self.K} key-value heads, each {self.C} wide"
 
 
-def read_architecture(config: Any) -> Architecture:
-    """Translates a transformers configuration; refuses by name what there are no programs for.
+@dataclass(frozen=True)
+class FeedForward:
+    """SwiGLU. Its unit is a column of the width F."""
+
+    F: int
+
+    @property
+    def units(self) -> int:
+        return self.F
+
+    def description(self) -> str:
+        return f"SwiGLU, {self.F} wide"
+
+
+Middle = Attention | FeedForward
+
+
+@dataclass(frozen=True)
+class Sublayer:
+    """Half a transformer block.
+
+    Args:
+        name: of its programs in a bundle; of sublayers that differ no two may share one
+        into: the projections that read the norm
+        out: the projection that writes to the stream
+        prefix: of its tensors' names in a bundle, where another sublayer has some of the same names
+    """
+
+    name: str
+    norm: Norm
+    into: tuple[Projection, ...]
+    middle: Middle
+    out: Projection
+    prefix: str = ""
+
+    @property
+    def projections(self) -> tuple[Projection, ...]:
+        """All of them, in the order of the data."""
+        return (*self.into, self.out)
+
+
+Layer = tuple[Sublayer, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive layers of one kind: ``first`` to ``first + count - 1``."""
+
+    layer: Layer
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A decoder.
+
+    Args:
+        model_type: as transformers names it
+        D, V: width of the stream, rows of the vocabulary
+        layers: from the first to the last
+        norm: before the head; its ``module`` is the whole path
+        embedding, head, layer_module: transformers' paths of the embedding, of the head, and of a layer, with its number for {}
+        max_tokens: the longest sequence that the model takes
+        tied_head: the head is the embedding
 
     Raises:
-        UsageError: another architecture, activation, rope type or attention than the programs compute.
+        ValueError: two sublayers that differ share a name, or two of their tensors do.
     """
-    model_type = config.model_type
-    if model_type not in MODEL_TYPES:
-        raise UsageError(f"Architecture {model_type!r} is not supported. Supported: {SUPPORTED}.")
-    if config.hidden_act != "silu":
-        raise UsageError(
-            f"Activation {config.hidden_act!r} is not supported: the feed-forward programs compute SwiGLU, whose activation is silu."
-        )
-    rope = config.rope_parameters or {}
-    rope_type = rope.get("rope_type", "default")
-    if rope_type not in _ROPE_TYPES:
-        raise UsageError(f"Rope type {rope_type!r} is not supported. Supported: {', '.join(_ROPE_TYPES)}.")
-    if rope.get("partial_rotary_factor", 1.0) != 1.0:
-        raise UsageError("A rotary embedding of a part of the head (partial_rotary_factor) is not supported.")
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"} or getattr(config, "use_sliding_window", False):
-        raise UsageError(
-            "Sliding-window attention is not supported: the attention programs are causal over the whole sequence."
-        )
-    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads or config.num_attention_heads
-    if heads % kv_heads:
-        raise UsageError(
-            f"{heads} query heads cannot share {kv_heads} key-value heads: the second must divide the first."
-        )
-    head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    if head_width % 2:
-        raise UsageError(f"A head width of {head_width} is odd: the rotary embedding needs two halves.")
-    return Architecture(
-        model_type=model_type,
-        layers=config.num_hidden_layers,
-        D=config.hidden_size,
-        H=heads,
-        K=kv_heads,
-        C=head_width,
-        F=config.intermediate_size,
-        V=config.vocab_size,
-        eps=config.rms_norm_eps,
-        max_tokens=config.max_position_embeddings,
-        tied_head=bool(config.tie_word_embeddings),
-        biases=_biases(config),
-    )
 
+    model_type: str
+    D: int
+    V: int
+    layers: tuple[Layer, ...]
+    norm: Norm
+    max_tokens: int
+    tied_head: bool
+    embedding: str = "model.embed_tokens"
+    head: str = "lm_head"
+    layer_module: str = "model.layers.{}"
 
-def _biases(config: Any) -> frozenset[str]:
-    if config.model_type == "qwen2":
-        return frozenset(ATTENTION[:3])
-    attention = ATTENTION if config.attention_bias else ()
-    return frozenset(attention + (FFN if config.mlp_bias else ()))
+    def __post_init__(self) -> None:
+        for names in (
+            [sublayer.name for sublayer in self.sublayers],
+            [s.prefix + name for s in self.sublayers for name in (s.norm.tensor, *(p.name for p in s.projections))],
+        ):
+            if twice := {name for name in names if names.count(name) > 1}:
+                raise ValueError(f"Sublayers that differ share {', '.join(sorted(twice))}.")
 
+    @cached_property
+    def kinds(self) -> tuple[Layer, ...]:
+        """The layers that differ, in the order in which they come first."""
+        return tuple(dict.fromkeys(self.layers))
 
-def weight_name(layer: int, projection: str) -> str:
-    """What transformers calls a projection's weight, [out, in]."""
-    return f"model.layers.{layer}.{'self_attn' if projection in ATTENTION else 'mlp'}.{projection}.weight"
+    @cached_property
+    def sublayers(self) -> tuple[Sublayer, ...]:
+        """The sublayers that differ, in the order in which they come first."""
+        return tuple(dict.fromkeys(sublayer for layer in self.kinds for sublayer in layer))
 
+    @cached_property
+    def projections(self) -> tuple[Projection, ...]:
+        """Of all sublayers."""
+        return tuple(projection for sublayer in self.sublayers for projection in sublayer.projections)
 
-def expected_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """The tensors that a checkpoint of this architecture has, with their shapes, under transformers' names."""
-    arch = architecture
-    tensors: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (arch.V, arch.D),
-        "model.norm.weight": (arch.D,),
-    }
-    if not arch.tied_head:
-        tensors["lm_head.weight"] = (arch.V, arch.D)
-    for layer in range(arch.layers):
-        for norm in NORMS:
-            tensors[f"model.layers.{layer}.{norm}.weight"] = (arch.D,)
-        for projection in PROJECTIONS:
-            inputs, outputs = arch.shape(projection)
-            name = weight_name(layer, projection)
-            tensors[name] = (outputs, inputs)
-            if projection in arch.biases:
-                tensors[name.removesuffix("weight") + "bias"] = (outputs,)
-    return tensors
+    def layers_of(self, sublayer: Sublayer) -> list[int]:
+        """The numbers of the layers that have it."""
+        return [number for number, layer in enumerate(self.layers) if sublayer in layer]
+
+    def segments(self, first: int = 0, end: int | None = None) -> tuple[Segment, ...]:
+        """Layers ``first`` to ``end - 1`` (the last) as runs of one kind."""
+        numbers = range(first, len(self.layers) if end is None else end)
+        runs = [list(run) for _, run in groupby(numbers, key=lambda number: self.layers[number])]
+        return tuple(Segment(self.layers[run[0]], run[0], len(run)) for run in runs)
+
+    def module(self, layer: int, part: Norm | Projection) -> str:
+        """transformers' path of a part of a layer."""
+        return f"{self.layer_module.format(layer)}.{part.module}"
+
+    def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """(name, shape) of each tensor of a checkpoint, under transformers' names. A projection's weight is [out, in]."""
+        yield f"{self.embedding}.weight", (self.V, self.D)
+        yield f"{self.norm.module}.weight", (self.D,)
+        if not self.tied_head:
+            yield f"{self.head}.weight", (self.V, self.D)
+        for number, layer in enumerate(self.layers):
+            for sublayer in layer:
+                yield f"{self.module(number, sublayer.norm)}.weight", (self.D,)
+                for projection in sublayer.projections:
+                    path = self.module(number, projection)
+                    yield f"{path}.weight", (projection.outputs, projection.inputs)
+                    if projection.bias:
+                        yield f"{path}.bias", (projection.outputs,)
+
+    def description(self) -> tuple[str, ...]:
+        """Its sizes for people, a line each."""
+        head = f"{self.model_type}, {len(self.layers)} layers, width {self.D}, vocabulary {self.V}"
+        return head, *[f"{len(self.layers_of(s))} times {s.name}: {s.middle.description()}" for s in self.sublayers]

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ..bundle.lower import lower
-from ..programs.plan import Argument, Arguments, Plan, Program
+from ..programs.plan import Plan
+from ..programs.program import Argument, Arguments, Program
 from .flops import Product, frozen_products, gigaflop, step_products
 
 # Seconds of a step for each second of its products, at 256 tokens and int4. Between the two that benchmarks/results/ has, of steps and products

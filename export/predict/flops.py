@@ -16,11 +16,15 @@ from torch.utils._pytree import tree_leaves
 
 from mesp.runtime.engine.schedule import Call, For, Instructions, Phase
 
-from ..model.architecture import PROJECTIONS
-from ..programs.plan import Argument, Plan, Program, length_name
+from ..export_settings import WEIGHTS
+from ..model.quantize import weight_format
+from ..programs.plan import Plan
+from ..programs.program import Argument, Program, length_name
 from ..schedules.schedules import Schedules
 
 _aten = torch.ops.aten
+# What the weight formats store a projection as.
+_WEIGHT_PARTS = {part for name in WEIGHTS for part in weight_format(name).part_names}
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Product:
 def is_frozen(argument: Argument) -> bool:
     """Whether an argument is a part of a projection's weight, or of a table's."""
     owner, _, part = argument.name.partition(".")
-    return (owner in PROJECTIONS and part not in ("lora_a", "lora_b", "bias")) or owner == "table"
+    return owner == "table" or part in _WEIGHT_PARTS
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

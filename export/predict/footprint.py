@@ -17,10 +17,9 @@ from mesp.runtime.engine.sizes import schedule_names, sizes
 from mesp.runtime.errors import UsageError
 
 from ..bundle.weights_file import weight_tensors
-from ..programs.plan import F32, Plan, Program
-from ..schedules.method import spec_of
-from ..schedules.methods import METHODS
-from ..schedules.schedules import Schedules
+from ..programs.plan import Plan
+from ..programs.program import F32, Program
+from ..schedules.schedules import Schedules, method_of
 
 _INTERPRETER_BYTES = 1_800_000
 _PLANNED_BESIDE = 64  # bytes of a program's results, for its sizes and alignment
@@ -51,14 +50,14 @@ def footprint(plan: Plan, optimizer: str = "adamw", accumulates: bool = False, c
         "other buffers": arena - block_inputs,
         **states,
         "results of the programs": sum(_result_bytes(plan, schedules.programs[name]) for name in called),
-        "XNNPACK's workspace": METHODS[plan.method].workspace(plan),
+        "XNNPACK's workspace": method_of(plan).workspace(plan),
         "interpreter": _INTERPRETER_BYTES,
     }
 
 
 def _result_bytes(plan: Plan, program: Program) -> int:
     """Its results, and rows of the table that are gathered outside of the delegate."""
-    results: int = sum(spec_of(argument).nbytes for argument in program.outputs)
+    results: int = sum(argument.spec.nbytes for argument in program.outputs)
     names = {argument.name: argument for argument in program.inputs}
     gathered = names.get("input_ids") or names.get("targets")
     if gathered and plan.quantized_tables:
@@ -66,7 +65,7 @@ def _result_bytes(plan: Plan, program: Program) -> int:
     elif gathered and gathered.name == "targets":  # the embedding's rows are its result
         results += gathered.shape[0] * plan.architecture.D * 4
     if any(argument.dtype == torch.float16 for argument in (*program.inputs, *program.outputs)):
-        results += spec_of(replace(program.inputs[0], dtype=F32)).nbytes  # between the delegate and the conversion
+        results += replace(program.inputs[0], dtype=F32).spec.nbytes  # between the delegate and the conversion
     return results + _PLANNED_BESIDE
 
 

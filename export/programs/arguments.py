@@ -1,4 +1,4 @@
-"""The arguments that programs share: constants, scalars, norms, tiles of weights, rows of tables; and how a projection is cut into tiles."""
+"""The arguments that programs share: constants, scalars, norms, tiles of weights, rows of tables."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,11 @@ from torch import Tensor
 
 from mesp.runtime.engine.schedule import Reference
 
+from ..model.architecture import Norm, Projection, Sublayer
 from ..model.quantize import Int8, PartSpec
-from .plan import F32, Argument, Arguments, Plan, TileGroup
-
-
-def tiled_by_inputs(projection: str) -> bool:
-    """The projections out of a sublayer are cut by rows, those into it by columns."""
-    return projection in ("o_proj", "down_proj")
+from .plan import Plan
+from .program import F32, Argument, Arguments, OfSublayer
+from .tiles import TileGroup
 
 
 def constant(name: str, *shape: int, tensor: str | None = None) -> Argument:
@@ -26,41 +24,49 @@ def scalar(name: str) -> Argument:
     return Argument(name, (1,))
 
 
-def norm_weight(plan: Plan, tensor: str, layered: bool = True) -> Argument:
-    """The weight [D] of a norm, of a layer's or of the last."""
+def norm_tensor(norm: Norm, sublayer: Sublayer | None = None) -> str:
+    """The tensor of the weights file that holds a norm's weight: [D], or of a sublayer's norm [layers, D]."""
+    return f"{sublayer.prefix if sublayer else ''}{norm.tensor}.weight"
+
+
+def norm_weight(plan: Plan, norm: Norm, sublayer: Sublayer | None = None) -> Argument:
+    """The weight [D] of a norm, of a sublayer's or of the last."""
     width = plan.architecture.D
-    return Argument("norm.weight", (width,), stored=Reference(tensor, 0, {"layer": width} if layered else {}))
+    owner = OfSublayer(sublayer, width) if sublayer else None
+    return Argument("norm.weight", (width,), stored=Reference(norm_tensor(norm, sublayer)), owner=owner)
 
 
-def weight_shape(plan: Plan, projection: str, group: TileGroup) -> tuple[int, int]:
-    """[in, out] of one tile of a projection."""
-    inputs, outputs = plan.architecture.shape(projection)
-    width = plan.tile_range(projection, group).width
-    return (width, outputs) if tiled_by_inputs(projection) else (inputs, width)
+def weight_shape(sublayer: Sublayer, projection: Projection, group: TileGroup) -> tuple[int, int]:
+    """[in, out] of one tile of a projection. Those into a sublayer are cut by columns, the one out of it by rows."""
+    width = group.width * projection.unit
+    return (width, projection.outputs) if projection == sublayer.out else (projection.inputs, width)
 
 
-def weight_parts(plan: Plan, projection: str, group: TileGroup) -> Iterator[tuple[str, PartSpec]]:
+def weight_parts(
+    plan: Plan, sublayer: Sublayer, projection: Projection, group: TileGroup
+) -> Iterator[tuple[str, PartSpec]]:
     """The parts of one tile as stored, (part, shape and dtype); a bias is a part too.
 
     Where tiles are summed, the first tile of all carries the bias and the others zeros.
     """
-    inputs, outputs = weight_shape(plan, projection, group)
+    inputs, outputs = weight_shape(sublayer, projection, group)
     yield from plan.weights.parts(inputs, outputs).items()
-    if projection in plan.architecture.biases:
+    if projection.bias:
         yield "bias", PartSpec((outputs,), F32)
 
 
-def stored_name(projection: str, group: TileGroup, part: str) -> str:
-    """The tensor of the weights file that holds a part of all layers and tiles, [layers, tiles, ...]."""
-    return f"{projection}{group.suffix}.{part}"
+def stored_name(sublayer: Sublayer, projection: Projection, group: TileGroup, part: str) -> str:
+    """The tensor of the weights file that holds a part of all tiles in all layers with the sublayer, [layers, tiles, ...]."""
+    return f"{sublayer.prefix}{projection.name}{group.suffix}.{part}"
 
 
-def weight(plan: Plan, projection: str, group: TileGroup) -> Iterator[Argument]:
+def weight(plan: Plan, sublayer: Sublayer, projection: Projection, group: TileGroup) -> Iterator[Argument]:
     """The parts of a tile of a frozen projection."""
-    for part, spec in weight_parts(plan, projection, group):
+    for part, spec in weight_parts(plan, sublayer, projection, group):
         size = torch.Size(spec.shape).numel()
-        stored = Reference(stored_name(projection, group, part), 0, {"layer": size * group.count, "tile": size})
-        yield Argument(f"{projection}.{part}", spec.shape, spec.dtype, stored)
+        stored = Reference(stored_name(sublayer, projection, group, part), 0, {"tile": size})
+        owner = OfSublayer(sublayer, size * group.count)
+        yield Argument(f"{projection.name}.{part}", spec.shape, spec.dtype, stored, owner)
 
 
 def table(plan: Plan, name: str) -> Iterator[Argument]:

@@ -17,31 +17,26 @@ from torch.nn.functional import pad
 
 from mesp.runtime.engine.schedule import Reference
 
-from .block import attention_forward, ffn_forward, norm_forward, norms
-from .plan import Argument, Arguments, Plan, Program
+from ..model.architecture import Layer
+from .plan import Plan
+from .program import Argument, Arguments, OfAdapter, Program
+from .sublayer import norm_forward, tile_forward
 
 aten = torch.ops.aten
 
 
 class _Block:
-    """A block's forward programs in a row, and the arguments that all of them take, each once."""
+    """A layer's forward programs in a row, and the arguments that all of them take, each once."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan, layer: Layer):
         self.inputs: dict[str, Argument] = {}
         self._scalars: dict[str, Argument] = {}
         self._calls: list[tuple[Program, dict[str, str]]] = []
-        attention, ffn = (
-            norm_forward(plan, plan.tokens, f"{sublayer}_norm_forward", weight, readers)
-            for sublayer, weight, readers in norms()
-        )
-        self._add(attention, 0)
-        for group in plan.heads():
-            for tile in range(group.count):
-                self._add(attention_forward(plan, group), tile)
-        self._add(ffn, 0)
-        for group in plan.ffn():
-            for tile in range(group.count):
-                self._add(ffn_forward(plan, group), tile)
+        for sublayer in layer:
+            self._add(norm_forward(plan, sublayer, plan.tokens), 0)
+            for group in plan.tiles(sublayer):
+                for tile in range(group.count):
+                    self._add(tile_forward(plan, sublayer, group), tile)
 
     def _add(self, program: Program, tile: int) -> None:
         names = {}
@@ -53,11 +48,11 @@ class _Block:
         self._calls.append((program, names))
 
     def _stored(self, argument: Argument, tile: int) -> Argument:
-        """The argument for one tile; what differs by layer or tile gets a name of its own."""
+        """The argument for one tile. What differs by layer or tile gets a name of its own."""
         assert argument.stored
         strides = dict(argument.stored.strides)
         place = Reference(argument.stored.tensor, argument.stored.offset + tile * strides.pop("tile", 0), strides)
-        name = f"{place.tensor}.{place.offset}.{argument.name}" if strides else argument.name
+        name = f"{place.tensor}.{place.offset}.{argument.name}" if argument.owner else argument.name
         return self.inputs.setdefault(name, replace(argument, name=name, stored=place))
 
     def arguments(self) -> list[Argument]:
@@ -76,11 +71,11 @@ class _Block:
         return values["y"]
 
 
-def block_backward(plan: Plan) -> Program:
-    """From x, a block's input, and dy at its output: dx at its input, and the gradients of the layer's adapter."""
-    block, wide = _Block(plan), (plan.tokens, plan.architecture.D)
+def block_backward(plan: Plan, layer: Layer) -> Program:
+    """From x, a layer's input, and dy at its output: dx at its input, and the gradients of the layer's adapter."""
+    block, wide = _Block(plan, layer), (plan.tokens, plan.architecture.D)
     leaves = [argument for argument in block.arguments() if argument.stored and argument.stored.tensor == "adapter"]
-    gradients = [_gradient(plan, leaf) for leaf in leaves]
+    gradients = [_gradient(leaf) for leaf in leaves]
     inputs = (Argument("x", wide), Argument("dy", wide), *block.arguments())
 
     table = _Decompositions({plan.tokens, plan.architecture.D}).table()
@@ -92,14 +87,21 @@ def block_backward(plan: Plan) -> Program:
         result = torch.func.vjp(forward, a["x"], *[a[leaf.name] for leaf in leaves])
         return tuple(result[1](a["dy"]))
 
-    return Program("block_backward", inputs, (Argument("dx", wide, stored=Reference("dy")), *gradients), body, table)
+    outputs = (Argument("dx", wide, stored=Reference("dy")), *gradients)
+    return Program(block_backward_name(plan, layer), inputs, outputs, body, table)
 
 
-def _gradient(plan: Plan, leaf: Argument) -> Argument:
+def block_backward_name(plan: Plan, layer: Layer) -> str:
+    """What the program is called: where there are several kinds of layers, with the kind's number."""
+    kinds = plan.architecture.kinds
+    return "block_backward" if len(kinds) == 1 else f"block_backward_{kinds.index(layer)}"
+
+
+def _gradient(leaf: Argument) -> Argument:
     """Where a leaf's gradient lies in the layer's vector: where the leaf lies in the adapter's."""
-    assert leaf.stored
-    offset = leaf.stored.offset - plan.adapter.of_layer("adapter").offset
-    return Argument(f"grad.{leaf.name}", leaf.shape, stored=Reference("gradient", offset))
+    assert leaf.stored and isinstance(leaf.owner, OfAdapter)
+    stored, owner = replace(leaf.stored, tensor="gradient"), replace(leaf.owner, all_layers=False)
+    return Argument(f"grad.{leaf.name}", leaf.shape, stored=stored, owner=owner)
 
 
 # --- Autodiff's operators in those that XNNPACK has -----------------------------------------------------------------------

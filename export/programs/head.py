@@ -6,7 +6,8 @@ from torch import Tensor
 from ..model.quantize import to_float
 from . import ops
 from .arguments import constant, gather, norm_weight, table, table_tile
-from .plan import Argument, Arguments, Plan, Program
+from .plan import Plan
+from .program import Argument, Arguments, Program
 
 
 def head_table(plan: Plan) -> str:
@@ -27,7 +28,12 @@ def pick(plan: Plan, table_rows: int, rows: int) -> Program:
     inputs = (Argument("table", (table_rows, width)), Argument("positions", (rows,), torch.int64, by_rows=True))
     outputs = (Argument("picked", (rows, width), by_rows=True),)
     body = lambda a: (torch.nn.functional.embedding(a["positions"], a["table"]),)  # noqa: E731
-    return Program(f"pick.{table_rows}", inputs, outputs, body)
+    return Program(pick_name(table_rows), inputs, outputs, body)
+
+
+def pick_name(table_rows: int) -> str:
+    """What ``pick`` from a table of so many rows is called."""
+    return f"pick.{table_rows}"
 
 
 def head_start(plan: Plan, rows: int) -> Program:
@@ -36,14 +42,14 @@ def head_start(plan: Plan, rows: int) -> Program:
     inputs = (
         Argument("x", (rows, arch.D), by_rows=True),
         Argument("targets", (rows,), torch.int64, by_rows=True),
-        norm_weight(plan, "norm.weight", layered=False),
+        norm_weight(plan, arch.norm),
         constant("ones", arch.D, 1),
         *table(plan, head_table(plan)),
     )
     outputs = (Argument("n", (rows, arch.D), by_rows=True), Argument("z_target", (rows, 1), by_rows=True))
 
     def body(a: Arguments) -> tuple[Tensor, ...]:
-        n, _ = ops.rmsnorm(a["x"], a["norm.weight"], a["ones"], arch.eps)
+        n, _ = ops.rmsnorm(a["x"], a["norm.weight"], a["ones"], arch.norm.eps)
         return n, ops.cross_entropy_start(n, gather(a, a["targets"]), a["ones"])
 
     return Program("head_start", inputs, outputs, body)
@@ -87,7 +93,7 @@ def head_end(plan: Plan, rows: int) -> Program:
         Argument("x", (rows, arch.D), by_rows=True),
         Argument("dn", (rows, arch.D), by_rows=True),
         Argument("targets", (rows,), torch.int64, by_rows=True),
-        norm_weight(plan, "norm.weight", layered=False),
+        norm_weight(plan, arch.norm),
         constant("ones", arch.D, 1),
         *table(plan, head_table(plan)),
     )
@@ -96,7 +102,7 @@ def head_end(plan: Plan, rows: int) -> Program:
     def body(a: Arguments) -> tuple[Tensor, ...]:
         loss = ops.cross_entropy_loss(a["lse"], a["z_target"], a["token_weight"])
         dn = ops.cross_entropy_backward(a["lse"], a["dn"], a["z_target"], gather(a, a["targets"]), a["token_weight"])
-        _, rstd = ops.rmsnorm(a["x"], a["norm.weight"], a["ones"], arch.eps)
+        _, rstd = ops.rmsnorm(a["x"], a["norm.weight"], a["ones"], arch.norm.eps)
         return a["loss"] + loss, ops.rmsnorm_backward(dn, a["x"], a["norm.weight"], rstd, a["ones"])
 
     return Program("head_end", inputs, outputs, body)

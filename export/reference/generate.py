@@ -9,7 +9,7 @@ import torch
 
 from mesp.runtime.errors import UsageError
 
-from ..model.transformers_model import Base, attach, load_base, quiet, read_adapter_config
+from .transformers_model import Base, attach, load_base, quiet, read_adapter_config
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,7 +1,7 @@
 """Checks a bundle against autograd: every adapter gradient of the lowered programs against that of transformers' own model,
 with the same dequantized weights."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,14 @@ from torch import Tensor, nn
 
 from mesp.runtime.data.dataset import Example, inputs
 from mesp.runtime.data.labels import MASKED
-from mesp.runtime.engine.bundle import ADAPTER, Bundle, Lora, open_bundle
-from mesp.runtime.engine.session import Session, WeightsView
+from mesp.runtime.engine.bundle import ADAPTER, Bundle, open_bundle
+from mesp.runtime.engine.manifest import Lora
+from mesp.runtime.engine.session import Session
 from mesp.runtime.engine.sizes import Size
 from mesp.runtime.errors import UsageError
 from mesp.runtime.training import adapter as peft
 
-from ..model.architecture import NORMS, PROJECTIONS, expected_tensors, read_architecture, weight_name
-from ..model.quantize import to_float, weight_format
-from ..programs.arguments import stored_name, tiled_by_inputs, weight_parts
-from ..programs.plan import F32, Plan, Tiling
+from .transformers_model import reference_model
 
 # The largest relative error in norm of a gradient that passes.
 TOLERANCE = 1e-4
@@ -76,12 +74,12 @@ def verify(bundle_path: Path, seed: int = 0) -> Verification:
         UsageError: not a bundle, one that was changed, or one whose gradients are estimates.
     """
     bundle = open_bundle(bundle_path)
-    if bundle.manifest.method == "mezo":
+    if bundle.manifest.plan["method"] == "mezo":
         raise UsageError(
             f"{bundle_path} was exported with --method mezo, whose gradients are estimates: there is nothing exact to compare "
             "with autograd. benchmarks/questions/mezo_estimate.py shows how close they are."
         )
-    block_inputs = bundle.manifest.tensors["block_inputs"].spec.dtype
+    block_inputs = bundle.manifest.plan["block_inputs"]
     tolerance = FLOAT16_TOLERANCE if block_inputs == "float16" else TOLERANCE
     losses, checks = {}, []
     for found in both_ways(bundle, seed):
@@ -96,7 +94,7 @@ def both_ways(bundle: Bundle, seed: int = 0) -> Iterator[BothWays]:
     """A sequence of random tokens of each size both ways. The adapter's B is drawn too: with the initial zeros A would have no gradient."""
     lora, generator = bundle.manifest.lora, torch.Generator().manual_seed(seed)
     session = Session(bundle, [f"gradients.{size.name}" for size in bundle.manifest.sizes()])
-    adapter, scale = session.state["adapter"], lora.alpha / lora.rank
+    adapter, scale = session.state[lora.state], lora.alpha / lora.rank
     peft.read_adapter(bundle.path / ADAPTER, lora, adapter)
     for name, tensor in peft.named(lora, adapter).items():
         if "lora_B" in name:
@@ -104,7 +102,7 @@ def both_ways(bundle: Bundle, seed: int = 0) -> Iterator[BothWays]:
     model = reference_model(bundle)
     leaves = attach_lora(model, lora, adapter, scale)
     for size in bundle.manifest.sizes():
-        example = _random_example(size, bundle.manifest.model["config"]["vocab_size"], generator)
+        example = _random_example(size, bundle.manifest.model.vocabulary, generator)
         given = {**inputs(example, size, example.predictions), "lora_scale": scale}
         loss = float(session.run(f"gradients.{size.name}", given)["loss"])
         gradients = peft.named(lora, session.state["gradients"])
@@ -141,99 +139,3 @@ def attach_lora(model: nn.Module, lora: Lora, adapter: Tensor, scale: float) -> 
 
         module.register_forward_hook(add)
     return leaves
-
-
-# --- The bundle's weights as a transformers model ---------------------------------------------------------------------
-
-
-def reference_model(bundle: Bundle) -> Any:
-    """transformers' model of the bundle's configuration with the bundle's weights, dequantized, fp32."""
-    return assemble(_config(bundle), dequantized_tensors(bundle))
-
-
-def assemble(config: Any, tensors: Iterable[tuple[str, Tensor]]) -> Any:
-    """transformers' model of a configuration with these weights, under its names, fp32."""
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
-    model.to_empty(device="cpu")
-    model.model.rotary_emb = type(model.model.rotary_emb)(config)
-    missing, unexpected = model.load_state_dict(dict(tensors), strict=False, assign=True)
-    model.tie_weights()
-    assert not unexpected and not [name for name in missing if name != "lm_head.weight"]
-    return model.requires_grad_(False).eval()
-
-
-def _config(bundle: Bundle) -> Any:
-    from transformers import AutoConfig
-
-    values = dict(bundle.manifest.model["config"])
-    return AutoConfig.for_model(values.pop("model_type"), **values)
-
-
-def bundle_plan(bundle: Bundle) -> Plan:
-    """The plan that a bundle was exported with."""
-    manifest = bundle.manifest
-    kept = manifest.tensors.get("block_inputs")  # mezo keeps none
-    fmt = weight_format(manifest.weights["format"], manifest.weights.get("group_size", 32))
-    lora = manifest.lora
-    return Plan(
-        read_architecture(_config(bundle)),
-        manifest.lengths,
-        lora.rank,
-        lora.targets,
-        fmt,
-        Tiling(**manifest.tiling),
-        lora.layers,
-        manifest.method,
-        any(tensor.kind == "file" for tensor in manifest.tensors.values()),
-        manifest.head_rows,
-        getattr(torch, kept.spec.dtype) if kept else F32,
-    )
-
-
-def dequantized_tensors(bundle: Bundle) -> Iterator[tuple[str, Tensor]]:
-    """Every frozen weight under transformers' name, [out, in], fp32."""
-    plan, stored = bundle_plan(bundle), WeightsView(bundle)
-    arch = plan.architecture
-    yield "model.norm.weight", stored["norm.weight"].clone()
-    for table, name in (("embed_tokens", "model.embed_tokens.weight"), ("lm_head", "lm_head.weight")):
-        if name not in expected_tensors(arch):
-            continue
-        if plan.quantized_tables:
-            values = to_float(stored[f"{table}.quants"].view(-1, arch.D)) * stored[f"{table}.scale"][:, None]
-        else:
-            values = stored[f"{table}.values"].view(-1, arch.D).clone()
-        yield name, values[: arch.V]
-    for layer in range(arch.layers):
-        for norm in NORMS:
-            yield (
-                f"model.layers.{layer}.{norm}.weight",
-                stored[f"{norm}.weight"].view(arch.layers, arch.D)[layer].clone(),
-            )
-        for projection in PROJECTIONS:
-            weight, bias = _projection(plan, stored, layer, projection)
-            name = weight_name(layer, projection)
-            yield name, weight.t().contiguous()
-            if bias is not None:
-                yield name.removesuffix("weight") + "bias", bias
-
-
-def _projection(plan: Plan, stored: WeightsView, layer: int, projection: str) -> tuple[Tensor, Tensor | None]:
-    """A projection put together from its tiles, [in, out], and its bias."""
-    tiles, biases = [], []
-    for group in plan.groups(projection):
-        for tile in range(group.count):
-            parts = {}
-            for part, spec in weight_parts(plan, projection, group):
-                values = stored[stored_name(projection, group, part)].view(
-                    plan.architecture.layers, group.count, *spec.shape
-                )
-                parts[part] = values[layer, tile]
-            if "bias" in parts:
-                biases.append(parts.pop("bias"))
-            tiles.append(plan.weights.dequantize(parts).clone())
-    if tiled_by_inputs(projection):
-        return torch.cat(tiles, 0), torch.stack(biases).sum(0) if biases else None
-    return torch.cat(tiles, 1), torch.cat(biases) if biases else None

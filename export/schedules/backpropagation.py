@@ -1,99 +1,75 @@
-"""What the methods with exact gradients share: a pass forward that keeps the blocks' inputs, and a pass back over the blocks.
-
-With ``Plan.block_inputs`` of 16 bits two row programs stand between the passes and what is kept. The forward pass, and so the loss, does not
-see the rounding; the gradients are those of blocks whose inputs are rounded.
-"""
+"""What the methods with exact gradients share: a pass forward that keeps the layers' inputs, and a pass back over the layers."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-from mesp.runtime.engine.bundle import Tensor
+from mesp.runtime.engine.manifest import Tensor
 from mesp.runtime.engine.schedule import Reference, TensorSpec
 
-from ..programs.plan import F32, Argument, Plan, Program
-from .method import Sequence, Writer, spec_of
-
-# A block's input is divided by this, exactly, before it is rounded to float16, whose largest number is 65,504: the stream of SmolLM2-135M
-# reaches 26,370, and so there is room for a million. What it costs is digits of elements below 1e-3, with an error of 5e-7 at most.
-SCALE = 16.0
-
-
-def pack_input(plan: Plan, rows: int) -> Program:
-    """packed = x / SCALE, rounded to the nearest.
-
-    Nothing is clamped: a larger x is an infinity, with which the gradient is not a number, and the trainer stops. A clamped
-    one would be finite and wrong.
-    """
-    shape = (rows, plan.architecture.D)
-    inputs = (Argument("x", shape, by_rows=True),)
-    outputs = (Argument("packed", shape, plan.block_inputs, by_rows=True),)
-    return Program("pack_input", inputs, outputs, lambda a: ((a["x"] * (1 / SCALE)).to(plan.block_inputs),))
+from ..model.architecture import Layer
+from ..programs import block_inputs
+from ..programs.plan import Plan
+from ..programs.program import Program, dtype_name
+from .method import Method
+from .writer import Writer
 
 
-def unpack_input(plan: Plan, rows: int) -> Program:
-    """x = packed * SCALE, which is exact."""
-    shape = (rows, plan.architecture.D)
-    inputs = (Argument("packed", shape, plan.block_inputs, by_rows=True),)
-    outputs = (Argument("x", shape, by_rows=True),)
-    return Program("unpack_input", inputs, outputs, lambda a: (a["packed"].to(F32) * SCALE,))
-
-
-class Backpropagation(Sequence):
-    """Block by block, from the loss back."""
+class Backpropagation(Method):
+    """Layer by layer, from the loss back."""
 
     @classmethod
     def row_programs(cls, plan: Plan, rows: int) -> list[Program]:
-        packing = [pack_input(plan, rows), unpack_input(plan, rows)] if plan.packs_block_inputs else []
-        return super().row_programs(plan, rows) + packing
+        packing = (block_inputs.pack_input, block_inputs.unpack_input) if plan.packs_block_inputs else ()
+        return super().row_programs(plan, rows) + [make(plan, rows) for make in packing]
 
     @classmethod
     def buffers(cls, plan: Plan) -> dict[str, Tensor]:
         wide = (plan.tokens, plan.architecture.D)
-        kept = spec_of(Argument("block_inputs", (plan.layers, *wide), plan.block_inputs))
+        kept = TensorSpec((plan.layers, *wide), dtype_name(plan.block_inputs))
         unpacked = {"block_input": Tensor("buffer", TensorSpec(wide))} if plan.packs_block_inputs else {}
         return {
             **super().buffers(plan),
-            "block_inputs": Tensor("file" if plan.offload else "buffer", kept),
+            "block_inputs": Tensor("file" if plan.offloads_block_inputs else "buffer", kept),
             **unpacked,
             "dy": Tensor("buffer", TensorSpec(wide)),
         }
 
     @abstractmethod
-    def backward(self, w: Writer) -> None:
-        """One block, from its input x and dy at its output: dy at its input, in its place, and the layer's ``gradient``."""
+    def backward(self, w: Writer, layer: Layer) -> None:
+        """One layer, from its input x and dy at its output: dy at its input, in its place, and the layer's ``gradient``."""
 
-    def forward_keeping(self, w: Writer) -> None:
-        """One block: x <- block(x), and what ``backward`` will need beside the block's input."""
-        self.forward(w)
+    def forward_keeping(self, w: Writer, layer: Layer) -> None:
+        """One layer: x <- layer(x), and what ``backward`` will need beside the layer's input."""
+        self.forward(w, layer)
 
-    @contextmanager
-    def each_gradient(self, w: Writer) -> Iterator[None]:
-        layers, dy = self.plan.layers, Reference("dy")
-        block = self.wide[0] * self.wide[1]
-        input_of_block = Reference("block_inputs", -self.first_layer * block, {"layer": block})
+    def each_gradient(self, w: Writer, use: Callable[[Writer], None]) -> None:
+        dy, block = Reference("dy"), self.wide[0] * self.wide[1]
+        input_of_layer = Reference("block_inputs", -self.plan.first_layer * block, {"layer": block})
+        segments = self.plan.adapted_segments
         self.embed(w)
-        with w.repeat("layer", layers, first=self.first_layer), w.phase("forward"):
-            self._keep_input(w, input_of_block)
-            self.forward_keeping(w)
+        for segment in segments:
+            with w.layers(segment), w.phase("forward"):
+                self._keep_input(w, input_of_layer)
+                self.forward_keeping(w, segment.layer)
         self.head(w, dy)
-        with w.repeat("layer", layers, reverse=True, first=self.first_layer):
-            with w.phase("backward"):
-                self._take_input(w, input_of_block)
-                w.let("dy", dy, *self.wide)
-                self.backward(w)
-            with w.phase("update"):
-                yield
+        for segment in reversed(segments):
+            with w.layers(segment, reverse=True):
+                with w.phase("backward"):
+                    self._take_input(w, input_of_layer)
+                    w.let("dy", dy, *self.wide)
+                    self.backward(w, segment.layer)
+                with w.phase("update"):
+                    use(w)
 
     def _keep_input(self, w: Writer, place: Reference) -> None:
-        """Keeps x, a block's input."""
+        """Keeps x, a layer's input."""
         if self.plan.packs_block_inputs:
             w.call_rows("pack_input", {"x": "x"}, {"packed": place})
         else:
             w.store("x", place)
 
     def _take_input(self, w: Writer, place: Reference) -> None:
-        """x, a block's input that was kept."""
+        """x, a layer's input that was kept."""
         if self.plan.packs_block_inputs:
             w.call_rows("unpack_input", {"packed": place}, {"x": Reference("block_input")})
             place = Reference("block_input")

@@ -1,36 +1,49 @@
 """The schedules of a bundle: a method's, for each sequence length, and those on kept gradients, which have no sequence."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 
-from mesp.runtime.engine.bundle import Tensor
+from mesp.runtime.engine.manifest import Tensor
 from mesp.runtime.engine.schedule import Instructions, Reference, TensorSpec
 from mesp.runtime.engine.sizes import sizes
 
+from ..programs.catalogue import head_programs
 from ..programs.head import pick
-from ..programs.plan import Plan, Program, length_name
-from ..programs.program_list import head_programs
-from .method import SCALARS, Writer
-from .methods import METHODS
+from ..programs.plan import Plan
+from ..programs.program import OfAdapter, Program, length_name
+from .mebp import Mebp
+from .mesp import Mesp
+from .method import Method
+from .mezo import Mezo
+from .store_h import StoreH
+from .writer import SCALARS, Writer
 
+METHODS: dict[str, type[Method]] = {"mesp": Mesp, "mebp": Mebp, "store-h": StoreH, "mezo": Mezo}
 OPTIMIZERS = ("sgd", "momentum", "adamw")
+# What is kept from step to step, each laid out as the adapter; a checkpoint holds the optimizers' beside the adapter.
+OPTIMIZER_STATES = ("momentum.velocity", "adamw.m", "adamw.v")
+STATES = ("adapter", "gradients", *OPTIMIZER_STATES)
+
+
+def method_of(plan: Plan) -> type[Method]:
+    """The plan's method."""
+    return METHODS[plan.settings.method]
 
 
 def training_programs(plan: Plan) -> dict[str, Program]:
     """Every program of a bundle, by name."""
-    method = METHODS[plan.method]
+    method = method_of(plan)
     programs = {program.name: program for program in method.adapter_programs(plan)}
 
-    def add(number: int, made: Iterable[Program]) -> None:
-        for program in made:
+    def add(number: int, of_length: Iterable[Program]) -> None:
+        for program in of_length:
             name = length_name(program.name, number)
             programs[name] = replace(program, name=name)
 
     for tokens in plan.lengths:
         add(tokens, method.tile_programs(plan.at(tokens)))
-    there = sizes(plan.lengths, plan.head_rows)
-    for size in there:
+    all_sizes = sizes(plan.lengths, plan.head_rows)
+    for size in all_sizes:
         if size.head not in plan.lengths:
             add(size.head, head_programs(plan.at(size.head)))
         if size.head < size.tokens:
@@ -38,7 +51,7 @@ def training_programs(plan: Plan) -> dict[str, Program]:
             for rows, table in ((size.head, size.tokens), (size.tokens, size.head + 1)):
                 for group in plan.at(rows).rows():
                     add(group.width, [pick(plan, table, group.width)])
-    for rows in {group.width for size in there for n in (size.tokens, size.head) for group in plan.at(n).rows()}:
+    for rows in {group.width for size in all_sizes for n in (size.tokens, size.head) for group in plan.at(n).rows()}:
         add(rows, method.row_programs(plan, rows))
     return programs
 
@@ -62,8 +75,7 @@ class Schedules:
     def tensors(self) -> dict[str, Tensor]:
         """The memory that the schedules use beside the weights; schedules of a shorter sequence use a prefix."""
         plan = self.plan
-        of_layers = TensorSpec((plan.layers, plan.adapter.size))
-        states = ("adapter", "gradients", "momentum.velocity", "adamw.m", "adamw.v")
+        state = TensorSpec((plan.adapter.elements,))
         return {
             "input_ids": Tensor("input", TensorSpec((plan.tokens,), "int64")),
             "targets": Tensor("input", TensorSpec((plan.tokens,), "int64")),
@@ -72,17 +84,17 @@ class Schedules:
             "head_places": Tensor("input", TensorSpec((plan.tokens,), "int64")),
             "noise_seed": Tensor("input", TensorSpec((1,), "int64")),
             **{name: Tensor("input", TensorSpec((1,))) for name in SCALARS},
-            **METHODS[plan.method].buffers(plan),
+            **method_of(plan).buffers(plan),
             "loss": Tensor("output", TensorSpec((1, 1))),
             "gradient_square_sum": Tensor("output", TensorSpec((1, 1))),
-            **{name: Tensor("state", of_layers) for name in states},
+            **{name: Tensor("state", state) for name in STATES},
         }
 
     def schedules(self) -> dict[str, Instructions]:
         """Every schedule by name."""
         schedules = {}
         for size in sizes(self.plan.lengths, self.plan.head_rows):
-            step = METHODS[self.plan.method](self.plan.at(size.tokens), self.programs, size.head)
+            step = method_of(self.plan)(self.plan.at(size.tokens), self.programs, size.head)
             schedules[f"evaluate.{size.name}"] = step.evaluate()
             for optimizer in OPTIMIZERS:
                 schedules[f"train.{optimizer}.{size.name}"] = step.train(optimizer)
@@ -93,30 +105,31 @@ class Schedules:
 
     def warm_up(self) -> tuple[str, ...]:
         """The program with the largest workspace of each length, the longest first: a session runs the first that it has before all else."""
-        method = METHODS[self.plan.method]
         lengths = reversed(self.plan.lengths)
-        return tuple(length_name(method.largest_program(self.plan.at(tokens)), tokens) for tokens in lengths)
+        largest = method_of(self.plan).largest_program
+        return tuple(length_name(largest(self.plan.at(tokens)), tokens) for tokens in lengths)
 
     def _gradient_norm(self) -> Instructions:
-        w = Writer(self.programs)
+        w = Writer(self.programs, self.plan)
         w.zero("square_sum", 1, 1)
-        with self._layers(w):
-            w.let("gradient", self.plan.adapter.of_layer("gradients"), self.plan.adapter.size)
+        for _ in self._updates(w):
+            assert w.segment
+            adapter = self.plan.adapter
+            place = adapter.place("gradients", OfAdapter(all_layers=True), w.segment)
+            w.let("gradient", place, adapter.size_of(w.segment.layer))
             w.store("gradient", Reference("gradient"))
-            with w.repeat("part", self.plan.adapter.parts):
-                w.call("square_sum")
+            w.call_vector("square_sum")
         w.store("square_sum", Reference("gradient_square_sum"))
         return tuple(w.instructions)
 
     def _update(self, optimizer: str) -> Instructions:
-        w = Writer(self.programs)
-        with self._layers(w), w.repeat("part", self.plan.adapter.parts):
-            w.call("take_gradient")
-            w.call(optimizer)
+        w = Writer(self.programs, self.plan)
+        for _ in self._updates(w):
+            w.call_vector("take_gradient", optimizer)
         return tuple(w.instructions)
 
-    @contextmanager
-    def _layers(self, w: Writer) -> Iterator[None]:
-        """A loop over the layers with adapters."""
-        with w.repeat("layer", self.plan.layers, first=self.plan.adapter.first_layer), w.phase("update"):
-            yield
+    def _updates(self, w: Writer) -> Iterator[None]:
+        """Loops over the layers with adapters: what is written in a round is in their bodies."""
+        for segment in self.plan.adapted_segments:
+            with w.layers(segment), w.phase("update"):
+                yield

@@ -10,14 +10,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from mesp.export.model.architecture import PROJECTIONS
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
 
-    from mesp.export.bundle.export import ExportSettings
+    from mesp.export.export_settings import ExportSettings
     from mesp.export.programs.plan import Plan
 
 
@@ -26,6 +24,7 @@ def run_export(args: argparse.Namespace) -> int:
     from mesp.export.bundle.export import export_bundle
     from mesp.export.bundle.mobile import notes
     from mesp.runtime.engine.bundle import TOKENIZER
+    from mesp.runtime.report.pages import weights_in_words
 
     settings = _export_settings(args)
     with console_of(sys.stderr).status("reading the checkpoint") as status:
@@ -33,11 +32,9 @@ def run_export(args: argparse.Namespace) -> int:
             args.checkpoint, args.output, settings, args.random_init, lambda what: status.update(f"writing {what}")
         )
     size, lora = sum(item["bytes"] for item in manifest.files.values()), manifest.lora
-    weights = " ".join(str(value) for value in manifest.weights.values())
-    print(f"{args.output}: {manifest.model['origin']}")
-    print(
-        f"  {' or '.join(map(str, manifest.lengths))} tokens, weights {weights}, adapter of rank {lora.rank} on {', '.join(lora.targets)}"
-    )
+    lengths, weights = " or ".join(map(str, manifest.lengths)), weights_in_words(manifest.plan)
+    print(f"{args.output}: {manifest.model.origin}")
+    print(f"  {lengths} tokens, weights {weights}, adapter of rank {lora.rank} on {', '.join(lora.targets)}")
     print(f"  {len(manifest.programs)} programs, {size / 1e6:.0f} MB on disk, adapter {lora.nbytes / 1e6:.1f} MB")
     for note in notes(args.output / TOKENIZER):
         print(f"  {note}")
@@ -46,27 +43,10 @@ def run_export(args: argparse.Namespace) -> int:
 
 
 def _export_settings(args: argparse.Namespace) -> "ExportSettings":
-    from mesp.export.bundle.export import ExportSettings
+    from mesp.export.export_settings import ExportSettings
 
-    targets = (
-        PROJECTIONS
-        if args.targets == "all"
-        else tuple(name.strip() for name in args.targets.split(",") if name.strip())
-    )
-    return ExportSettings(
-        lengths=args.seq_len,
-        head_rows=args.head_rows,
-        rank=args.rank,
-        alpha=args.alpha,
-        targets=targets,
-        layers=args.layers,
-        method=args.method,
-        offload=args.offload == "inputs",
-        block_inputs=args.block_inputs,
-        weights=args.weights,
-        group_size=args.group_size,
-        seed=getattr(args, "seed", 0),
-    )
+    chosen = {field.name: getattr(args, field.name) for field in fields(ExportSettings) if hasattr(args, field.name)}
+    return ExportSettings(**chosen)
 
 
 def run_plan(args: argparse.Namespace) -> int:
@@ -99,7 +79,7 @@ def run_plan(args: argparse.Namespace) -> int:
     for name, nbytes in parts.items():
         print(f"{nbytes / 1e6:9.2f} MB  {name}")
     print(f"{sum(parts.values()) / 1e6:9.2f} MB  over an idle process, {' or '.join(map(str, plan.lengths))} tokens")
-    columns, rows = plan.ffn()[0].width, plan.vocabulary().width
+    columns, rows = plan.tiling.ffn, plan.vocabulary().width
     print(f"In tiles of a key-value head, {columns} columns of the feed-forward layer, {rows} rows of the vocabulary.")
     rate, whose = args.gflops, "given"
     if rate is None:
@@ -117,10 +97,10 @@ def _plan_of(args: argparse.Namespace, predict: "Callable[[Plan], dict[str, int]
     """A bundle's plan, or that of a checkpoint with the settings, at the longest length within the budget if there is one."""
     from dataclasses import replace
 
-    from mesp.export.bundle.export import ExportSettings, make_plan
+    from mesp.export.bundle.make_plan import bundle_plan, make_plan
+    from mesp.export.export_settings import ExportSettings
     from mesp.export.model.checkpoint import open_checkpoint
     from mesp.export.predict.footprint import longest_within
-    from mesp.export.reference.verify import bundle_plan
     from mesp.runtime.engine.bundle import MANIFEST, open_bundle
     from mesp.runtime.errors import UsageError
 
@@ -133,13 +113,13 @@ def _plan_of(args: argparse.Namespace, predict: "Callable[[Plan], dict[str, int]
             )
         return bundle_plan(open_bundle(Path(args.model), verify_files=False))
     checkpoint = open_checkpoint(args.model, random_init=Path(args.model).is_dir())
-    plan = make_plan(checkpoint, settings)
+    plan = make_plan(checkpoint.config, settings)
     if args.budget_mb is None:
         return plan
 
     def make(tokens: int) -> "Plan":
         fewer = tuple(rows for rows in settings.head_rows if rows < tokens)
-        return make_plan(checkpoint, replace(settings, lengths=(tokens,), head_rows=fewer))
+        return make_plan(checkpoint.config, replace(settings, seq_len=(tokens,), head_rows=fewer))
 
     found = longest_within(int(args.budget_mb * 1e6), plan.architecture.max_tokens, make, predict)
     print(f"The longest sequence within {args.budget_mb:g} MB is {found.tokens} tokens:")

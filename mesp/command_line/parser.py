@@ -5,11 +5,12 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mesp.export.model.architecture import PROJECTIONS
+from mesp.export.export_settings import ExportSettings, option
 from mesp.runtime.errors import MespError
 
 from .commands import (
@@ -64,11 +65,10 @@ def _export_parser(commands: "Commands") -> None:
         "checkpoint", help="Hugging Face folder, .gguf file, or Hub id; with --random-init, a folder with a config.json"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="the bundle to make")
-    _plan_options(parser)
+    _export_options(parser)
     parser.add_argument(
         "--random-init", action="store_true", help="random weights for a config.json, to measure memory and speed"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the adapter's initial values, and of random weights")
     parser.set_defaults(run=run_export)
 
 
@@ -79,7 +79,7 @@ def _plan_parser(commands: "Commands") -> None:
     parser.add_argument(
         "model", help="Hugging Face folder, of which config.json is enough, .gguf file, Hub id, or a bundle as it is"
     )
-    _plan_options(parser)
+    _export_options(parser)
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="adamw")
     parser.add_argument("--momentum", type=float, default=0.0, help="of sgd")
     parser.add_argument("--grad-accumulation", type=int, default=1, metavar="N", help="sequences of one step")
@@ -94,52 +94,37 @@ def _plan_parser(commands: "Commands") -> None:
     parser.set_defaults(run=run_plan)
 
 
-def _plan_options(parser: argparse.ArgumentParser) -> None:
-    """What a bundle's programs depend on."""
-    parser.add_argument(
-        "--seq-len",
-        type=_lengths,
-        default="256",
-        metavar="N[,N…]",
-        help="tokens of a sequence; several lengths share the weights, and a row runs in the smallest that holds it",
-    )
-    parser.add_argument(
-        "--head-rows",
-        type=_lengths,
-        default=(),
-        metavar="N[,N…]",
-        help="also let the head run on so few rows alone, where a sequence has no more targets, as in chats; "
-        "with several lengths it does on each shorter one's",
-    )
-    parser.add_argument("--rank", type=int, default=8, help="rank of the adapters")
-    parser.add_argument("--alpha", type=float, default=16.0, help="adapters are scaled by alpha / rank")
-    parser.add_argument(
-        "--targets", default="all", help=f"projections that get an adapter: all, or some of {','.join(PROJECTIONS)}"
-    )
-    parser.add_argument(
-        "--method",
-        choices=("mesp", "mebp", "store-h", "mezo"),
-        default="mesp",
-        help="how gradients are computed; the others to compare with",
-    )
-    parser.add_argument(
-        "--offload",
-        choices=("inputs",),
-        help="keep the blocks' inputs in a file instead of memory: written once and read once a step",
-    )
-    parser.add_argument(
-        "--block-inputs",
-        choices=("float32", "float16"),
-        default="float32",
-        help="dtype of the blocks' inputs that are kept: float16 halves them, and gradients are no longer exact",
-    )
-    parser.add_argument(
-        "--layers", type=int, metavar="N", help="adapters in the N topmost blocks alone; backward stops there"
-    )
-    parser.add_argument(
-        "--weights", choices=("int4", "int8", "fp32"), default="int4", help="format of the frozen projections"
-    )
-    parser.add_argument("--group-size", type=int, choices=(32, 64), default=32, help="inputs that share an int4 scale")
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    """An option for each field of ExportSettings that has a help text, by its name."""
+    for setting in fields(ExportSettings):
+        if "help" not in setting.metadata:
+            continue
+        named = {name: setting.metadata[name] for name in ("help", "choices", "metavar") if name in setting.metadata}
+        default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
+        parser.add_argument(option(setting.name), type=_READERS.get(setting.type, str), default=default, **named)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """64,128,256 as numbers; nothing for none."""
+    try:
+        return tuple(int(part) for part in text.split(",") if text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number or a list of numbers such as 64,128,256") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """q_proj,v_proj as names."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+# How an option's text becomes a field's value, by the field's type.
+_READERS: dict[Any, Callable[[str], Any]] = {
+    tuple[int, ...]: _numbers,
+    tuple[str, ...]: _names,
+    int: int,
+    int | None: int,
+    float: float,
+}
 
 
 def _verify_parser(commands: "Commands") -> None:
@@ -235,14 +220,6 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-other-base", action="store_true", help="take the adapter even if it names another base model"
     )
-
-
-def _lengths(text: str) -> tuple[int, ...]:
-    """64,128,256 as numbers."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number or a list of numbers such as 64,128,256") from None
 
 
 def _silence_libraries() -> None:

@@ -63,6 +63,7 @@ class Session:
             portable_lib._unsafe_reset_threadpool(threads or len(os.sched_getaffinity(0)))
             self._module = portable_lib._load_for_executorch(str(bundle.path / PROGRAM))
         self._programs = bundle.manifest.programs
+        self._constants = bundle.manifest.constants
         self._observer = observer
         names = list(schedules)
         self._schedules = {name: bundle.manifest.schedules[name] for name in names}
@@ -122,15 +123,16 @@ class Session:
         return name in self._tensors and self._tensors[name].kind == "input"
 
     def run(self, schedule: str, inputs: Mapping[str, torch.Tensor | float]) -> dict[str, torch.Tensor]:
-        """Writes the inputs, runs the schedule, and returns its outputs: views of the arena, valid until the next run.
+        """Writes the inputs, runs the schedule, and returns its outputs: views of the arena, valid until the next run. What the
+        manifest names as constants need not be given.
 
         Raises:
             KeyError: an input is missing.
             ValueError: an input has not as many elements as the schedule reads.
         """
-        places = self._schedules[schedule].arena.buffers
+        places, given = self._schedules[schedule].arena.buffers, {**self._constants, **inputs}
         for name, elements in self._inputs[schedule].items():
-            value = torch.as_tensor(inputs[name]).reshape(-1)
+            value = torch.as_tensor(given[name]).reshape(-1)
             if value.numel() != elements:
                 raise ValueError(f"{schedule} reads {elements} elements of {name}, not {value.numel()}")
             self.tensor(schedule, name).view(-1)[:elements].copy_(value)

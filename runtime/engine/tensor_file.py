@@ -1,4 +1,8 @@
-"""Writes safetensors piece by piece: the file is laid out before any tensor exists, so what it holds never has to be in memory at once."""
+"""Safetensors piece by piece.
+
+A file is laid out before any tensor exists, so what it holds never has to be in memory at once. Read back, it is a layout: where each
+tensor is, for whoever maps the file.
+"""
 
 import json
 import os
@@ -9,9 +13,11 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from ..errors import MespError
 from .schedule import ITEM_BYTES, TensorSpec
 
-_DTYPES = {"float32": "F32", "int8": "I8", "uint8": "U8"}
+_DTYPES = {"float32": "F32", "int8": "I8", "uint8": "U8", "int64": "I64"}
+_PADDING = "padding."
 
 
 class TensorFile:
@@ -45,7 +51,7 @@ class TensorFile:
             end += spec.nbytes
             # The format knows no holes between tensors: what aligns the next one is a tensor too.
             if padding := -end % alignment:
-                header[f"padding.{name}"] = {"dtype": "U8", "shape": [padding], "data_offsets": [end, end + padding]}
+                header[f"{_PADDING}{name}"] = {"dtype": "U8", "shape": [padding], "data_offsets": [end, end + padding]}
                 end += padding
         text = json.dumps(header).encode()
         text += b" " * (-(len(text) + 8) % max(alignment, 8))
@@ -81,3 +87,23 @@ def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:
     while view:
         written = os.pwrite(file, view, offset)
         view, offset = view[written:], offset + written
+
+
+def read_layout(path: Path) -> dict[str, tuple[TensorSpec, int]]:
+    """The tensors of a safetensors file and their places in bytes from its start.
+
+    Raises:
+        MespError: it is not one.
+    """
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > os.path.getsize(path):
+            raise MespError(f"{path} is not a safetensors file.")
+        header = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    dtypes = {short: name for name, short in _DTYPES.items()}
+    return {
+        name: (TensorSpec(tuple(item["shape"]), dtypes[item["dtype"]]), 8 + size + item["data_offsets"][0])
+        for name, item in header.items()
+        if not name.startswith(_PADDING)
+    }

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..engine.bundle import Bundle, Manifest
+from ..engine.bundle import Bundle
+from ..engine.manifest import Manifest
 from ..engine.schedule import (
     Call,
     Draw,
@@ -18,6 +19,7 @@ from ..engine.schedule import (
     references,
     walk,
 )
+from .pages import weights_in_words
 
 _MB = 1e6
 
@@ -44,21 +46,18 @@ def _of_longest(manifest: Manifest) -> Iterator[str]:
 
 def _contents(bundle: Bundle) -> Iterator[str]:
     manifest = bundle.manifest
-    config, lora = manifest.model["config"], manifest.lora
-    yield f"model     {manifest.model['origin']}"
-    sizes = (
-        f"width {config['hidden_size']}, feed-forward {config['intermediate_size']}, vocabulary {config['vocab_size']}"
-    )
-    yield f"          {config['model_type']}, {config['num_hidden_layers']} layers, {sizes}"
-    yield f"          {config['num_attention_heads']} query heads, {config['num_key_value_heads']} key-value heads"
+    lora, plan = manifest.lora, manifest.plan
+    yield f"model     {manifest.model.origin}"
+    for line in manifest.model.description:
+        yield f"          {line}"
     yield f"sequence  {' or '.join(map(str, manifest.lengths))} tokens"
-    if manifest.head_rows:
-        yield f"head      on {', '.join(map(str, manifest.head_rows))} rows too, for sequences with no more targets"
-    yield f"weights   {' '.join(str(value) for value in manifest.weights.values())}"
+    if plan["head_rows"]:
+        yield f"head      on {', '.join(map(str, plan['head_rows']))} rows too, for sequences with no more targets"
+    yield f"weights   {weights_in_words(plan)}"
     yield f"adapter   rank {lora.rank}, alpha {lora.alpha:g}, {lora.nbytes / _MB:.2f} MB, on {', '.join(lora.targets)}"
-    yield f"          in layers {lora.first_layer} to {lora.first_layer + lora.layers - 1}"
-    yield f"method    {manifest.method}"
-    yield f"tiles     {', '.join(f'{name} {size}' for name, size in manifest.tiling.items())}"
+    yield f"          in {'all' if lora.layers_to_transform is None else plan['layers']} layers"
+    yield f"method    {plan['method']}"
+    yield f"tiles     {', '.join(f'{name} {size}' for name, size in plan['tiling'].items())}"
     yield f"made by   {', '.join(f'{name} {version}' for name, version in manifest.versions.items())}"
     for name, item in manifest.files.items():
         yield f"file      {name}  {item['bytes'] / _MB:.2f} MB  sha256 {item['sha256'][:16]}…"
@@ -107,6 +106,7 @@ class _Printer:
     def __init__(self, manifest: Manifest):
         self.manifest = manifest
         self.elements: dict[str, int] = {}  # of each value
+        self._first: dict[str, int] = {}  # of each loop that is open: where its variable begins
 
     def lines(self, instructions: Instructions, indent: str = "") -> Iterator[str]:
         for instruction in instructions:
@@ -123,7 +123,9 @@ class _Printer:
                 case For(variable, _, _, _, body):
                     values = instruction.range()
                     yield f"{indent}for {variable} in {values[0]} … {values[-1]}:"
+                    self._first[variable] = instruction.first
                     yield from self.lines(body, indent + "    ")
+                    del self._first[variable]
                 case Phase(name, body):
                     yield f"{indent}# {name}"
                     yield from self.lines(body, indent)
@@ -156,13 +158,20 @@ class _Printer:
     def _reference(self, reference: Reference, elements: int = 0) -> str:
         """A weight by its projection, an adapter's slice by its tensor; then the loop variables that it moves with."""
         name = reference.tensor
-        whole = "part" in reference.strides or elements == self.manifest.lora.layer_elements
-        if name in ("adapter", "gradient") and not whole:
-            tensor = next(t for t in reversed(self.manifest.lora.tensors) if t.offset <= reference.offset)
-            name = f"{name}.{tensor.projection}.{tensor.factor}"
+        if name in (self.manifest.lora.state, "gradient") and "part" not in reference.strides:
+            name = f"{name}{self._factor(reference, elements)}"
         elif name.count(".") == 1 and name.split(".")[1] in ("quants", "scale", "offset", "values", "bias"):
             name = name.split(".")[0]
         return f"{name}[{', '.join(reference.strides)}]" if reference.strides else name
+
+    def _factor(self, reference: Reference, elements: int) -> str:
+        """The tensor of the adapter that a place is in, as .q_proj.lora_A; nothing for a place that is a whole layer's."""
+        tensors = self.manifest.lora.tensors
+        first = reference.at({name: self._first.get(name, 0) for name in reference.strides})
+        tensor = next(tensor for tensor in reversed(tensors) if tensor.offset <= first)
+        if first + elements > tensor.offset + tensor.elements:
+            return ""
+        return "." + ".".join(tensor.name.removesuffix(".weight").split(".")[-2:])
 
 
 def _unique(items: Iterable[str]) -> list[str]:

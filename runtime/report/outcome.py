@@ -70,14 +70,10 @@ def _memory(sampler: Sampler, least_bytes: int) -> dict[str, Any]:
 
 def bundle_json(bundle: Bundle) -> dict[str, Any]:
     """What a bundle is, for run.json and report.json."""
-    manifest, lora = bundle.manifest, bundle.manifest.lora
+    manifest = bundle.manifest
     return {
         "path": str(bundle.path),
-        "model": manifest.model["origin"],
-        "method": manifest.method,
-        "tokens": manifest.tokens,
-        "lengths": list(manifest.lengths),
-        "weights": dict(manifest.weights),
-        "lora": {"rank": lora.rank, "alpha": lora.alpha, "targets": list(lora.targets), "layers": lora.layers},
+        "model": manifest.model.origin,
+        "plan": dict(manifest.plan),
         "sha256": {name: item["sha256"] for name, item in manifest.files.items()},
     }

@@ -115,13 +115,18 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _model(bundle: Mapping[str, Any]) -> Rows:
-    lora, lengths = bundle["lora"], bundle.get("lengths") or [bundle["tokens"]]
+    plan = bundle["plan"]
     return [
         ("Model", bundle["model"]),
-        ("Sequence", f"{', '.join(map(str, lengths))} tokens, batch 1"),
-        ("Weights", " ".join(str(value) for value in bundle["weights"].values())),
-        ("Adapter", f"rank {lora['rank']}, alpha {lora['alpha']:g}, {', '.join(lora['targets'])}"),
+        ("Sequence", f"{', '.join(map(str, plan['seq_len']))} tokens, batch 1"),
+        ("Weights", weights_in_words(plan)),
+        ("Adapter", f"rank {plan['rank']}, alpha {plan['alpha']:g}, {', '.join(plan['targets'])}"),
     ]
+
+
+def weights_in_words(plan: Mapping[str, Any]) -> str:
+    """The format of the frozen weights: int4 with its group size."""
+    return f"int4 {plan['group_size']}" if plan["weights"] == "int4" else str(plan["weights"])
 
 
 def _outcome(report: Mapping[str, Any]) -> Rows:

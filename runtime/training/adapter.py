@@ -1,7 +1,7 @@
 """Adapters in PEFT's format, in and out.
 
-In memory the adapter is one [layers, elements of a layer] tensor, each layer a vector of its A's [in, rank] and B's [out, rank]. PEFT's file
-has a tensor for each, under transformers' module names, with A transposed: lora_A.weight [rank, in], lora_B.weight [out, rank].
+In memory the adapter is one flat tensor. The manifest says where in it each of PEFT's tensors lies, and which of them PEFT's file has
+transposed: lora_A.weight is [rank, in] there and [in, rank] here.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..engine.bundle import AdapterTensor, Lora
+from ..engine.manifest import AdapterTensor, Lora
 from ..engine.schedule import TensorSpec
 from ..engine.tensor_file import TensorFile
 from ..errors import UsageError
@@ -22,7 +22,6 @@ from ..files import replacing, write_json
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 # What file names append for a number format: Q4_1, q8_0, IQ3_XXS, f16.
 _QUANTIZATION = re.compile(r"[.\-_](i?q\d(_[0-9a-z]+)*|(bf|fp|f)(16|32))$")
 
@@ -38,25 +37,15 @@ class Scaling:
         return self.alpha / (math.sqrt(rank) if self.rslora else rank)
 
 
-def _key(layer: int, tensor: AdapterTensor) -> str:
-    module = "self_attn" if tensor.projection in _ATTENTION else "mlp"
-    factor = {"lora_a": "lora_A", "lora_b": "lora_B"}[tensor.factor]
-    return f"base_model.model.model.layers.{layer}.{module}.{tensor.projection}.{factor}.weight"
-
-
-def view(lora: Lora, adapter: Tensor, layer: int, tensor: AdapterTensor) -> Tensor:
-    """One tensor of the adapter (or of gradients in its layout) in place, [in or out, rank]."""
-    return adapter[layer, tensor.offset : tensor.offset + math.prod(tensor.shape)].view(tensor.shape)
+def view(adapter: Tensor, tensor: AdapterTensor) -> Tensor:
+    """One tensor of the adapter (or of gradients in its layout) in place, in its shape in memory."""
+    return adapter.view(-1)[tensor.offset : tensor.offset + tensor.elements].view(tensor.shape)
 
 
 def named(lora: Lora, adapter: Tensor) -> dict[str, Tensor]:
     """The adapter's tensors (or gradients in its layout) under PEFT's names and in its shapes, as views."""
-    tensors = {}
-    for place in range(lora.layers):
-        for tensor in lora.tensors:
-            part = view(lora, adapter, place, tensor)
-            tensors[_key(lora.first_layer + place, tensor)] = part.t() if tensor.factor == "lora_a" else part
-    return tensors
+    parts = {tensor.name: (view(adapter, tensor), tensor.transposed) for tensor in lora.tensors}
+    return {name: part.t() if transposed else part for name, (part, transposed) in parts.items()}
 
 
 def write_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
@@ -104,6 +93,7 @@ def write_peft(folder: Path, lora: Lora, adapter: Tensor, scaling: Scaling, base
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
+    layers = lora.layers_to_transform
     write_adapter(folder / WEIGHTS, lora, adapter)
     write_json(
         folder / CONFIG,
@@ -114,7 +104,7 @@ def write_peft(folder: Path, lora: Lora, adapter: Tensor, scaling: Scaling, base
             "r": lora.rank,
             "lora_alpha": scaling.alpha,
             "target_modules": list(lora.targets),
-            "layers_to_transform": _some_layers(lora),
+            "layers_to_transform": None if layers is None else list(layers),
             "lora_dropout": 0.0,
             "bias": "none",
             "fan_in_fan_out": False,
@@ -124,11 +114,6 @@ def write_peft(folder: Path, lora: Lora, adapter: Tensor, scaling: Scaling, base
             "inference_mode": True,
         },
     )
-
-
-def _some_layers(lora: Lora) -> list[int] | None:
-    """What PEFT is to be told of the layers: nothing if all have adapters."""
-    return list(range(lora.first_layer, lora.first_layer + lora.layers)) if lora.first_layer else None
 
 
 def read_peft(folder: Path, lora: Lora, adapter: Tensor, base_model: str | None = None) -> Scaling:

@@ -17,7 +17,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..engine.bundle import Lora
+from ..engine.manifest import Manifest
 from ..engine.schedule import TensorSpec
 from ..engine.tensor_file import TensorFile
 from ..errors import MespError, UsageError
@@ -25,7 +25,6 @@ from ..files import folder_that_appears_whole, write_json
 from .adapter import Scaling, read_peft, write_peft
 
 OPTIMIZER, STATE = "optimizer.safetensors", "trainer_state.json"
-ADAPTER_TENSOR = "adapter"
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def checkpoints(folder: Path) -> dict[int, Path]:
 
 
 def write_checkpoint(
-    folder: Path, lora: Lora, state: Mapping[str, Tensor], scaling: Scaling, base_model: str, position: Position
+    folder: Path, manifest: Manifest, state: Mapping[str, Tensor], scaling: Scaling, position: Position
 ) -> Path:
     """Writes ``folder/step-N`` and returns it. ``state`` is the session's: the adapter and the optimizer's tensors.
 
@@ -64,8 +63,8 @@ def write_checkpoint(
     """
     path = folder / f"step-{position.step}"
     with folder_that_appears_whole(path) as new:
-        write_peft(new, lora, state[ADAPTER_TENSOR], scaling, base_model)
-        moments = _moments(state)
+        write_peft(new, manifest.lora, state[manifest.lora.state], scaling, manifest.model.origin)
+        moments = _moments(manifest, state)
         if moments:
             specs = {name: TensorSpec(tuple(tensor.shape)) for name, tensor in moments.items()}
             with TensorFile(new / OPTIMIZER, specs) as file:
@@ -75,7 +74,7 @@ def write_checkpoint(
     return path
 
 
-def read_checkpoint(path: Path, lora: Lora, state: Mapping[str, Tensor]) -> tuple[Scaling, Position]:
+def read_checkpoint(path: Path, manifest: Manifest, state: Mapping[str, Tensor]) -> tuple[Scaling, Position]:
     """Fills the session's state from a checkpoint.
 
     Raises:
@@ -83,8 +82,8 @@ def read_checkpoint(path: Path, lora: Lora, state: Mapping[str, Tensor]) -> tupl
     """
     try:
         position = Position(**json.loads((path / STATE).read_text()))
-        scaling = read_peft(path, lora, state[ADAPTER_TENSOR])
-        _read_moments(path / OPTIMIZER, _moments(state))
+        scaling = read_peft(path, manifest.lora, state[manifest.lora.state])
+        _read_moments(path / OPTIMIZER, _moments(manifest, state))
     except (UsageError, OSError, ValueError, TypeError, SafetensorError) as error:
         raise UsageError(
             f"The checkpoint {path} is damaged: {error} Remove that folder, and --resume goes on from the one before, "
@@ -93,9 +92,9 @@ def read_checkpoint(path: Path, lora: Lora, state: Mapping[str, Tensor]) -> tupl
     return scaling, position
 
 
-def _moments(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The optimizer's own state; the gradients are gone after a step."""
-    return {name: tensor for name, tensor in state.items() if name not in (ADAPTER_TENSOR, "gradients")}
+def _moments(manifest: Manifest, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The states that the manifest wants in a checkpoint, of those that the session has."""
+    return {name: state[name] for name in manifest.checkpoint if name in state}
 
 
 def _read_moments(path: Path, moments: Mapping[str, Tensor]) -> None:

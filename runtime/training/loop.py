@@ -20,10 +20,10 @@ from ..contract import FINISHED
 from ..contract.run_files import ADAPTER, BEST, EVALUATIONS, MEMORY, REPORT, RUN, STEPS
 from ..data.dataset import Dataset, Example, load_data
 from ..engine import bundle as bundle_files
-from ..engine.bundle import TOKENIZER, Bundle, open_bundle, sha256
+from ..engine.bundle import TOKENIZER, Bundle, open_bundle
 from ..engine.sizes import smallest
 from ..errors import MespError, UsageError
-from ..files import folder_that_appears_whole, write_json
+from ..files import folder_that_appears_whole, sha256, write_json
 from ..memory.environment import versions
 from ..memory.sampler import Sampler
 from ..report.outcome import bundle_json, outcome, surroundings
@@ -64,7 +64,7 @@ def train(
     data, held_out = load_data(
         settings.data,
         manifest.tokens,
-        manifest.model["config"]["vocab_size"],
+        manifest.model.vocabulary,
         bundle_path / TOKENIZER,
         packing=settings.packing,
         eval_path=settings.eval_data,
@@ -115,7 +115,7 @@ class _Run:
         used = sorted({smallest(available, example.tokens, example.predictions) for example in examples})
         self.stepper = Stepper(bundle, settings, optimizer, used, held_out is not None, sampler, stop, scratch)
         self.state = self.stepper.session.state
-        self.scaling = load_adapter(bundle, self.state["adapter"], settings)
+        self.scaling = load_adapter(bundle, self.state[bundle.manifest.lora.state], settings)
         self.position = Position()
         self._seconds_before = 0.0  # of memory.jsonl, when the run is resumed
 
@@ -153,7 +153,7 @@ class _Run:
         """Takes over the last checkpoint, if there is one, and cuts the logs to it."""
         last = list(checkpoints(self.folder.checkpoints).values())[-1:]
         for path in last:
-            self.scaling, self.position = read_checkpoint(path, self.bundle.manifest.lora, self.state)
+            self.scaling, self.position = read_checkpoint(path, self.bundle.manifest, self.state)
         self.folder.open_logs(self.position.log_bytes)
         self.folder.remove_reports()  # they are of the run as it was interrupted
         samples = self.folder.lines(MEMORY)
@@ -205,12 +205,10 @@ class _Run:
         self.listener.stepped(step)
 
     def _diverged(self, number: int, loss: float, norm: float) -> MespError:
-        kept = self.bundle.manifest.tensors.get("block_inputs")
-        range_ = ""
-        if math.isfinite(loss) and kept and kept.spec.dtype == "float16":
-            range_ = " Or a block's input is beyond what float16 holds: a bundle exported with --block-inputs float32 has no such limit."
+        more = self.bundle.manifest.gradient_not_finite if math.isfinite(loss) else None
         return MespError(
-            f"Step {number}: the loss is {loss}, and the norm of its gradient {norm}. {self._how_to_go_on(number - 1)}{range_}"
+            f"Step {number}: the loss is {loss}, and the norm of its gradient {norm}. {self._how_to_go_on(number - 1)}"
+            + (f" {more}" if more else "")
         )
 
     def _how_to_go_on(self, failed: int) -> str:
@@ -253,22 +251,24 @@ class _Run:
         if self.position.step in checkpoints(self.folder.checkpoints):
             return
         self.position = replace(self.position, log_bytes=self.folder.log_bytes())
-        lora, origin = self.bundle.manifest.lora, self.bundle.manifest.model["origin"]
         with _going_on_later():
-            path = write_checkpoint(self.folder.checkpoints, lora, self.state, self.scaling, origin, self.position)
+            path = write_checkpoint(
+                self.folder.checkpoints, self.bundle.manifest, self.state, self.scaling, self.position
+            )
         prune(self.folder.checkpoints, self.settings.keep_checkpoints)
         self.listener.checkpointed(path)
 
     def _write_adapter(self) -> None:
         """RUN/adapter: the best evaluation's where there were evaluations in between, else the last."""
         if self.settings.eval_every:
-            read_peft(self.folder.path / BEST, self.bundle.manifest.lora, self.state["adapter"])
+            lora = self.bundle.manifest.lora
+            read_peft(self.folder.path / BEST, lora, self.state[lora.state])
         self._write_peft(ADAPTER)
 
     def _write_peft(self, name: str) -> None:
         manifest = self.bundle.manifest
         with _going_on_later(), folder_that_appears_whole(self.folder.path / name, replace=True) as new:
-            write_peft(new, manifest.lora, self.state["adapter"], self.scaling, manifest.model["origin"])
+            write_peft(new, manifest.lora, self.state[manifest.lora.state], self.scaling, manifest.model.origin)
 
 
 @contextmanager
@@ -284,7 +284,7 @@ def load_adapter(bundle: Bundle, adapter: Tensor, settings: TrainSettings | None
     """Fills an adapter from the settings' PEFT folder, or with the bundle's initial one, and returns its scaling."""
     lora = bundle.manifest.lora
     if settings and settings.adapter:
-        origin = None if settings.allow_other_base else bundle.manifest.model["origin"]
+        origin = None if settings.allow_other_base else bundle.manifest.model.origin
         return read_peft(settings.adapter, lora, adapter, origin)
     read_adapter(bundle.path / bundle_files.ADAPTER, lora, adapter)
     return Scaling(lora.alpha)

@@ -22,13 +22,10 @@ from ..engine.sizes import Size, schedule_names, smallest
 from .optimizer import Optimizer, clip_scale
 from .settings import TrainSettings
 
-# Of MeZO's two forward passes: Malladi et al., 2023, use this for all of their models.
-_PERTURBATION = 1e-3
-
 
 def noise(seed: int, step: int, place: int) -> dict[str, Tensor | float]:
-    """The inputs from which a schedule draws, different for each sequence of a run. Methods with exact gradients have no use for them."""
-    return {"noise_seed": torch.tensor(((seed << 42) + (step << 16) + place) % 2**63), "perturbation": _PERTURBATION}
+    """The input from which a schedule draws, different for each sequence of a run. Most schedules have no use for it."""
+    return {"noise_seed": torch.tensor(((seed << 42) + (step << 16) + place) % 2**63)}
 
 
 class Stopped(Exception):

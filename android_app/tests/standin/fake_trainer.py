@@ -29,11 +29,21 @@ EXAMPLES = 100
 LAYERS = 2
 BUNDLE = {
     "model": "stand-in/none",
-    "method": "mesp",
-    "tokens": TOKENS,
-    "lengths": [TOKENS],
-    "weights": {"format": "int4", "group_size": 32},
-    "lora": {"rank": 8, "alpha": 16.0, "targets": ["q_proj", "v_proj"], "layers": LAYERS},
+    "plan": {
+        "seq_len": [TOKENS],
+        "head_rows": [],
+        "rank": 8,
+        "alpha": 16.0,
+        "targets": ["q_proj", "v_proj"],
+        "layers": LAYERS,
+        "method": "mesp",
+        "offload": None,
+        "block_inputs": "float32",
+        "weights": "int4",
+        "group_size": 32,
+        "seed": 0,
+        "tiling": {"query_rows": 64, "ffn": 256, "vocabulary": 384, "rows": 64},
+    },
     "sha256": {"program.pte": "0" * 64},
 }
 ENVIRONMENT = {"system": "stand-in", "machine": os.uname().machine, "java": "none"}

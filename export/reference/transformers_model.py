@@ -5,11 +5,8 @@ quantized, depending on its version and on what else is installed, and such a mo
 """
 
 import json
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mesp.runtime.engine.bundle import MANIFEST, TOKENIZER, open_bundle
+from mesp.runtime.engine.bundle import MANIFEST, TOKENIZER, Bundle, open_bundle
 from mesp.runtime.errors import UsageError
 from mesp.runtime.training.adapter import CONFIG, same_base
 
-from ..reference.verify import assemble, reference_model
-from .architecture import expected_tensors, read_architecture
-from .checkpoint import Checkpoint, open_checkpoint
+from ..bundle.make_plan import bundle_config
+from ..model.checkpoint import Checkpoint, open_checkpoint
+from ..model.families import read_architecture
+from ..model.huggingface_folder import quiet
+from .bundle_weights import dequantized_tensors
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def load_base(source: str) -> Base:
 def _from_bundle(path: Path) -> Base:
     bundle = open_bundle(path)
     tokenizer = _tokenizer(path / TOKENIZER) if (path / TOKENIZER).is_dir() else None
-    return Base(reference_model(bundle), tokenizer, bundle.manifest.model["origin"], torch.float32)
+    return Base(reference_model(bundle), tokenizer, bundle.manifest.model.origin, torch.float32)
 
 
 def _from_checkpoint(checkpoint: Checkpoint) -> Base:
@@ -69,7 +68,7 @@ def _from_checkpoint(checkpoint: Checkpoint) -> Base:
 
 
 def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
-    for name, shape in expected_tensors(read_architecture(checkpoint.config)).items():
+    for name, shape in read_architecture(checkpoint.config).tensors():
         found = checkpoint.shape(name)
         if found != shape:
             what = f"tensor {name} is {list(found)}" if found else f"there is no tensor {name}"
@@ -81,6 +80,25 @@ def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder)
+
+
+def reference_model(bundle: Bundle) -> Any:
+    """transformers' model of the bundle's configuration with the bundle's weights, dequantized, fp32."""
+    return assemble(bundle_config(bundle), dequantized_tensors(bundle))
+
+
+def assemble(config: Any, tensors: Iterable[tuple[str, Tensor]]) -> Any:
+    """transformers' model of a configuration with these weights, under its names, fp32."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    model.to_empty(device="cpu")
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    missing, unexpected = model.load_state_dict(dict(tensors), strict=False, assign=True)
+    model.tie_weights()
+    assert not unexpected and not [name for name in missing if name != "lm_head.weight"]
+    return model.requires_grad_(False).eval()
 
 
 # --- Adapters ---------------------------------------------------------------------------------------------------------
@@ -145,21 +163,3 @@ def _attach(base: Base, folder: Path) -> Any:
         if keys:
             raise UsageError(f"{misfit}: {len(keys)} {what}, such as {min(keys)}.")
     return model.eval()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps transformers' and PEFT's notes and progress bars off the screen: what matters of them is raised as an error."""
-    from transformers.utils import logging as transformers_logging
-
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -1,0 +1,42 @@
+"""Random weights for a configuration: memory and speed of a step do not depend on the values."""
+
+import zlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .families import read_architecture
+from .huggingface_folder import read_config, save_tokenizer
+
+
+class RandomCheckpoint:
+    """Weights as transformers would initialize them, drawn tensor by tensor."""
+
+    def __init__(self, folder: Path, seed: int):
+        self.config, self.origin = read_config(folder), f"{folder} (random weights)"
+        self._seed, self._folder = seed, folder
+        self._shapes = dict(read_architecture(self.config).tensors())
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return self._shapes.get(name)
+
+    def rows(self, name: str, start: int = 0, end: int | None = None) -> Tensor:
+        rows, *rest = self._shapes[name]
+        shape = ((rows if end is None else min(end, rows)) - start, *rest)
+        if name.endswith("norm.weight"):
+            return torch.ones(shape)
+        if name.endswith(".bias"):
+            return torch.zeros(shape)
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{self._seed} {name} {start}".encode()))
+        deviation: float = self.config.initializer_range
+        return torch.randn(shape, generator=generator) * deviation
+
+    def int4_blocks(self, name: str) -> None:
+        """They are drawn in floating point."""
+
+    def save_tokenizer(self, folder: Path) -> bool:
+        if not (self._folder / "tokenizer.json").is_file():
+            return False
+        save_tokenizer(folder, self._folder)
+        return True

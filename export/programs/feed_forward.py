@@ -1,0 +1,34 @@
+"""The feed-forward layer as the middle of a sublayer: SwiGLU. A tile is some columns of its width."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ..model.architecture import Sublayer
+from . import ops
+from .program import Argument, Arguments
+
+
+class FeedForwardTile:
+    """z = silu(gate) * up."""
+
+    def __init__(self, sublayer: Sublayer):
+        self._gate, self._up = (projection.name for projection in sublayer.into)
+
+    def arguments(self, backward: bool) -> list[Argument]:
+        return []
+
+    def enter(self, a: Arguments, projected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return projected
+
+    def enter_backward(
+        self, a: Arguments, gradients: Mapping[str, Tensor], projected: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        return gradients
+
+    def forward(self, a: Arguments, entered: Mapping[str, Tensor]) -> Tensor:
+        return ops.swiglu(entered[self._gate], entered[self._up])
+
+    def backward(self, a: Arguments, dx: Tensor, entered: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        dgate, dup, z = ops.swiglu_backward(dx, entered[self._gate], entered[self._up])
+        return {self._gate: dgate, self._up: dup}, z

@@ -1,0 +1,225 @@
+"""The programs of a sublayer. Each sublayer is computed in the same parts:
+
+    norm       rows: n = rmsnorm(x), and h = scale * n A of the projections that read n
+    tiles      a tile of the sublayer's middle, from n to the residual stream: y <- y + tile(n)
+    (backward) tiles: rebuild the tile, dn <- dn + ..., gradients of the tile's slices of the adapter
+    (backward) norm: rows: the gradient of x, and the gradients of the A's that read n
+
+Tiles split exactly: the projections into a tile are cut by outputs (columns), the projection out of it by inputs (rows).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..model.architecture import Projection, Sublayer
+from ..model.quantize import WeightFormat
+from . import ops
+from .arguments import constant, norm_weight, scalar, weight
+from .middle import middle_of
+from .plan import Plan
+from .program import Argument, Arguments, Program
+from .tiles import TileGroup
+
+# --- A sublayer's norm, by rows ---------------------------------------------------------------------------------------
+
+
+def norm_forward(plan: Plan, sublayer: Sublayer, rows: int) -> Program:
+    """n = rmsnorm(x), h = scale * n A for each targeted projection that reads n."""
+    D, eps, targets = plan.architecture.D, sublayer.norm.eps, plan.targeted(*sublayer.into)
+    inputs = [
+        Argument("x", (rows, D), by_rows=True),
+        norm_weight(plan, sublayer.norm, sublayer),
+        constant("ones", D, 1),
+        *[plan.adapter.slice_of("adapter", p, "lora_a") for p in targets],
+        *([scalar("lora_scale")] if targets else []),
+    ]
+    outputs = [Argument("n", (rows, D), by_rows=True), *_hs(plan, rows, targets)]
+
+    def body(a: Arguments) -> tuple[Tensor, ...]:
+        n, _ = ops.rmsnorm(a["x"], a["norm.weight"], a["ones"], eps)
+        return n, *[ops.lora_down(n, a[f"{p.name}.lora_a"], a["lora_scale"]) for p in targets]
+
+    return Program(f"{sublayer.name}_norm_forward", tuple(inputs), tuple(outputs), body)
+
+
+def norm_backward(plan: Plan, sublayer: Sublayer, rows: int) -> Program:
+    """dx = dy + rmsnorm_backward(dn + scale * dh A^T), dA <- dA + scale * n^T dh; dy is the residual stream's own gradient."""
+    D, eps, targets = plan.architecture.D, sublayer.norm.eps, plan.targeted(*sublayer.into)
+    accumulators = [Argument(f"grad.{p.name}.lora_a", (D, plan.rank)) for p in targets]
+    inputs = [
+        *[Argument(name, (rows, D), by_rows=True) for name in ("x", "dy", "dn")],
+        *_hs(plan, rows, targets, "d"),
+        *accumulators,
+        norm_weight(plan, sublayer.norm, sublayer),
+        constant("ones", D, 1),
+        *[plan.adapter.slice_of("adapter", p, "lora_a") for p in targets],
+        *([scalar("lora_scale")] if targets else []),
+    ]
+    outputs = [Argument("dx", (rows, D), by_rows=True), *accumulators]
+
+    def body(a: Arguments) -> tuple[Tensor, ...]:
+        n, rstd = ops.rmsnorm(a["x"], a["norm.weight"], a["ones"], eps)
+        dn, gradients = a["dn"], []
+        for p in (p.name for p in targets):
+            dn_p, dlora_a = ops.lora_down_backward(a[f"dh.{p}"], n, a[f"{p}.lora_a"], a["lora_scale"])
+            dn = dn + dn_p
+            gradients.append(a[f"grad.{p}.lora_a"] + dlora_a)
+        return a["dy"] + ops.rmsnorm_backward(dn, a["x"], a["norm.weight"], rstd, a["ones"]), *gradients
+
+    return Program(f"{sublayer.name}_norm_backward", tuple(inputs), tuple(outputs), body)
+
+
+def _hs(plan: Plan, rows: int, targets: tuple[Projection, ...], prefix: str = "") -> list[Argument]:
+    return [Argument(f"{prefix}h.{p.name}", (rows, plan.rank), by_rows=True) for p in targets]
+
+
+# --- The tiles of a sublayer ------------------------------------------------------------------------------------------
+
+
+def tile_forward(plan: Plan, sublayer: Sublayer, group: TileGroup, keeps_h: bool = False) -> Program:
+    """y <- y + one tile of the sublayer, through its rows of the projection out; and h <- h + the tile's, if that is kept."""
+    middle = middle_of(plan, sublayer)
+    accumulators = (Argument("y", (plan.tokens, plan.architecture.D)),)
+    if keeps_h:
+        accumulators += tuple(_hs(plan, plan.tokens, plan.targeted(sublayer.out)))
+    inputs = [*accumulators, *_tile_inputs(plan, sublayer, group), *middle.arguments(backward=False)]
+
+    def body(a: Arguments) -> tuple[Tensor, ...]:
+        entered = middle.enter(a, _projected(a, sublayer, plan.weights))
+        return _out_of(a, sublayer.out.name, middle.forward(a, entered), plan.weights)
+
+    return Program(f"{sublayer.name}_forward{group.suffix}", tuple(inputs), accumulators, body)
+
+
+def tile_backward(plan: Plan, sublayer: Sublayer, group: TileGroup, keeps_h: bool = False) -> Program:
+    """Rebuilds the tile; dn <- dn + ..., dh <- dh + ..., and the tile's adapter gradients.
+
+    With the h of the projection out at hand, the gradient of its B is one product, and none of the tiles' work.
+    """
+    middle, out = middle_of(plan, sublayer), sublayer.out.name
+    accumulators = _accumulators(plan, sublayer, keeps_h)
+    inputs = [
+        Argument("dy", (plan.tokens, plan.architecture.D)),
+        *accumulators,
+        *_tile_inputs(plan, sublayer, group),
+        *middle.arguments(backward=True),
+    ]
+
+    def body(a: Arguments) -> tuple[Tensor, ...]:
+        projected = _projected(a, sublayer, plan.weights)
+        entered = middle.enter(a, projected)
+        dx, dh = _out_of_backward(a, out, plan.weights)
+        gradients, x = middle.backward(a, dx, entered)
+        summed, own = _out_of_gradients(a, out, x, dh)
+        dn, dhs, dlora_bs = _into_backward(a, middle.enter_backward(a, gradients, projected), plan.weights)
+        return dn, *dhs, *summed, *dlora_bs, *own
+
+    outputs = (*accumulators, *_own_gradients(plan, sublayer, group))
+    return Program(f"{sublayer.name}_backward{group.suffix}", tuple(inputs), outputs, body)
+
+
+def _tile_inputs(plan: Plan, sublayer: Sublayer, group: TileGroup) -> list[Argument]:
+    """What forward and backward of a tile share: n, h, the weights and the adapter's slices."""
+    out, targets = sublayer.out, plan.targeted(*sublayer.into)
+    arguments = [Argument("n", (plan.tokens, plan.architecture.D)), *_hs(plan, plan.tokens, targets)]
+    for projection in sublayer.projections:
+        arguments += weight(plan, sublayer, projection, group)
+    for projection in targets:
+        arguments.append(plan.adapter.slice_of("adapter", projection, "lora_b", group.scaled(projection.unit)))
+    if plan.targeted(out):
+        arguments.append(plan.adapter.slice_of("adapter", out, "lora_a", group.scaled(out.unit)))
+        arguments.append(plan.adapter.slice_of("adapter", out, "lora_b"))
+        arguments.append(scalar("lora_scale"))
+    return arguments
+
+
+def _accumulators(plan: Plan, sublayer: Sublayer, keeps_h: bool) -> list[Argument]:
+    """What a tile's backward takes and gives back."""
+    D, targets = plan.architecture.D, plan.targeted(*sublayer.into)
+    accumulators = [Argument("dn", (plan.tokens, D)), *_hs(plan, plan.tokens, targets, "d")]
+    if plan.targeted(sublayer.out) and not keeps_h:
+        accumulators.append(Argument(f"grad.{sublayer.out.name}.lora_b", (D, plan.rank)))
+    return accumulators
+
+
+def _own_gradients(plan: Plan, sublayer: Sublayer, group: TileGroup) -> list[Argument]:
+    """The gradients that are a tile's alone."""
+    gradients = [
+        plan.adapter.slice_of("gradient", p, "lora_b", group.scaled(p.unit)) for p in plan.targeted(*sublayer.into)
+    ]
+    for out in plan.targeted(sublayer.out):
+        gradients.append(plan.adapter.slice_of("gradient", out, "lora_a", group.scaled(out.unit)))
+    return gradients
+
+
+def _projected(a: Arguments, sublayer: Sublayer, fmt: WeightFormat) -> dict[str, Tensor]:
+    """A tile's columns of each projection into the sublayer."""
+    return {p.name: _into(a, p.name, fmt) for p in sublayer.into}
+
+
+def _into(a: Arguments, projection: str, fmt: WeightFormat) -> Tensor:
+    return ops.lora_up(
+        a["n"],
+        a.weight(projection, fmt),
+        a.get(f"h.{projection}"),
+        a.get(f"{projection}.lora_b"),
+        a.get(f"{projection}.bias"),
+    )
+
+
+def _out_of(a: Arguments, projection: str, x: Tensor, fmt: WeightFormat) -> tuple[Tensor, ...]:
+    """y <- y + a tile's rows of the projection out of the sublayer; and h, if that is kept."""
+    lora_a = a.get(f"{projection}.lora_a")
+    h = None if lora_a is None else ops.lora_down(x, lora_a, a["lora_scale"])
+    bias = a.get(f"{projection}.bias")
+    y = a["y"] + ops.lora_up(x, a.weight(projection, fmt), h, a.get(f"{projection}.lora_b"), bias)
+    return (y, a[f"h.{projection}"] + h) if h is not None and f"h.{projection}" in a else (y,)
+
+
+def _out_of_backward(a: Arguments, projection: str, fmt: WeightFormat) -> tuple[Tensor, Tensor | None]:
+    """The gradient at a tile's rows of the input of the projection out, from the frozen weight and the adapter; and dh."""
+    dx = ops.linear_backward(a["dy"], a.weight(projection, fmt))
+    if f"{projection}.lora_a" not in a:
+        return dx, None
+    dh = torch.mm(a["dy"], a[f"{projection}.lora_b"])
+    return dx + torch.mm(dh * a["lora_scale"], a[f"{projection}.lora_a"].t()), dh
+
+
+def _out_of_gradients(a: Arguments, projection: str, x: Tensor, dh: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+    """With the tile's x rebuilt: the accumulated gradient of B, and the gradient of the tile's rows of A."""
+    if dh is None:
+        return [], []
+    lora_a, scale = a[f"{projection}.lora_a"], a["lora_scale"]
+    _, dlora_a = ops.lora_down_backward(dh, x, lora_a, scale)
+    summed = a.get(f"grad.{projection}.lora_b")
+    if summed is None:
+        return [], [dlora_a]
+    _, dlora_b = ops.lora_up_backward(a["dy"], ops.lora_down(x, lora_a, scale), a[f"{projection}.lora_b"])
+    return [summed + dlora_b], [dlora_a]
+
+
+def _into_backward(
+    a: Arguments, upstream: Mapping[str, Tensor], fmt: WeightFormat
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """From the gradients at a tile's columns: the accumulated dn and dh, and the gradients of the tile's rows of B.
+
+    The weights are dequantized once more: kept since the rebuild, they would be the largest part of the workspace.
+    """
+    dn, dhs, dlora_bs = a["dn"], [], []
+    for projection, dy in upstream.items():
+        dn = dn + ops.linear_backward(dy, a.weight(projection, fmt))
+        if f"h.{projection}" in a:
+            dh, dlora_b = ops.lora_up_backward(dy, a[f"h.{projection}"], a[f"{projection}.lora_b"])
+            dhs.append(a[f"dh.{projection}"] + dh)
+            dlora_bs.append(dlora_b)
+    return dn, dhs, dlora_bs
+
+
+def output_gradient(plan: Plan) -> Program:
+    """From the h that was kept of a projection out of a sublayer: the gradient of its B, dy^T h."""
+    D = plan.architecture.D
+    inputs = (Argument("dy", (plan.tokens, D)), Argument("h", (plan.tokens, plan.rank)))
+    outputs = (Argument("grad.lora_b", (D, plan.rank)),)
+    return Program("output_gradient", inputs, outputs, lambda a: (torch.mm(a["dy"].t(), a["h"]),))
