@@ -9,7 +9,8 @@
         cell            one cell: export, plan, inspect and train, or a baseline
         parts           what a cell's peak consists of, and what its first and last step held
         results         results.json, written and read back
-        page, plots     what is drawn of it: results.md and plots/
+        page            results.md
+        plots, drawings which plots there are, and how each is drawn
 
     baselines/      the same training outside of our runtime, for a table's cells or alone (python -m mesp.bench.baselines.NAME)
         baseline            what they share: the model, the row, how a run is measured

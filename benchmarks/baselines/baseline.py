@@ -1,12 +1,12 @@
-"""What the outside baselines share: a model of random weights with PEFT's adapters, the row that it trains on, and how a run is measured.
+"""What the baselines share: a model with random weights and PEFT's adapters, the row that it trains on, and how a run is measured.
 
-A baseline is a module with a command line of its own, which a table's cells call. What it writes:
+A baseline is a module with a command line of its own, which a table's cells call. It writes, as JSON:
 
-    memory          as in report.json of `mesp train`, by the same sampler; idle is after imports, so weights that are read into memory count
+    memory          as in report.json of `mesp train`, by the same sampler. Idle is after imports, so weights read into memory count.
     weights_bytes   of the frozen weights, a tied head once
     step_seconds    of each step, the optimizer's part too
     losses          before each step's update
-    settings        what was asked for, and what every baseline has in common
+    settings        the options, and what all baselines have in common
     environment     the machine and the versions
 """
 
@@ -40,7 +40,7 @@ Step = Callable[[], float]  # takes a step and returns the loss before it
 
 
 def build_parser(description: str) -> argparse.ArgumentParser:
-    """What every baseline is asked."""
+    """The options that every baseline has."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="with a config.json")
     parser.add_argument("--tokens", type=partial(_count, least=2), default=256, help="of the row")
@@ -61,7 +61,7 @@ def run(
     measure: Callable[[argparse.Namespace], dict[str, Any]],
     arguments: list[str] | None,
 ) -> int:
-    """Parses the command line, measures, writes the results, and returns the exit status: as that of the ``mesp`` command."""
+    """Parses the command line, measures, and writes the results. Returns the exit status, the same as that of ``mesp``."""
     args = parser.parse_args(arguments)
     warnings.simplefilter("ignore", DeprecationWarning)
     warnings.simplefilter("ignore", FutureWarning)
@@ -86,7 +86,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def cores() -> int:
-    """How many this process may use: a baseline uses all of them, as `mesp train` does."""
+    """How many cores this process may use. A baseline uses all of them, as `mesp train` does."""
     return len(os.sched_getaffinity(0))
 
 
@@ -100,7 +100,7 @@ def read_config(folder: Path) -> Any:
 
 
 def random_model(config: Any, rank: int) -> Any:
-    """A causal language model in training mode, fp32, the same random weights and adapters each time."""
+    """A causal language model in fp32 and in training mode, with the same random weights and adapters each time."""
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(SEED)
@@ -125,22 +125,22 @@ def with_adapters(base: Any, rank: int, alpha: float, targets: tuple[str, ...]) 
 
 
 def parameter_bytes(model: Any, trainable: bool) -> int:
-    """Of the adapters, or of the frozen weights."""
+    """The size of the adapters, or of the frozen weights."""
     return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad == trainable)
 
 
 def random_row(config: Any, tokens: int) -> Tensor:
-    """Token ids, [1, tokens], the same each time. They are their own labels: every token but the last predicts the next one."""
+    """Token ids, [1, tokens], the same each time. They are their own labels: each token but the last predicts the next."""
     generator = torch.Generator().manual_seed(SEED)
     return torch.randint(config.vocab_size, (1, tokens), generator=generator)
 
 
 def measure_steps(prepare: Callable[[], Step], steps: int, least_bytes: int) -> dict[str, Any]:
-    """Memory, seconds and losses of preparing and of so many steps.
+    """Prepares, takes the steps, and returns memory, seconds and losses.
 
     Args:
-        prepare: everything that takes memory and is not an import, such as the weights
-        least_bytes: what the run is known to hold
+        prepare: makes everything that takes memory and is not an import, such as the weights
+        least_bytes: the run surely holds as much; a smaller peak is implausible
 
     Raises:
         MespError: the samples are too few or implausible, so that the peak would be a guess.

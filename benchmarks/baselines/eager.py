@@ -2,7 +2,7 @@
 
     python -m mesp.bench.baselines.eager --model benchmarks/configurations/NAME --tokens 256 --checkpointing -o FILE
 
-The weights are in the process's memory, so they count, four bytes each: subtract ``weights_bytes`` for what training adds to them.
+The weights are in the process's memory, four bytes each, so they count. Subtract ``weights_bytes`` for what training adds.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def sgd_step(model: Any, ids: Tensor, checkpointing: bool) -> Step:
     Args:
         model: transformers' with PEFT's adapters, in training mode
         ids: [1, tokens]
-        checkpointing: keep each block's input alone, and compute the block again in the backward pass
+        checkpointing: keep only each block's input, and compute the block again in the backward pass
     """
     if checkpointing:
         model.gradient_checkpointing_enable()
@@ -50,7 +50,7 @@ def sgd_step(model: Any, ids: Tensor, checkpointing: bool) -> Step:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """The command's results but for what all baselines write."""
+    """The results, without what all baselines write."""
     config = read_config(args.model)
     torch.set_num_threads(cores())
     with torch.device("meta"):  # takes no memory, but imports the model's code

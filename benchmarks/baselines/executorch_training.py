@@ -1,4 +1,4 @@
-"""ExecuTorch's own training: autodiff's joint graph of forward and backward pass as one program, run by its TrainingModule and its SGD.
+"""ExecuTorch's own training: forward and backward pass as one program, made by autodiff, run by its TrainingModule and its SGD.
 
     python -m mesp.bench.baselines.executorch_training --model benchmarks/configurations/NAME --tokens 256 -o FILE
 
@@ -6,7 +6,7 @@ The model, its random weights and the row are those of ``eager``. The program is
 its file: frozen weights are clean pages there and do not count, as in `mesp train`. Trainable parameters, activations and gradients are in the
 memory that the program plans.
 
-What is not ExecuTorch's recipe as it stands:
+Where this differs from ExecuTorch's recipe:
     attention   the fused operator's derivative has no kernel in ExecuTorch, so it is traced as its products and its softmax
     silu        its derivative is decomposed into aten.empty_permuted, which has no kernel either: aten.empty is the same there
 """
@@ -71,7 +71,7 @@ def joint_graph(model: Any, ids: Tensor) -> torch.export.ExportedProgram:
 
 
 def write_program(path: Path, config: Any, tokens: int, rank: int, xnnpack: bool) -> dict[str, Any]:
-    """Writes a configuration's training program. For a process of its own: it leaves torch's and the collector's settings changed.
+    """Writes a configuration's training program. Run it in a process of its own: it changes settings of torch and of the garbage collector.
 
     Returns:
         weights_bytes and adapter_bytes; and ``program``: seconds and peak_rss_bytes of making it, planned_bytes of memory for its tensors,
@@ -128,7 +128,7 @@ def sgd_step(path: Path, ids: Tensor) -> Step:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """The command's results but for what all baselines write."""
+    """The results, without what all baselines write."""
     import executorch.extension.training  # noqa: F401
     from executorch.extension.pybindings import portable_lib
 
@@ -137,14 +137,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         path = Path(folder) / "training.pte"
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
             try:
-                made = process.submit(write_program, path, config, args.tokens, args.rank, args.xnnpack).result()
+                program = process.submit(write_program, path, config, args.tokens, args.rank, args.xnnpack).result()
             except BrokenProcessPool as error:
                 raise MespError("The process that makes the program was ended: was memory short?") from error
         torch.set_num_threads(1)  # torch's own threads would take the cores from ExecuTorch's
         portable_lib._unsafe_reset_threadpool(cores())
         ids = random_row(config, args.tokens)
-        results = measure_steps(partial(sgd_step, path, ids), args.steps, made.pop("adapter_bytes"))
-    return {**results, **made}
+        results = measure_steps(partial(sgd_step, path, ids), args.steps, program.pop("adapter_bytes"))
+    return {**results, **program}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,9 +1,9 @@
-"""``mesp bench``: the cells of a table one after the other, resumed where they were left, and what they come to.
+"""``mesp bench``: measures the cells of a table one after the other, and writes the results. Cells that are done are not measured again.
 
-FOLDER/cells/NAME.json    a cell, done or failed, with its definition: one that is done is not run again
+FOLDER/cells/NAME.json    a cell, done or failed, with its definition
 FOLDER/bundle/            the bundle of the cell that runs
 FOLDER/logs/NAME.log      what a cell's processes wrote to standard error
-FOLDER/results.json       all cells, what they are compared with, versions and machine
+FOLDER/results.json       all cells, the figures to compare with, versions and machine
 FOLDER/results.md, plots/ the same for a person
 """
 
@@ -32,12 +32,12 @@ from .results import RESULTS, Measured, write_results
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What a person chooses beside the table.
+    """What a person chooses, apart from the table.
 
     Args:
         cells: names of those to run; none for all
         repeats: instead of the table's
-        keep_bundles: leave every cell's bundle, and take one that was left with the same export settings
+        keep_bundles: leave every cell's bundle for the next time, and use one that was left, if its export settings are the same
         trainer: this machine, or a phone
         program: the words before the table on the command line, for the results
     """
@@ -57,7 +57,7 @@ class BenchOptions:
 
 
 def bench(path: Path, folder: Path, options: BenchOptions, console: Console) -> bool:
-    """Runs a table's cells and writes what all finished ones come to. Returns whether none of those asked for failed.
+    """Runs a table's cells and writes the results of all that are done. Returns whether all cells that were asked for are done.
 
     Raises:
         UsageError: a definition or an option that cannot be used; nothing is run.
@@ -77,7 +77,7 @@ def bench(path: Path, folder: Path, options: BenchOptions, console: Console) -> 
 
 
 def _run(cell: Cell, folder: Path, options: BenchOptions, number: str, console: Console) -> bool:
-    """Runs a cell unless it is done, and leaves its JSON. Returns whether it is done."""
+    """Runs a cell unless it is done, and writes its JSON. Returns whether it is done."""
 
     def say(text: str) -> None:
         console.print(f"{number} {cell.name}  {text}", highlight=False, markup=False, soft_wrap=True)
@@ -85,8 +85,8 @@ def _run(cell: Cell, folder: Path, options: BenchOptions, number: str, console: 
     before = _read(folder, cell)
     definition = cell.definition()
     if before and before["definition"] != definition:
-        was = before["definition"]
-        changed = sorted(name for name in was.keys() | definition.keys() if was.get(name) != definition.get(name))
+        old = before["definition"]
+        changed = sorted(name for name in old.keys() | definition.keys() if old.get(name) != definition.get(name))
         say(f"was measured with another {', '.join(changed)}: it is run again")
     elif before and before["status"] == "done":
         if len(before["repeats"]) >= cell.repeats:
@@ -108,7 +108,7 @@ def _run(cell: Cell, folder: Path, options: BenchOptions, number: str, console: 
 
 @contextmanager
 def _elapsed(console: Console, say: Tell) -> Iterator[Tell]:
-    """Shows what runs and its seconds on a terminal; elsewhere a line says when it begins."""
+    """On a terminal, shows what is running and for how long. Elsewhere prints a line when it begins."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         tasks: list[Any] = []
@@ -166,7 +166,7 @@ def _with_figures(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _results(table: Table, folder: Path, command: str) -> dict[str, Any]:
-    """What results.json holds: every cell whose JSON is of the table's definition, in the table's order."""
+    """The contents of results.json: the cells whose JSON has the table's definition, in the table's order."""
     cells = {}
     for cell in table.cells:
         result = _read(folder, cell)

@@ -1,4 +1,4 @@
-"""One cell measured: its bundle exported, planned, inspected and trained, each in a process of its own; or a baseline's module run."""
+"""Measures one cell: exports, plans, inspects and trains a bundle, each in a process of its own, or runs a baseline's module."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def run_cell(cell: Cell, folder: Path, keep_bundle: bool, trainer: Trainer, tell
 
     Args:
         folder: of the bench. The bundle is in its bundle/, runs are in run/, what processes wrote to standard error in logs/.
-        keep_bundle: leave the bundle, and take one that was left with the same export settings
+        keep_bundle: leave the bundle, and use one that was left, if its export settings are the same
         tell: told what is running now
 
     Returns:
@@ -102,9 +102,9 @@ def _run_baseline(cell: Cell, module: Sequence[str], place: Path, log: Path, tel
         written = json.loads(output.read_text())
         repeats.append(_repeat(written["memory"], written["step_seconds"], written["losses"], usage.seconds))
         output.unlink()
-    elsewhere = ("memory", "step_seconds", "losses", "settings", "environment")
+    shared = ("memory", "step_seconds", "losses", "settings", "environment")
     return {
-        "baseline": {name: value for name, value in written.items() if name not in elsewhere},
+        "baseline": {name: value for name, value in written.items() if name not in shared},
         "export": None,
         "bundle_bytes": None,
         "plan": None,
@@ -120,7 +120,7 @@ def _run_baseline(cell: Cell, module: Sequence[str], place: Path, log: Path, tel
 
 @contextmanager
 def _bundle(cell: Cell, bundle: Path, keep: bool, log: Path, tell: Tell) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The cell's bundle while the ``with`` lasts, and what its export took. How it was exported is noted in a file beside it."""
+    """The cell's bundle while the ``with`` lasts, and what its export took. A file beside it notes how it was exported."""
     note = bundle.with_name(f"{bundle.name}.json")
     asked = {"settings": cell.export_settings(), "configuration": cell.definition()["configuration_sha256"]}
     try:
@@ -205,7 +205,7 @@ def _of(number: int, repeats: int) -> str:
 
 
 def random_row(tokens: int, vocabulary: int) -> str:
-    """A line of JSON: a row of one token more than the sequence, the same ones each time."""
+    """A line of JSON: a row of random tokens, one more than the sequence has, the same each time."""
     generator = random.Random(0)
     ids = [generator.randrange(vocabulary) for _ in range(tokens + 1)]
     return json.dumps({"input_ids": ids, "labels": ids}) + os.linesep

@@ -1,4 +1,4 @@
-"""A table as a value: its cells, and what is run for each of them. ``reader`` has the file that it is read from."""
+"""A table as a value: its cells, and how each is made. ``reader`` reads it from a file."""
 
 import difflib
 import hashlib
@@ -20,7 +20,7 @@ BASELINES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of a table: what is run for it, and what it is compared with.
+    """One figure of a table: what to run for it, and what to compare it with.
 
     Args:
         series: the column, which has one colour in every plot
@@ -47,7 +47,7 @@ class Cell:
 
     @property
     def row(self) -> str:
-        """What the cells of a row have in common."""
+        """The name of the cell's row: cells of a row differ only in their series."""
         layers = "" if self.layers is None else f"-l{self.layers}"
         return f"{self.model}-{self.tokens}-r{self.rank}{layers}"
 
@@ -66,7 +66,7 @@ class Cell:
         return values
 
     def definition(self) -> dict[str, Any]:
-        """What each of the cell's repeats depends on, as JSON: a cell is run again if it is another one."""
+        """What the cell's figures depend on, as JSON. If it changes, the cell is run again."""
         text = json.dumps(self.configuration_values(), sort_keys=True)
         names = ("model", "tokens", "rank", "layers", "series", "method", "weights", "group_size", "steps")
         return {
@@ -90,7 +90,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A definition that was read."""
+    """All cells of a definition."""
 
     title: str
     cells: tuple[Cell, ...]

@@ -1,4 +1,4 @@
-"""results.md: a table's figures beside the paper's and our goals."""
+"""results.md: the figures of a table, the paper's and our goals side by side."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ _EXPORT = "The largest resident size (wait4's ru_maxrss, clean pages too) of the
 
 
 def markdown(results: Results, plots: Sequence[tuple[str, Path]]) -> str:
-    """The page.
+    """The page as Markdown.
 
     Args:
         plots: title and path, relative to the page
@@ -95,7 +95,7 @@ def _figures(results: Results) -> Iterator[str]:
 
 
 def _by_series(results: Results, value: Callable[[Measured], str]) -> str:
-    """A line a row of the table, a column a series."""
+    """A line for each row of the table, a column for each series."""
     found = {(cell.row, cell.series): cell for cell in results.cells}
     rows = {cell.row: cell for cell in results.cells}
     lines = [

@@ -1,40 +1,23 @@
-"""The plots of a results.json as SVG, and results.md beside them. A series has one colour in all of them."""
+"""Draws a results.json: results.md, and plots as SVG. A series has the same colour in every plot."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mesp.runtime.files import replacing, write_text
 from mesp.runtime.report.charts import COLOURS
-from mesp.runtime.report.figures import PHASE_COLOURS
 
+from .drawings import by_method, by_model, by_number, layers_of, parts, row_title, steps, style
 from .page import markdown
-from .parts import Samples, kind_of_phase
-from .results import MB, RESULTS, Measured, Results, read_results
+from .results import RESULTS, Measured, Results, read_results
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-TEXT, QUIET, FAINT = "#202124", "#5f6368", "#c3c7cc"
-PEAK = "peak over idle, MB"
-_X_LABELS = {"tokens": "tokens of the sequence", "rank": "rank of the adapters", "layers": "layers with adapters"}
-# Of a peak's parts, in the order in which they are stacked; a state that is not the adapter takes one of the others.
-PART_COLOURS = {
-    "block inputs": "#3b6fb6",
-    "adapter": "#e9a23b",
-    "results of the programs": "#7fb7a3",
-    "other buffers": "#b79fd0",
-    "workspace and interpreter": "#c3c7cc",
-}
-OTHER_PART = "#d98880"
 
 
 def draw(path: Path) -> list[Path]:
-    """Writes results.md and plots/ beside a results.json, and returns what was written, the page first.
+    """Writes results.md and plots/ into the folder of a results.json. Returns the paths, the page first.
 
     Args:
         path: results.json, or its folder
@@ -49,8 +32,8 @@ def draw(path: Path) -> list[Path]:
     written = []
     for name, title, figure in plots(results):
         folder.mkdir(exist_ok=True)
-        with replacing(folder / f"{name}.svg") as beside:
-            figure.savefig(beside, format="svg", metadata={"Date": None, "Title": title})
+        with replacing(folder / f"{name}.svg") as new:
+            figure.savefig(new, format="svg", metadata={"Date": None, "Title": title})
         written.append((title, folder / f"{name}.svg"))
     page = path.parent / "results.md"
     write_text(page, markdown(results, [(title, file.relative_to(path.parent)) for title, file in written]))
@@ -58,12 +41,12 @@ def draw(path: Path) -> list[Path]:
 
 
 def plots(results: Results) -> Iterator[tuple[str, str, "Figure"]]:
-    """(name of the file, title, figure) of everything that the results have figures for."""
+    """(file name, title, figure) of each plot that the results have numbers for."""
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(results.series)}
-    with _style():
+    with style():
         for cells in _sweeps(results.cells, "tokens"):
             first = cells[0]
-            title = f"Memory by sequence length: {first.model}, rank {first.rank}{_layers(first)}"
+            title = f"Memory by sequence length: {first.model}, rank {first.rank}{layers_of(first)}"
             yield (
                 _name("tokens", first.model, f"r{first.rank}", first),
                 title,
@@ -71,7 +54,7 @@ def plots(results: Results) -> Iterator[tuple[str, str, "Figure"]]:
             )
         for cells in _sweeps(results.cells, "rank"):
             first = cells[0]
-            title = f"Memory by rank: {first.model}, {first.tokens:,} tokens{_layers(first)}"
+            title = f"Memory by rank: {first.model}, {first.tokens:,} tokens{layers_of(first)}"
             yield _name("rank", first.model, str(first.tokens), first), title, by_number(cells, title, "rank", colours)
         for cells in _sweeps([cell for cell in results.cells if cell.layers is not None], "layers"):
             first = cells[0]
@@ -80,11 +63,11 @@ def plots(results: Results) -> Iterator[tuple[str, str, "Figure"]]:
             yield name, title, by_number(cells, title, "layers", colours)
         for cells in _sweeps(results.cells, "model"):
             first = cells[0]
-            title = f"Memory by model: {first.tokens:,} tokens, rank {first.rank}{_layers(first)}"
+            title = f"Memory by model: {first.tokens:,} tokens, rank {first.rank}{layers_of(first)}"
             yield _name("model", str(first.tokens), f"r{first.rank}", first), title, by_model(cells, title, colours)
         for row, cells in _rows(results.cells):
             if len(cells) > 1 and any(cell.baseline for cell in cells):
-                title = f"Memory by method: {_row_title(cells[0])}"
+                title = f"Memory by method: {row_title(cells[0])}"
                 yield f"method-{row}", title, by_method(cells, title, colours)
         for series in results.shown_series:
             divided = [cell for cell in results.cells if cell.series == series and cell.parts_mb]
@@ -94,7 +77,7 @@ def plots(results: Results) -> Iterator[tuple[str, str, "Figure"]]:
         for row, cells in _rows(results.cells):
             sampled = [cell for cell in cells if cell.samples]
             if sampled:
-                title = f"Memory over a step: {_row_title(sampled[0])}"
+                title = f"Memory over a step: {row_title(sampled[0])}"
                 yield f"step-{row}", title, steps(sampled, title)
 
 
@@ -102,7 +85,7 @@ def plots(results: Results) -> Iterator[tuple[str, str, "Figure"]]:
 
 
 def _sweeps(cells: Sequence[Measured], axis: str) -> Iterator[list[Measured]]:
-    """The cells that differ in one axis, and in their series, if that axis has two values or more."""
+    """Groups of cells that differ in one axis, and in their series. The axis has at least two values in each."""
     fixed = [name for name in ("model", "tokens", "rank", "layers") if name != axis]
 
     def key(cell: Measured) -> tuple[Any, ...]:
@@ -115,236 +98,10 @@ def _sweeps(cells: Sequence[Measured], axis: str) -> Iterator[list[Measured]]:
 
 
 def _rows(cells: Sequence[Measured]) -> Iterator[tuple[str, list[Measured]]]:
-    """The cells that differ in their series alone."""
+    """(row, its cells): cells of a row differ only in their series."""
     for row in dict.fromkeys(cell.row for cell in cells):
         yield row, [cell for cell in cells if cell.row == row]
 
 
-def _layers(cell: Measured) -> str:
-    return "" if cell.layers is None else f", {cell.layers} layers"
-
-
 def _name(kind: str, one: str, two: str, cell: Measured) -> str:
     return f"{kind}-{one}-{two}" + ("" if cell.layers is None else f"-l{cell.layers}")
-
-
-def _row_title(cell: Measured) -> str:
-    return f"{cell.model}, {cell.tokens:,} tokens, rank {cell.rank}{_layers(cell)}"
-
-
-def _of_series(cells: Sequence[Measured], colours: Mapping[str, str]) -> list[tuple[str, str, list[Measured]]]:
-    """(series, colour, its cells) of those that have several, in the order of the table; all if none has."""
-    every = [(name, colour, [cell for cell in cells if cell.series == name]) for name, colour in colours.items()]
-    return [item for item in every if len(item[2]) > 1] or [item for item in every if item[2]]
-
-
-# --- Memory by something ----------------------------------------------------------------------------------------------
-
-
-def by_number(cells: Sequence[Measured], title: str, axis: str, colours: Mapping[str, str]) -> "Figure":
-    """A line a series over tokens or rank, both on logarithmic scales; the paper's figures dashed, our goals as diamonds."""
-    figure, axes = _figure(title, 7.4, 4.8)
-    values: list[float] = []
-    shown = _of_series(cells, colours)
-    for series, colour, own in shown:
-        own = sorted(own, key=lambda cell: getattr(cell, axis))
-
-        def points(
-            figure_of: Callable[[Measured], float | None], own: Sequence[Measured] = own
-        ) -> tuple[list[int], list[float]]:
-            found = [(getattr(cell, axis), figure_of(cell)) for cell in own]
-            known = [(x, y) for x, y in found if y is not None]
-            values.extend(y for _, y in known)
-            return [x for x, _ in known], [y for _, y in known]
-
-        axes.plot(*points(lambda cell: cell.peak_mb), color=colour, marker="o", markersize=4.5, label=series, zorder=3)
-        axes.plot(*points(lambda cell: cell.paper_mb), color=colour, linestyle=(0, (4, 3)), linewidth=1.2)
-        axes.scatter(*points(lambda cell: cell.goal_mb), **_goal(colour), zorder=4)
-    numbers = sorted({getattr(cell, axis) for cell in cells})
-    if axis != "layers":
-        axes.set_xscale("log", base=2)
-    axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
-    axes.minorticks_off()
-    axes.set_xlabel(_X_LABELS[axis])
-    axes.set_ylabel(PEAK)
-    _log_megabytes(axes, values)
-    _legend(figure, axes, [cell for _, _, own in shown for cell in own])
-    return figure
-
-
-def by_model(cells: Sequence[Measured], title: str, colours: Mapping[str, str]) -> "Figure":
-    """A group of bars a model, a bar a series; the paper's figures dashed across, our goals as diamonds."""
-    figure, axes = _figure(title, 7.4, 4.8)
-    models = list(dict.fromkeys(cell.model for cell in cells))
-    shown = _of_series(cells, colours)
-    width = 0.84 / len(shown)
-    for i, (series, colour, own) in enumerate(shown):
-        places = [models.index(cell.model) + (i - (len(shown) - 1) / 2) * width for cell in own]
-        axes.bar(places, [cell.peak_mb for cell in own], width * 0.88, color=colour, label=series)
-        for place, cell in zip(places, own, strict=True):
-            at_foot: Any = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
-            axes.annotate(f"{cell.peak_mb:.0f}", (place, 0), **at_foot, fontsize=8, fontweight="bold", color="white")
-            if cell.paper_mb is not None:
-                ends = [place - width * 0.48, place + width * 0.48]
-                axes.plot(ends, [cell.paper_mb] * 2, color=colour, linestyle=(0, (2.5, 1.5)), linewidth=1.8)
-            if cell.goal_mb is not None:
-                axes.scatter([place], [cell.goal_mb], **_goal(TEXT), zorder=4)
-    axes.set_xticks(range(len(models)), models)
-    axes.tick_params(axis="x", length=0)
-    axes.grid(visible=False, axis="x")
-    axes.set_ylabel(PEAK)
-    axes.set_ylim(bottom=0)
-    _legend(figure, axes, [cell for _, _, own in shown for cell in own])
-    return figure
-
-
-def by_method(cells: Sequence[Measured], title: str, colours: Mapping[str, str]) -> "Figure":
-    """A bar a series of one row of the table, from zero, with its peak at its end."""
-    figure, axes = _figure(title, 7.4, 1.2 + 0.36 * len(cells))
-    names = [cell.series for cell in cells]
-    bars = axes.barh(names, [cell.peak_mb for cell in cells], 0.66, color=[colours[name] for name in names])
-    axes.bar_label(bars, fmt="{:,.1f}", padding=5, fontsize=9.5)
-    axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_formatter("{x:,g}")
-    axes.set_xlabel(PEAK)
-    return figure
-
-
-def _goal(colour: str) -> dict[str, Any]:
-    """The style of our goals."""
-    return {"marker": "D", "s": 26, "facecolor": "white", "edgecolor": colour, "linewidth": 1.4}
-
-
-def _log_megabytes(axes: "Axes", values: Sequence[float]) -> None:
-    """A logarithmic axis whose ends are round numbers, with plain numbers on it."""
-    from matplotlib.ticker import FixedLocator, NullLocator
-
-    axes.set_yscale("log")
-    round_numbers = [factor * 10.0**power for power in range(-3, 7) for factor in (1, 1.5, 2, 3, 5, 7)]
-    low = max(number for number in round_numbers if number <= min(values) * 0.95)
-    high = min(number for number in round_numbers if number >= max(values) * 1.05)
-    axes.set_ylim(low, high)
-    axes.yaxis.set_major_locator(FixedLocator([number for number in round_numbers if low <= number <= high]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter("{x:,g}")
-
-
-def _legend(figure: "Figure", axes: "Axes", cells: Sequence[Measured]) -> None:
-    """The series, and what is dashed and what a diamond is, where there are any."""
-    from matplotlib.lines import Line2D
-
-    handles, _ = axes.get_legend_handles_labels()
-    if any(cell.paper_mb is not None for cell in cells):
-        handles.append(Line2D([], [], color=QUIET, linestyle=(0, (4, 3)), linewidth=1.2, label="the paper's, dashed"))
-    if any(cell.goal_mb is not None for cell in cells):
-        style: Any = {"marker": "D", "markersize": 5, "markerfacecolor": "white", "markeredgewidth": 1.4}
-        handles.append(Line2D([], [], color=QUIET, linestyle="", label="our goal", **style))
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
-
-
-# --- Inside of a cell -------------------------------------------------------------------------------------------------
-
-
-def parts(cells: Sequence[Measured], title: str) -> "Figure":
-    """A bar a cell, stacked of its peak's parts, with the peak at its end."""
-    figure, axes = _figure(title, 7.4, 1.9 + 0.36 * len(cells))
-    names = list(dict.fromkeys([*PART_COLOURS, *(name for cell in cells for name in cell.parts_mb or {})]))
-    rows = [_row_title(cell) for cell in cells]
-    left = [0.0] * len(cells)
-    for name in names:
-        widths = [(cell.parts_mb or {}).get(name, 0.0) for cell in cells]
-        if any(widths):
-            colour = PART_COLOURS.get(name, OTHER_PART)
-            axes.barh(rows, widths, 0.66, left=left, color=colour, edgecolor="white", linewidth=0.6, label=name)
-            left = [start + size for start, size in zip(left, widths, strict=True)]
-    for row, cell in zip(rows, cells, strict=True):
-        axes.annotate(
-            f"{cell.peak_mb:.1f}", (cell.peak_mb, row), (5, 0), textcoords="offset points", va="center", fontsize=9.5
-        )
-    axes.invert_yaxis()
-    axes.margins(x=0.1)
-    axes.set_xlim(left=0)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel(PEAK)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    return figure
-
-
-def steps(cells: Sequence[Measured], title: str) -> "Figure":
-    """A panel a cell, all with the same height: the first step by phase, which shows what takes the memory, and the last step."""
-    from matplotlib.lines import Line2D
-
-    columns = min(len(cells), 3)
-    lines = -(-len(cells) // columns)
-    figure, grid = _panels(title, lines, columns)
-    seen: dict[str, str] = {}
-    for axes, cell in zip(grid, cells, strict=False):
-        samples = cell.samples or {}
-        axes.plot(*_step_points(samples["first"]), color=FAINT, linewidth=1.0, zorder=2)
-        axes.plot(*_step_points(samples["last"]), color="#9aa0a6", linewidth=1.0, linestyle=(0, (1, 1.5)), zorder=2)
-        for kind, stretch in groupby(samples["first"], key=kind_of_phase):
-            colour = seen.setdefault(kind, PHASE_COLOURS.get(kind, OTHER_PART))
-            axes.plot(*_step_points(list(stretch)), color=colour, marker=".", markersize=5, linewidth=1.2, zorder=3)
-        axes.set_title(f"{cell.series}, peak {cell.peak_mb:.1f} MB", fontsize=10.5, loc="left", color=TEXT)
-        axes.set_xlabel("seconds of the step")
-    for axes in grid[len(cells) :]:
-        axes.set_visible(False)
-    for axes in grid[::columns]:
-        axes.set_ylabel("over idle, MB")
-    grid[0].set_ylim(0, 1.08 * max(cell.peak_mb for cell in cells))
-    handles = [Line2D([], [], color=colour, marker="o", markersize=4, label=kind) for kind, colour in seen.items()]
-    handles.append(Line2D([], [], color="#9aa0a6", linestyle=(0, (1, 1.5)), linewidth=1.0, label="the last step"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=6 if columns == 3 else 3, frameon=False)
-    return figure
-
-
-def _step_points(samples: Samples) -> tuple[list[float], list[float]]:
-    return [sample[0] for sample in samples], [sample[2] / MB for sample in samples]
-
-
-# --- Style ------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """As the charts of a run's report, but dark on white with a title, as these stand alone."""
-    import matplotlib
-
-    settings: Any = {
-        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), TEXT),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": "#e3e5e8",
-        "grid.linewidth": 0.8,
-        "lines.linewidth": 1.8,
-        "font.family": "sans-serif",
-        "font.size": 10.5,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "mesp",
-    }
-    with matplotlib.rc_context(settings):
-        yield
-
-
-def _figure(title: str, width: float, height: float) -> "tuple[Figure, Axes]":
-    figure, (axes,) = _panels(title, 1, 1, (width, height))
-    return figure, axes
-
-
-def _panels(
-    title: str, lines: int, columns: int, size: tuple[float, float] | None = None
-) -> "tuple[Figure, list[Axes]]":
-    """A figure with a title and so many panels of one height, line by line."""
-    from matplotlib.figure import Figure
-
-    width, height = size or (max(3.3 * columns, 6.0), 1.3 + 2.5 * lines)
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    figure.suptitle(title, x=0.012, ha="left", fontsize=12.5, fontweight="bold", color=TEXT)
-    grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
-    return figure, list(grid.flat)

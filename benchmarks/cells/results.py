@@ -1,4 +1,4 @@
-"""results.json: written so that a person can read it, and read back to the figures that are quoted of each cell."""
+"""results.json: written so that a person can read it, and read back as the figures that are quoted of each cell."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class Measured:
     """A cell that was measured. All sizes are MB of a million bytes."""
 
     name: str
-    row: str  # its cells differ in their series alone
+    row: str  # cells of a row differ only in their series
     series: str
     model: str
     tokens: int
@@ -30,7 +30,7 @@ class Measured:
     paper_mb: float | None
     goal_mb: float | None
     peaks_mb: list[float]  # over idle, of each repeat
-    step_seconds: float  # the median step of the median repeat; each repeat's first step, which reads the weights from the disk, is left out
+    step_seconds: float  # median; without the first step of each process, which reads the weights from the disk
     plan_mb: float | None
     parts_mb: dict[str, float] | None
     samples: dict[str, Samples] | None
@@ -69,7 +69,7 @@ class Measured:
 
     @property
     def plan_error(self) -> float | None:
-        """How far the prediction is from the peak, of the peak."""
+        """The prediction's distance from the peak, as a fraction of the peak."""
         return None if self.plan_mb is None else self.plan_mb / self.peak_mb - 1
 
 
@@ -88,7 +88,7 @@ class Results:
 
     @property
     def shown_series(self) -> list[str]:
-        """Those that have a measured cell."""
+        """The series that have a measured cell."""
         return [name for name in self.series if any(cell.series == name for cell in self.cells)]
 
 
@@ -96,7 +96,7 @@ def read_results(path: Path) -> Results:
     """Reads results.json.
 
     Raises:
-        UsageError: it is not there, or is not one.
+        UsageError: it cannot be read, or is not what ``write_results`` writes.
     """
     try:
         values = json.loads(path.read_text())
@@ -120,7 +120,7 @@ def read_results(path: Path) -> Results:
 
 
 def _elsewhere(cells: Mapping[str, Any], processor: str) -> dict[str, list[str]]:
-    """A bench may go on, on another machine, where it was interrupted on one."""
+    """Cells by processor, of those that were measured on another one: a bench may be continued on another machine."""
     found: dict[str, list[str]] = {}
     for name, cell in cells.items():
         other = cell.get("environment", {}).get("processor", processor)

@@ -1,15 +1,17 @@
-"""One step of a bundle against PyTorch, and against the time of its matrix products alone; the results as JSON.
+"""A step of a bundle against PyTorch's, and against the time of its matrix products alone.
 
     python -m mesp.bench.questions.against_pytorch BUNDLE -o benchmarks/results/NAME.json
 
-A step of the bundle (SGD), one of PyTorch eager with PEFT and gradient checkpointing on the same dequantized weights, tokens and cores, and a
-round of the products take turns, so that a machine that is slow for a while is slow for all. Each has a process of its own, which
-sleeps while the others work: one's threads would spin on the other's cores. Memory is what `mesp train` reports.
+Three processes take turns, so that a machine that is slow for a while is slow for all. Each sleeps while the others work, since its
+threads would spin on their cores.
 
-The products alone: every product of a step with a frozen weight, each at the best rate that XNNPACK reached for that shape in this run
-(weights as arguments: a static weight would be unpacked into memory), and once more at the median rate, which a shared machine's noise
-slows as it does the steps. Attention's products between tokens, norms, dequantization and
-calls are what the rest of a step's time is.
+    ours        a step of the bundle, SGD
+    eager       a step of PyTorch with PEFT and gradient checkpointing, on the same dequantized weights, tokens and cores
+    products    every product of a step with a frozen weight, and nothing else
+
+A product's time is that of its shape at the best rate that XNNPACK reached in this run, and once more at the median rate, which noise slows
+as it slows the steps. Weights are arguments: static ones would be unpacked into memory. The rest of a step's time is attention between
+tokens, norms, dequantization and calls. Memory is what training reports.
 """
 
 import argparse
@@ -73,7 +75,7 @@ class ProductsAlone:
         self._alone = TimedPrograms(map(product_program, self._counts))
 
     def measure(self) -> dict[str, float]:
-        """After one more round: GFLOP, and the seconds of all products, each at its best and at its median rate so far."""
+        """Runs one more round. Returns GFLOP, and the seconds of all products at their best and at their median rates so far."""
         self._alone.measure()
         calls = [(self._alone.calls[product.name], count) for product, count in self._counts.items()]
         return {
@@ -135,7 +137,7 @@ def compare(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: measures, writes the results, and prints them in short."""
     parser = argparse.ArgumentParser(
         description="Compare a step of a bundle with PyTorch and with its matrix products alone."
     )

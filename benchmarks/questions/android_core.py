@@ -1,10 +1,10 @@
-"""The Android core on this machine, by the library's own x86-64 binary, against the host's runtime: losses, memory and time of the same steps.
+"""The Android core on this machine against the host's runtime: losses, memory and time of the same steps.
 
     make test-android                                        # builds what is run
     python -m mesp.bench.questions.android_core BUNDLE DATA -o benchmarks/results/android-NAME.json
 
-Steps of SGD. The heap of the JVM is touched as a whole before the run: what Java's own objects take is then in the idle footprint, as the Python
-interpreter's is in the host's. It says nothing of the speed of a phone.
+The core runs on a JVM, with the x86-64 binary of Android's library. The heap of the JVM is touched before the run, so that Java's own
+objects are in the idle footprint, as Python's are on the host. Times say nothing of a phone's speed. Steps are of SGD.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def android(bundle: Path, data: Path, steps: int, output: Path) -> None:
 
 
 def result(run: Path) -> dict[str, Any]:
-    """What a run's files say."""
+    """Losses, the median step and the memory of a run folder."""
     lines = [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
     return {
         "losses": [line["loss"] for line in lines],
@@ -55,7 +55,7 @@ def result(run: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: measures, writes the results, and prints them in short."""
     parser = argparse.ArgumentParser(description="Compare the Android core with the host's runtime.")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("data", type=Path)

@@ -1,10 +1,10 @@
-"""What a bundle's options cost in exactness, and what they save: its gradients against autograd's in fp32, and the memory and time of its steps.
+"""What a bundle's options cost in exactness, and what they save: gradients against autograd's, memory and time of a step.
 
     python -m mesp.bench.questions.gradient_error BUNDLE BUNDLE … -o benchmarks/results/NAME.json
 
-Gradients are those of ``mesp verify``, of the longest sequence. The whole gradient is every tensor's, as one vector: its relative error is
-|ours - autograd's| / |autograd's|, and of its cosine what is missing to 1 is given. The stream is the blocks' inputs by autograd's model: its
-largest element is what a dtype of 16 bits must hold. Memory and time are those of ``method_costs``.
+Gradients are those of ``mesp verify``, of the longest sequence, against autograd's in fp32. The whole gradient is all tensors as one vector.
+Its relative error is |ours - autograd's| / |autograd's|; of its cosine, the distance to 1 is given. The stream is what the blocks take in:
+a dtype of 16 bits must hold its largest element. Memory and time are those of ``method_costs``.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def largest_of_stream(bundle: Bundle) -> float:
 
 
 def measure(path: Path) -> dict[str, Any]:
-    """What a bundle is, and everything of it but the time of its steps."""
+    """What a bundle is, its memory and its errors."""
     bundle = open_bundle(path)
     manifest, plan = bundle.manifest, bundle_plan(bundle)
     ids = random_ids(plan)
@@ -78,7 +78,7 @@ def measure(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: measures, writes the results, and prints them in short."""
     parser = argparse.ArgumentParser(description="Measure what a bundle's options cost in exactness.")
     parser.add_argument("bundles", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)

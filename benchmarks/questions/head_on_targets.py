@@ -1,11 +1,11 @@
-"""The head on the rows that have a target alone, against the head on all: time and memory of a step, and whether the gradient is the same.
+"""The head only on the rows that have a target, against the head on all rows: time and memory of a step, and the gradient.
 
     mesp export CHECKPOINT --head-rows 64 -o BUNDLE
     python -m mesp.bench.questions.head_on_targets BUNDLE -o benchmarks/results/head-rows-NAME.json
 
-One sequence of the bundle's length, of random tokens, with as many targets as the bundle's fewest rows of the head, at its end, as an
-answer in a chat. The same session takes steps by both schedules in turns, with a learning rate of zero, so that both start from the same
-adapter. Memory is what `mesp train` reports of three steps with so few targets, and of three steps with all.
+The sequence is of random tokens, as long as the bundle's longest. Its targets are at its end, as the answer in a chat is, and as many as the
+bundle's smallest head has rows. One session takes steps by both schedules in turns. The learning rate is zero, so both start from the same
+adapter. Memory is what training reports after three steps, with few targets and with all.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def measure(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: measures, writes the results, and prints them in short."""
     parser = argparse.ArgumentParser(description="Compare the head on few rows with the head on all.")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)

@@ -1,10 +1,10 @@
-"""kill -9 at random moments of a run, then --resume: the adapter must be that of a run that was never interrupted, byte for byte.
+"""Kills runs at random moments and resumes them: the adapter must be that of a run that was never interrupted, byte for byte.
 
     python -m mesp.bench.questions.kill_and_resume BUNDLE -o benchmarks/results/kills-NAME.json
 
-BUNDLE should be small: its step should take milliseconds. The moment is drawn over the whole run, from the start of the process until after its
-end, or, for half of them, over the part between the first and the last step, where checkpoints are written. A process that is killed before its
-run folder says anything is started again.
+BUNDLE should be small, with steps of milliseconds. For half of the kills the moment is drawn over the whole process, from its start until after
+its end. For the others it is drawn between the first and the last step, where checkpoints are written. A run that was killed before its
+folder has a run.json is started anew instead of resumed.
 """
 
 import argparse
@@ -48,14 +48,14 @@ def write_rows(path: Path, bundle: Bundle) -> None:
 
 
 def start(bundle: Path, rows: Path, run: Path) -> subprocess.Popen[bytes]:
-    """Begins the run, or goes on with it."""
+    """Starts the run, or resumes it if its folder is there."""
     settings, resume = {"data": rows, **SETTINGS}, (run / "run.json").exists()
     line = command("train", bundle=bundle, output=run, settings=settings, resume=resume)
     return subprocess.Popen(line, stdout=subprocess.DEVNULL)
 
 
 def wait_for_first_step(run: Path, process: subprocess.Popen[bytes]) -> None:
-    """Until the log has a line."""
+    """Waits until the log has a line, or the process has ended."""
     log = run / "steps.jsonl"
     while process.poll() is None and not (log.exists() and log.stat().st_size):
         time.sleep(0.001)
@@ -64,7 +64,7 @@ def wait_for_first_step(run: Path, process: subprocess.Popen[bytes]) -> None:
 def kill_once(
     bundle: Path, rows: Path, run: Path, draw: random.Random, total: float, training: float
 ) -> dict[str, Any]:
-    """Starts, kills, resumes; says when it was killed, and what was there."""
+    """Starts a run, kills it, and resumes it to its end. Returns when it was killed, and what its folder had by then."""
     process = start(bundle, rows, run)
     while_training = draw.random() < 0.5
     if while_training:
@@ -87,7 +87,7 @@ def kill_once(
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: measures, writes the results, and prints them in short."""
     parser = argparse.ArgumentParser(description="Kill runs, resume them, and compare the adapters.")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)

@@ -1,9 +1,9 @@
-"""Methods side by side: memory and time of a step of bundles that differ in `--method` alone.
+"""Methods side by side: memory and time of a step, of bundles that differ only in `--method`.
 
     python -m mesp.bench.questions.method_costs BUNDLE BUNDLE … -o benchmarks/results/methods-NAME.json
 
-Memory is what `mesp train` reports of three steps of SGD, each bundle in a process of its own. For time, each has a process that is kept, and
-the steps take turns, so that a machine that is slow for a while is slow for all.
+Memory is what training reports after three steps of SGD, each bundle in a process of its own. For time, each bundle has a process that
+stays, and steps take turns, so that a machine that is slow for a while is slow for all.
 """
 
 import argparse
@@ -38,14 +38,14 @@ def measure(path: Path) -> dict[str, Any]:
 
 
 def _block_inputs(plan: Mapping[str, Any]) -> str:
-    """Where and in which dtype they are kept."""
+    """The dtype in which block inputs are kept, and where."""
     if plan["method"] == "mezo":
         return "none"
     return f"{plan['block_inputs']}, in {'a file' if plan['offload'] else 'memory'}"
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: measures, writes the results, and prints them in short."""
     parser = argparse.ArgumentParser(description="Compare methods: memory and time of a step.")
     parser.add_argument("bundles", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)

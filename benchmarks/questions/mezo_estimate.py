@@ -1,11 +1,11 @@
-"""How close MeZO's estimate is to the gradient: their cosine, over several draws of its noise.
+"""How close MeZO's estimate is to the gradient: their cosine, over several draws of the noise.
 
     python -m mesp.bench.questions.mezo_estimate MESP_BUNDLE MEZO_BUNDLE -o benchmarks/results/mezo-NAME.json
 
-Two bundles of one checkpoint and the same settings that differ in `--method` alone. Random tokens, and an adapter whose B is random too: with
-the initial zeros A would have no gradient. The first bundle's gradient is exact (`mesp verify`), the second's is an estimate along random
-signs z. So their cosine is that of z and the gradient, up to rounding, and a random direction of n elements has one of sqrt(2 / (pi n)) on
-average, whatever the gradient is.
+The bundles are of one checkpoint and the same settings, and differ only in `--method`. Tokens are random, and so is the adapter's B: with its
+initial zeros, A would have no gradient. The first bundle's gradient is exact. The second's is an estimate along random signs z, so their
+cosine is that of z and the gradient, up to rounding. A random direction of n elements has a cosine of sqrt(2 / (pi n)) on average,
+whatever the gradient is.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def draw_step(bundle: Bundle, seed: int) -> tuple[Tensor, dict[str, Tensor | flo
 def gradients(
     bundle: Bundle, adapter: Tensor, inputs: dict[str, Tensor | float]
 ) -> Callable[[int], tuple[float, Tensor]]:
-    """A function of a seed of noise: the loss, and the gradient of all layers, flat, in double precision."""
+    """A function from a seed of the noise to the loss and the gradient of all layers, flat, in double precision."""
     schedule = f"gradients.{bundle.manifest.tokens}"
     session = Session(bundle, [schedule])
 
@@ -82,7 +82,7 @@ def gradients(
 
 
 def compare(mesp: Path, mezo: Path, draws: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Draws the noise so often and returns the results."""
+    """Draws the noise ``draws`` times and returns the results."""
     exact, estimated = open_pair(mesp, mezo)
     adapter, inputs = draw_step(exact, seed)
     loss, gradient = gradients(exact, adapter, inputs)(0)

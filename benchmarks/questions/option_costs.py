@@ -1,9 +1,9 @@
-"""The memory price of each option of `mesp train`: peak footprint over idle, each in a process of its own, against plain SGD.
+"""The memory price of each option of `mesp train`: the peak footprint over idle, against plain SGD.
 
     python -m mesp.bench.questions.option_costs BUNDLE -o benchmarks/results/options-NAME.json
 
-BUNDLE has several sequence lengths; all rows but those of the line on lengths need the longest. Each run takes a few steps of random
-tokens: memory does not depend on their values. Each option runs --repeats times, in turns, and the median counts.
+BUNDLE has several sequence lengths. Rows fill the longest, but for the option that is about lengths. Tokens are random: memory does not
+depend on their values. Each run is a process of its own. Options take turns, --repeats times, and the median counts.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def measure(path: Path, bundle: Bundle, name: str, steps: int) -> dict[str, Any]
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: measures, writes the results, and prints them in short."""
     parser = argparse.ArgumentParser(description="Measure the memory price of the options of mesp train.")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)

@@ -1,11 +1,11 @@
-"""XNNPACK's workspace, program by program, beside what `mesp plan` takes it to be.
+"""XNNPACK's workspace, program by program, measured and as `mesp plan` predicts it.
 
     python -m mesp.bench.questions.program_workspace -o benchmarks/results/workspace.json
 
-The workspace is as large as the largest program needs, so the programs that can be the largest are measured: a tile of the head, the
-backward passes of a tile of attention and of the feed-forward layer, and MeBP's, which is of a whole block. Each runs alone in a process
-of its own. What that adds to its anonymous memory is the workspace and the program's results, and the results are known. The time beside
-it is of random numbers, on all cores.
+The workspace is as large as the largest program needs. So the programs that can be the largest are measured: a tile of the head, the
+backward passes of a tile of attention and of the feed-forward layer, and MeBP's, which is of a whole block. Each runs in a process of its
+own. What the process's anonymous memory grows by is the workspace and the program's results, whose size is known. Times are of random
+numbers, on all cores.
 """
 
 import argparse
@@ -115,7 +115,7 @@ def measure(program: Program) -> dict[str, Any]:
 
 
 def _run(path: str, program: Program, pipe: Connection) -> None:
-    """In the process: what its anonymous memory grows by, and the seconds of each call."""
+    """In the process of its own: sends what its anonymous memory grows by, and the seconds of each call."""
     inputs = [random_input(argument) for argument in program.inputs]
     with redirect_stderr(io.StringIO()):  # ExecuTorch's notes on the processor
         portable_lib._unsafe_reset_threadpool(len(os.sched_getaffinity(0)))
@@ -131,13 +131,13 @@ def _run(path: str, program: Program, pipe: Connection) -> None:
 
 
 def _anonymous_bytes() -> int:
-    """Resident memory that is of no file."""
+    """Resident memory that belongs to no file."""
     resident, of_files = Path("/proc/self/statm").read_text().split()[1:3]
     return (int(resident) - int(of_files)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: measures, writes the results, and prints them in short."""
     parser = argparse.ArgumentParser(description="Measure XNNPACK's workspace of the largest programs.")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     args = parser.parse_args()

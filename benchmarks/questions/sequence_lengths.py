@@ -1,15 +1,15 @@
-"""The time that sequence lengths save, and a head on the targets alone: an epoch of a chat data set of mixed lengths, three ways.
+"""The time that several sequence lengths save, and a head only on the targets: an epoch of chats of mixed lengths, in three ways.
 
     python -m mesp.bench.questions.sequence_lengths SEVERAL LONGEST TEXT -o benchmarks/results/buckets-NAME.json
 
-SEVERAL is a bundle of several lengths, LONGEST one of the same model with the longest of them alone, TEXT a play as the demo downloads it:
-what a character says is the user's turn, and what the next one answers is the assistant's.
+SEVERAL is a bundle of several lengths, LONGEST one of the same model with only the longest of them. TEXT is a play as the demo downloads it:
+what a character says is the user's turn, and the next one's answer the assistant's.
 
-    longest     the longest length alone, the head on every row
-    lengths     the shortest that holds a row, the head on every row
-    targets     the same, the head on the rows of targets alone, as `mesp train` does
+    longest     always the longest length, the head on every row
+    lengths     the shortest length that holds the row of data, the head on every row
+    targets     the same lengths, the head only on the rows with targets, as `mesp train` does
 
-Steps take turns between the three, row by row, so that a machine that is slow for a while is slow for all; the losses must agree.
+The three take turns, row of data by row, so that a machine that is slow for a while is slow for all. Their losses must agree.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from mesp.runtime.training.optimizer import LearningRate, Optimizer
 from mesp.runtime.training.settings import TrainSettings
 from mesp.runtime.training.stepper import Stepper
 
-# The trainer computes in fp32 with sums in another order for another length.
+# Of losses. Sums are in fp32, and in another order for another length.
 TOLERANCE = 2e-3
 
 
@@ -51,7 +51,7 @@ def dialogues(play: str) -> list[dict[str, Any]]:
 
 
 def load(bundle: Bundle, rows: list[dict[str, Any]], settings: TrainSettings) -> Dataset:
-    """The rows as the trainer has them."""
+    """Writes the rows to the settings' data file, and reads them as the trainer does."""
     settings.data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     vocabulary = bundle.manifest.model.vocabulary
     data, _ = load_data(settings.data, bundle.manifest.tokens, vocabulary, bundle.path / TOKENIZER)
@@ -59,7 +59,7 @@ def load(bundle: Bundle, rows: list[dict[str, Any]], settings: TrainSettings) ->
 
 
 def make_stepper(bundle: Bundle, used: list[Size], settings: TrainSettings, sampler: Sampler) -> Stepper:
-    """A trainer's, with SGD, that has some of a bundle's sizes."""
+    """A trainer's stepper with SGD, for some of a bundle's sizes."""
     stepper = Stepper(
         bundle,
         settings,
@@ -76,9 +76,9 @@ def make_stepper(bundle: Bundle, used: list[Size], settings: TrainSettings, samp
 
 def compare(several: Bundle, longest: Bundle, play: str, count: int) -> dict[str, Any]:
     """Runs the epoch each way. A size's first row is not timed: it loads the size's programs."""
-    there = several.manifest.sizes()
-    whole = [size for size in there if size.head == size.tokens]
-    ways = {"longest": (longest, longest.manifest.sizes()), "lengths": (several, whole), "targets": (several, there)}
+    sizes = several.manifest.sizes()
+    whole = [size for size in sizes if size.head == size.tokens]
+    ways = {"longest": (longest, longest.manifest.sizes()), "lengths": (several, whole), "targets": (several, sizes)}
     with tempfile.TemporaryDirectory() as folder, Sampler() as sampler:
         settings = TrainSettings(Path(folder) / "rows.jsonl", optimizer="sgd")
         data = load(several, dialogues(play)[:count], settings)
@@ -92,14 +92,14 @@ def compare(several: Bundle, longest: Bundle, play: str, count: int) -> dict[str
                 taken[name] = time.perf_counter() - began
             if max(losses.values()) - min(losses.values()) > TOLERANCE:
                 raise SystemExit(f"Row {number}: the losses are {losses}, which should agree.")
-            rows.append((smallest(there, example.tokens, example.predictions), taken))
+            rows.append((smallest(sizes, example.tokens, example.predictions), taken))
     first = {size: number for number, (size, _) in reversed(list(enumerate(rows)))}
     timed = [row for number, row in enumerate(rows) if number not in first.values()]
     return report(timed, {"several": several, "longest": longest})
 
 
 def report(rows: list[tuple[Size, dict[str, float]]], bundles: dict[str, Bundle]) -> dict[str, Any]:
-    """What the epochs came to."""
+    """The results: the seconds of each way, and their ratios."""
     seconds = {name: sum(taken[name] for _, taken in rows) for name in ("longest", "lengths", "targets")}
     return {
         "command": "python -m mesp.bench.questions.sequence_lengths SEVERAL LONGEST TEXT -o FILE",
@@ -116,7 +116,7 @@ def report(rows: list[tuple[Size, dict[str, float]]], bundles: dict[str, Bundle]
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: measures, writes the results, and prints them in short."""
     parser = argparse.ArgumentParser(description="Measure the time that sequence lengths save.")
     parser.add_argument("several", type=Path)
     parser.add_argument("longest", type=Path)

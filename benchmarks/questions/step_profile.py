@@ -2,18 +2,18 @@
 
     python -m mesp.bench.questions.step_profile BUNDLE -o benchmarks/results/profile-NAME.json
 
-Steps of SGD, each call of a program timed from outside; medians over the steps, after one that warms up. What a program's fastest call consists
-of is measured alone, in turns with the steps, and counts at its own fastest call in this run:
+Steps are of SGD. Each call of a program is timed from outside, and medians are over the steps after one that warms up. Then the parts of a
+program are measured one by one, in turns with the steps. A part counts with its fastest call in this run:
 
     products        with frozen weights, each shape alone, as ``against_pytorch`` does
     dequantization  of each tile of a weight, alone
     attention       between tokens, one key-value head with its query heads: scores, softmax, and their gradients
     rest            what is left of the program: norms, thin products with the adapter, elementwise work
-    slower calls    what its calls took beyond its fastest one, which does the same work: other processes, cold caches and pages
+    slower calls    what calls took beyond the fastest one, which does the same work: other processes, cold caches and pages
     interpreter     a step's time outside of programs: the schedule, copies between tensors
 
-A part alone has its operands in cache and its result in memory, which inside of a program is partly otherwise, so the rest is a difference of
-measurements, and can be below zero. On a machine that others use, slower calls can be most of a step.
+A part that is measured by itself has its operands in cache and its result in memory. Inside of a program that is partly otherwise. So the
+rest is a difference of measurements, and can be below zero. On a machine that others use, slower calls can be most of a step.
 """
 
 import argparse
@@ -56,7 +56,7 @@ KINDS = ("products", "dequantization", "attention", "rest", "slower calls")
 
 
 class Calls:
-    """The seconds that a session spends in each program: stands for ExecuTorch's module, and calls it."""
+    """Stands for ExecuTorch's module: calls it, and counts the seconds that each program takes."""
 
     def __init__(self, module: Any):
         self._module = module
@@ -83,16 +83,16 @@ class Calls:
 
 @contextmanager
 def timed_calls() -> Iterator[list[Calls]]:
-    """Sessions that are made meanwhile have their calls timed: one entry for each."""
-    made: list[Calls] = []
+    """Times the calls of sessions that are opened while the ``with`` lasts: an entry for each session."""
+    opened: list[Calls] = []
     load = portable_lib._load_for_executorch
 
     def wrapped(path: str) -> Calls:
-        made.append(Calls(load(path)))
-        return made[-1]
+        opened.append(Calls(load(path)))
+        return opened[-1]
 
     with patch.object(portable_lib, "_load_for_executorch", wrapped):
-        yield made
+        yield opened
 
 
 # --- What a program consists of ---------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class _Dequantizations(Arguments):
 
 
 def dequantizations(program: Program, plan: Plan) -> list[Program]:
-    """Of one call: for each time that a weight is dequantized, a program that does that alone, named after what it is."""
+    """For each time that one call dequantizes a weight, a program that does only that."""
     if isinstance(plan.weights, Fp32):
         return []
     noted = _Dequantizations({a.name: torch.empty(a.shape, dtype=a.dtype, device="meta") for a in program.inputs})
@@ -135,7 +135,7 @@ def _dequantization(projection: str, parts: Mapping[str, Argument], fmt: WeightF
 
 
 def attention(program: Program, plan: Plan) -> list[Program]:
-    """The attention between tokens of one call, alone."""
+    """A program that does only the attention between tokens of one call."""
     for sublayer in plan.architecture.sublayers:
         if isinstance(sublayer.middle, Attention):
             if program.name.startswith(f"{sublayer.name}_forward."):
@@ -166,7 +166,7 @@ def _attention_backward(plan: Plan, middle: Attention) -> Program:
 
 
 class Parts:
-    """What the programs of a plan consist of, measured alone."""
+    """The parts of a plan's programs, each measured by itself."""
 
     def __init__(self, plan: Plan, names: list[str]):
         programs = training_programs(plan)
@@ -182,7 +182,7 @@ class Parts:
         self.alone = TimedPrograms(alone.values())
 
     def seconds(self, name: str) -> dict[str, float]:
-        """Of one call of a program by kind, without the rest."""
+        """Seconds of one call of a program by kind of part, without the rest."""
         best = self.alone.best
         return {
             "products": sum(best(product.name) * count for product, count in self.products[name].items()),
@@ -204,9 +204,9 @@ def profile(path: Path, steps: int, say: Callable[[str], None]) -> dict[str, Any
     plan = bundle_plan(bundle)
     if plan.settings.method == "mebp":
         raise UsageError(f"{path} is of method mebp, whose backward pass is one program: its attention is not known.")
-    with timed_calls() as made:
+    with timed_calls() as opened:
         step = our_step(bundle, random_ids(plan))
-    (calls,) = made
+    (calls,) = opened
     calls.take()  # what a session runs when it is made
     step()
     _, count = calls.take()
@@ -243,7 +243,7 @@ def profile(path: Path, steps: int, say: Callable[[str], None]) -> dict[str, Any
 
 
 def _program(name: str, count: int, seconds: float, fastest: float, parts: dict[str, float]) -> dict[str, Any]:
-    """A program's part of a step, in seconds, from those of a call's parts."""
+    """A program's seconds in a step, by kind, from the seconds of the parts of a call."""
     kinds = {kind: value * count for kind, value in parts.items()}
     kinds |= {"rest": fastest * count - sum(kinds.values()), "slower calls": seconds - fastest * count}
     return {
@@ -255,7 +255,7 @@ def _program(name: str, count: int, seconds: float, fastest: float, parts: dict[
 
 
 def show(results: dict[str, Any], console: Console) -> None:
-    """The table."""
+    """Prints the results as a table."""
     step = results["median_step_seconds"]
     table = Table("program", "calls", "s", "share", "prod.", "deq.", "att.", "rest", "slower", box=SIMPLE)
     table.columns[0].no_wrap = True
@@ -274,7 +274,7 @@ def show(results: dict[str, Any], console: Console) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: measures, writes the results, and prints them in short."""
     parser = argparse.ArgumentParser(description="Show where the time of a training step goes.")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
