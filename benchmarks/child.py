@@ -7,6 +7,7 @@ and the exit status is 1, or 2 for bad input.
 """
 
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -108,6 +109,8 @@ def main() -> int:
     """Calls the function; returns the exit status."""
     name, arguments = sys.argv[1:]
     warnings.simplefilter("ignore")
+    for library in ("torch.utils._pytree", "executorch", "transformers"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     try:
         json.dump(FUNCTIONS[name](**json.loads(arguments)), sys.stdout)
     except (MespError, OSError) as error:
