@@ -71,9 +71,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {"export": export, "plan": plan, "ins
 def _export_settings(settings: Settings) -> "ExportSettings":
     from mesp.export.export_settings import ExportSettings
 
-    return ExportSettings(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    )
+    chosen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+    return ExportSettings(**chosen)
 
 
 # --- For the parent ---------------------------------------------------------------------------------------------------

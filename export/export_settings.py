@@ -109,8 +109,11 @@ class ExportSettings:
     @staticmethod
     def from_json(json: Mapping[str, Any]) -> "ExportSettings":
         """From a manifest's ``plan``."""
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in json.items()}
-        return ExportSettings(**{**values, "tiling": values["tiling"] and Tiling(**values["tiling"])})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in json.items()
+        }
+        tiling = values.pop("tiling")
+        return ExportSettings(**values, tiling=Tiling(**tiling) if tiling else None)
 
 
 def option(name: str) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,9 +29,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def plan_of(folder: Path, **settings: object) -> Plan:
-    chosen = {"seq_len": (TOKENS,), "rank": RANK, "tiling": Tiling(query_rows=8, ffn=64, vocabulary=50), **settings}
-    return make_plan(open_checkpoint(str(folder), random_init=True).config, ExportSettings(**chosen))  # type: ignore[arg-type]
+def plan_of(folder: Path, **settings: Any) -> Plan:
+    chosen: dict[str, Any] = {
+        "seq_len": (TOKENS,),
+        "rank": RANK,
+        "tiling": Tiling(query_rows=8, ffn=64, vocabulary=50),
+        **settings,
+    }
+    return make_plan(open_checkpoint(str(folder), random_init=True).config, ExportSettings(**chosen))
 
 
 def flop(counted: Counter[Product], frozen: bool) -> int:

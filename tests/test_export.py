@@ -19,6 +19,7 @@ from mesp.export.export_settings import ExportSettings
 from mesp.export.model.architecture import Attention
 from mesp.export.model.checkpoint import open_checkpoint
 from mesp.export.model.families import read_architecture
+from mesp.export.model.quantize import Int4
 from mesp.export.programs.tiles import tile_groups
 from mesp.export.reference.bundle_weights import dequantized_tensors
 from mesp.runtime.engine.bundle import open_bundle
@@ -135,7 +136,8 @@ def test_a_ggufs_blocks_are_taken_over_without_a_second_rounding(tmp_path: Path,
             name = f"{plan.architecture.module(layer, projection)}.weight"
             blocks = checkpoint.int4_blocks(name)
             assert blocks is not None
-            ours = plan.weights.dequantize(plan.weights.pack(blocks.levels, blocks.scale, blocks.offset))  # type: ignore[attr-defined]
+            assert isinstance(plan.weights, Int4)
+            ours = plan.weights.dequantize(plan.weights.pack(blocks.levels, blocks.scale, blocks.offset))
             assert_close(ours.t(), reference[name], DEQUANTIZE_FP32, name)
             assert_close(checkpoint.rows(name), reference[name], DEQUANTIZE_FP32, name)
 
@@ -144,12 +146,12 @@ def test_a_ggufs_blocks_are_taken_over_without_a_second_rounding(tmp_path: Path,
     "rope", [None, {**LLAMA3_ROPE, "original_max_position_embeddings": 64}], ids=["default", "llama3"]
 )
 def test_rotary_tables_are_those_of_transformers(rope: dict[str, Any] | None) -> None:
-    from transformers import AutoConfig
+    from transformers import AutoConfig, LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
     config = AutoConfig.for_model(**{**LLAMA, **({"rope_parameters": rope} if rope else {})})
     attention = read_architecture(config).sublayers[0].middle
-    assert isinstance(attention, Attention)
+    assert isinstance(attention, Attention) and isinstance(config, LlamaConfig)
     ours = rotary_tables(attention.rotary, 64)
     theirs = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(64)[None])
     half = attention.C // 2

@@ -78,7 +78,7 @@ def test_a_field_that_a_later_transformers_adds_is_refused(name: str) -> None:
     from dataclasses import dataclass
 
     @dataclass
-    class Later(type(config_of(name))):  # type: ignore[misc]
+    class Later(type(config_of(name))):  # type: ignore[misc]  # a base class that is known only when it runs
         attention_sinks: int = 0
 
     config = Later(**{key: value for key, value in config_of(name).to_dict().items() if key != "transformers_version"})

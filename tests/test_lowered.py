@@ -13,6 +13,7 @@ from mesp.export.bundle.lower import lower
 from mesp.export.bundle.make_plan import bundle_plan
 from mesp.export.programs.program import Argument, Program
 from mesp.export.reference import verify as verification
+from mesp.export.reference.transformers_model import reference_model
 from mesp.export.schedules.schedules import Schedules, training_programs
 from mesp.runtime.engine.arena import plan_arena
 from mesp.runtime.engine.bundle import PROGRAM, Bundle, open_bundle
@@ -94,7 +95,7 @@ def test_block_inputs_in_float16_have_a_tolerance_of_their_own_that_an_error_mis
     result = verification.verify(llama_float16)
     assert result.passed
     assert 1e-5 < max(check.relative_error for check in result.checks) <= GRADIENT_FLOAT16_INPUTS
-    model = verification.reference_model
+    model = reference_model
 
     def wrong_by_two_percent(bundle: Bundle) -> Any:
         return scaled(model(bundle), "model.layers.1.mlp.up_proj.weight", 1.02)

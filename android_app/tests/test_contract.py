@@ -102,9 +102,9 @@ def test_core_and_the_host_write_the_same(name: str, tmp_path: Path) -> None:
     last = list(here["checkpoints"])[-1]
     assert field_names(here["checkpoints"][last]) == field_names(host["checkpoints"][last])
     assert here["adapter"]["adapter_config.json"] == host["adapter"]["adapter_config.json"]
-    for file in tensor_files(CASES / "runs" / name / "host"):
+    for tensors in tensor_files(CASES / "runs" / name / "host"):
         # Not the length of the file: both write JSON with spaces of their own.
-        assert shapes(tmp_path / "run" / file) == shapes(CASES / "runs" / name / "host" / file)
+        assert shapes(tmp_path / "run" / tensors) == shapes(CASES / "runs" / name / "host" / tensors)
     for file in ("steps.jsonl", "eval.jsonl"):
         assert [line["step"] for line in here[file]] == [line["step"] for line in host[file]]
 

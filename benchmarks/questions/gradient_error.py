@@ -65,7 +65,7 @@ def measure(path: Path) -> dict[str, Any]:
     ids = random_ids(plan)
     return {
         "block_inputs": manifest.tensors["block_inputs"].spec.dtype,
-        "offload": plan.offload,
+        "offload": plan.settings.offload,
         "method": manifest.plan["method"],
         "model": manifest.model.config["model_type"],
         "tokens": manifest.tokens,

@@ -154,12 +154,13 @@ def _generated(tokenizer: Any, template: str, messages: Messages) -> list[tuple[
     """The parts that the template marks, in characters, as transformers finds them for its mask of the assistant's tokens."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    _, (spans,) = render_jinja_template(
+    rendered: Any = render_jinja_template(  # declared to return texts alone
         conversations=[messages],
         chat_template=template,
         return_assistant_tokens_mask=True,
         **tokenizer.special_tokens_map,
     )
+    _, (spans,) = rendered
     return [(start, end) for start, end in spans]
 
 

@@ -89,6 +89,7 @@ def lower_traced(exported: Mapping[str, torch.export.ExportedProgram]) -> Lowere
     # Their import takes longer than `mesp plan` does, which makes no use of them.
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
+    from executorch.exir.pass_manager import PassType
     from executorch.exir.passes import MemoryPlanningPass
 
     edge = to_edge_transform_and_lower(
@@ -99,7 +100,7 @@ def lower_traced(exported: Mapping[str, torch.export.ExportedProgram]) -> Lowere
     for name in exported:
         _check_delegation(name, edge.exported_program(name))
     # Inputs stay where the caller has them; results get memory of the method's own, because the Java API cannot pass any in.
-    planning = {name: MemoryPlanningPass(alloc_graph_input=False) for name in exported}
+    planning: dict[str, PassType] = {name: MemoryPlanningPass(alloc_graph_input=False) for name in exported}
     manager = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=planning))
     plans = manager.executorch_program.execution_plan
     operators = {f"{item.name}.{item.overload}".rstrip(".") for plan in plans for item in plan.operators}

@@ -58,11 +58,11 @@ def is_frozen(argument: Argument) -> bool:
     return owner == "table" or part in _WEIGHT_PARTS
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Recorder(TorchDispatchMode):
     """Writes down the products of what runs under it. What is made of frozen tensors alone is frozen too: a dequantized weight is."""
 
     def __init__(self, frozen: list[Tensor]):
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self.products: Counter[Product] = Counter()
         self._frozen = frozen  # kept, so that no other tensor is given their memory
 

@@ -81,7 +81,7 @@ def _hs(plan: Plan, rows: int, targets: tuple[Projection, ...], prefix: str = ""
 def tile_forward(plan: Plan, sublayer: Sublayer, group: TileGroup, keeps_h: bool = False) -> Program:
     """y <- y + one tile of the sublayer, through its rows of the projection out; and h <- h + the tile's, if that is kept."""
     middle = middle_of(plan, sublayer)
-    accumulators = (Argument("y", (plan.tokens, plan.architecture.D)),)
+    accumulators: tuple[Argument, ...] = (Argument("y", (plan.tokens, plan.architecture.D)),)
     if keeps_h:
         accumulators += tuple(_hs(plan, plan.tokens, plan.targeted(sublayer.out)))
     inputs = [*accumulators, *_tile_inputs(plan, sublayer, group), *middle.arguments(backward=False)]

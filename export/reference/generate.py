@@ -9,7 +9,8 @@ import torch
 
 from mesp.runtime.errors import UsageError
 
-from .transformers_model import Base, attach, load_base, quiet, read_adapter_config
+from ..model.huggingface_folder import quiet
+from .transformers_model import Base, attach, load_base, read_adapter_config
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,8 @@ import torch
 from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.files import folder_that_appears_whole
 
-from .transformers_model import Base, attach, load_base, quiet, read_adapter_config
+from ..model.huggingface_folder import quiet
+from .transformers_model import Base, attach, load_base, read_adapter_config
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

@@ -147,7 +147,7 @@ def _attach(base: Base, folder: Path) -> Any:
 
     misfit = f"{folder} does not fit {base.origin}"
     try:
-        model = PeftModel(base.model, PeftConfig.from_pretrained(folder))
+        model = PeftModel(base.model, PeftConfig.from_pretrained(str(folder)))
         loaded = model.load_adapter(folder, "default", torch_device="cpu")
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{folder} has no adapter's weights that can be read: {error}.") from error

@@ -103,7 +103,7 @@ def both_ways(bundle: Bundle, seed: int = 0) -> Iterator[BothWays]:
     leaves = attach_lora(model, lora, adapter, scale)
     for size in bundle.manifest.sizes():
         example = _random_example(size, bundle.manifest.model.vocabulary, generator)
-        given = {**inputs(example, size, example.predictions), "lora_scale": scale}
+        given: dict[str, Tensor | float] = {**inputs(example, size, example.predictions), "lora_scale": scale}
         loss = float(session.run(f"gradients.{size.name}", given)["loss"])
         gradients = peft.named(lora, session.state["gradients"])
         yield BothWays(size, loss, gradients, *_autograd(model, leaves, example))
