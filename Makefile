@@ -67,7 +67,7 @@ test-arm64: setup
 # That the README's first command works: a real model, exported, trained and reported.
 test-demo: setup
 	rm -rf build/demo-test
-	$(TIMED) $@ $(BIN)/python benchmarks/demo.py build/demo-test
+	$(TIMED) $@ $(BIN)/python -m mesp.bench.demo build/demo-test
 
 # Keeps the seconds of the parts that ran last.
 test-durations:
