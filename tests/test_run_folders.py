@@ -16,7 +16,7 @@ from mesp.runtime.training.listener import Listener, Step
 from mesp.runtime.training.loop import train
 from mesp.runtime.training.settings import TrainSettings
 
-from .contract import check_run
+from .contract import check, check_run, read_json
 from .test_checkpoint import stop_after
 from .test_train import write_rows
 
@@ -43,6 +43,11 @@ def run(qwen2_fp32: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return files
 
     return trained
+
+
+@pytest.mark.parametrize("bundle", ["qwen2_fp32", "llama_int4", "llama_int8", "qwen2_mebp", "llama_float16"])
+def test_a_bundles_manifest(bundle: str, request: pytest.FixtureRequest) -> None:
+    check("manifest", read_json((request.getfixturevalue(bundle) / "manifest.json").read_text()))
 
 
 def test_done(run: Callable[..., dict[str, Any]]) -> None:
