@@ -152,8 +152,8 @@ class TestPhone(withFiles: Boolean = true, reallyTrains: Boolean = false) {
 
     private companion object {
         const val MANIFEST =
-            """{"format": "mesp-bundle", "format_version": 3, "model": {"origin": "models/MODEL"}, "method": "mesp",
-            "weights": {"format": "int4", "group_size": 32}, "lengths": [256], "lora": {"rank": 8}}"""
+            """{"format": "mesp-bundle", "format_version": 5, "model": {"origin": "models/MODEL"},
+            "plan": {"seq_len": [256], "rank": 8, "method": "mesp", "weights": "int4", "group_size": 32}}"""
     }
 }
 

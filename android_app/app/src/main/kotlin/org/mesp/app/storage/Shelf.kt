@@ -77,12 +77,14 @@ class Shelf(
             null
         }
 
-    private fun read(json: JsonObject) =
-        StoredBundle.Manifest(
+    private fun read(json: JsonObject): StoredBundle.Manifest {
+        val plan = json.getValue("plan").jsonObject
+        return StoredBundle.Manifest(
             model = json.getValue("model").jsonObject.text("origin").orEmpty().substringAfterLast('/'),
-            weights = json.getValue("weights").jsonObject.text("format").orEmpty(),
-            method = json.text("method").orEmpty(),
-            tokens = json.getValue("lengths").jsonArray.maxOf { it.jsonPrimitive.int },
-            rank = json.getValue("lora").jsonObject.getValue("rank").jsonPrimitive.int,
+            weights = plan.text("weights").orEmpty(),
+            method = plan.text("method").orEmpty(),
+            tokens = plan.getValue("seq_len").jsonArray.maxOf { it.jsonPrimitive.int },
+            rank = plan.getValue("rank").jsonPrimitive.int,
         )
+    }
 }

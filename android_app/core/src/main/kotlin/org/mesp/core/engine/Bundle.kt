@@ -14,7 +14,7 @@ import org.mesp.core.JSON
 import org.mesp.core.UsageException
 import org.mesp.core.sha256
 
-const val BUNDLE_FORMAT = 4
+const val BUNDLE_FORMAT = 5
 const val MANIFEST = "manifest.json"
 const val PROGRAM = "program.pte"
 const val WEIGHTS = "weights.safetensors"

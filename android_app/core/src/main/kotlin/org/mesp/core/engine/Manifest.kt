@@ -3,10 +3,13 @@ package org.mesp.core.engine
 import kotlinx.serialization.SerialName
 import kotlinx.serialization.Serializable
 import kotlinx.serialization.json.JsonObject
-import kotlinx.serialization.json.JsonPrimitive
+import kotlinx.serialization.json.int
+import kotlinx.serialization.json.jsonArray
+import kotlinx.serialization.json.jsonPrimitive
 
+/** [origin] is the checkpoint's name, [vocabulary] the number of token ids, [maxTokens] the longest sequence that the model knows. */
 @Serializable
-data class ModelInfo(val origin: String, val config: JsonObject)
+data class ModelInfo(val origin: String, val vocabulary: Int, @SerialName("max_tokens") val maxTokens: Int)
 
 /**
  * Memory with a name that the runtime provides. [kind]: a "state" starts as zeros and is kept from run to run. A "file" is kept in the storage.
@@ -36,22 +39,34 @@ data class Arena(val nbytes: Int, val buffers: Map<String, Placed>)
 @Serializable
 data class Schedule(val arena: Arena, val instructions: List<Instruction>)
 
-/** One tensor of the adapter in a layer's vector: A is [in, rank], B is [out, rank]; [offset] in elements. */
+/**
+ * One tensor of the adapter.
+ *
+ * @param name in PEFT's files
+ * @param offset where it begins in the state that holds the adapter, in elements
+ * @param shape as it lies there: [in or out, rank]
+ * @param transposed PEFT's files have it as [rank, in or out]
+ */
 @Serializable
-data class AdapterTensor(val projection: String, val factor: String, val offset: Int, val shape: List<Int>)
+data class AdapterTensor(val name: String, val offset: Int, val shape: List<Int>, val transposed: Boolean)
 
-/** The adapter that a bundle trains. [firstLayer] is the lowest of the model's that has one. */
+/**
+ * The adapter that a bundle trains.
+ *
+ * @param layersToTransform what PEFT is told of the layers that have one; null for all
+ * @param state the tensor that holds it
+ * @param tensors all of them, in order
+ */
 @Serializable
 data class Lora(
     val rank: Int,
     val alpha: Double,
     val targets: List<String>,
-    @SerialName("first_layer") val firstLayer: Int,
-    val layers: Int,
-    @SerialName("layer_elements") val layerElements: Int,
+    @SerialName("layers_to_transform") val layersToTransform: List<Int>?,
+    val state: String,
     val tensors: List<AdapterTensor>,
 ) {
-    val bytes: Long get() = layers.toLong() * layerElements * 4
+    val bytes: Long get() = tensors.sumOf { it.shape.fold(1L, Long::times) } * Float.SIZE_BYTES
 }
 
 /** What the library must have for the programs to run, by the names that it lists them under. */
@@ -61,27 +76,36 @@ data class Needs(val operators: List<String>, val backends: List<String>)
 @Serializable
 data class FileInfo(val sha256: String, val bytes: Long)
 
-/** What manifest.json says; runtime/engine/bundle.py has the same. */
+/**
+ * What manifest.json says; runtime/engine/manifest.py has the same.
+ *
+ * @param plan all that was chosen when the bundle was exported, by the command line's names
+ * @param checkpoint the states that a checkpoint keeps beside the adapter, where a run has them
+ * @param constants inputs that have this value in every run of a schedule
+ * @param gradientNotFinite what else may be wrong where the loss is finite and its gradient is not
+ */
 @Serializable
 data class Manifest(
     val model: ModelInfo,
-    val weights: JsonObject,
-    val lengths: List<Int>,
-    @SerialName("head_rows") val headRows: List<Int>,
-    val method: String,
+    val plan: JsonObject,
     val lora: Lora,
     val tensors: Map<String, TensorInfo>,
     val programs: Map<String, ProgramSpec>,
     val needs: Needs,
     @SerialName("warm_up") val warmUp: List<String>,
     val schedules: Map<String, Schedule>,
+    val checkpoint: List<String>,
+    val constants: Map<String, Double>,
+    @SerialName("gradient_not_finite") val gradientNotFinite: String?,
     val versions: Map<String, String>,
     val files: Map<String, FileInfo>,
 ) {
+    private val lengths: List<Int> get() = numbers("seq_len")
+
     /** The longest sequence. */
-    val tokens: Int get() = lengths.last()
+    val tokens: Int get() = lengths.max()
 
-    val vocabulary: Int get() = (model.config.getValue("vocab_size") as JsonPrimitive).content.toInt()
+    val sizes: List<Size> get() = sizes(lengths, numbers("head_rows"))
 
-    val sizes: List<Size> get() = sizes(lengths, headRows)
+    private fun numbers(choice: String): List<Int> = plan.getValue(choice).jsonArray.map { it.jsonPrimitive.int }
 }

@@ -63,8 +63,8 @@ private fun filePart(item: JsonObject, data: Long, length: Long): FilePart {
     return FilePart(spec, data + first)
 }
 
-/** Writes a safetensors file of fp32 tensors, transposed where their matrix says so, without a second copy in memory. */
-fun writeTensors(file: File, tensors: Map<String, Matrix>, metadata: Map<String, String> = emptyMap()) {
+/** Writes a safetensors file of fp32 tensors, transposed where they say so, without a second copy in memory. */
+fun writeTensors(file: File, tensors: Map<String, TensorPart>, metadata: Map<String, String> = emptyMap()) {
     RandomAccessFile(file, "rw").use { output ->
         output.setLength(0)
         val header = header(tensors, metadata)
@@ -72,10 +72,10 @@ fun writeTensors(file: File, tensors: Map<String, Matrix>, metadata: Map<String,
         channel.writeAll(ByteBuffer.allocate(LENGTH_BYTES).order(ByteOrder.LITTLE_ENDIAN).putLong(header.size.toLong()).also { (it as Buffer).flip() })
         channel.writeAll(ByteBuffer.wrap(header))
         val block = ByteBuffer.allocateDirect(COPY_ELEMENTS * Float.SIZE_BYTES).order(ByteOrder.LITTLE_ENDIAN)
-        for (matrix in tensors.values) {
-            for (index in 0 until matrix.elements) {
+        for (tensor in tensors.values) {
+            for (index in 0 until tensor.elements) {
                 if (!block.hasRemaining()) channel.writeBlock(block)
-                block.putFloat(matrix[index])
+                block.putFloat(tensor[index])
             }
         }
         channel.writeBlock(block)
@@ -84,7 +84,7 @@ fun writeTensors(file: File, tensors: Map<String, Matrix>, metadata: Map<String,
 }
 
 /** Reads tensors of one of [FLOATS] into their places. The file must have all of them. */
-fun readTensors(file: File, layout: Map<String, FilePart>, places: Map<String, Matrix>) {
+fun readTensors(file: File, layout: Map<String, FilePart>, places: Map<String, TensorPart>) {
     file.inputStream().channel.use { channel ->
         for ((name, place) in places) {
             val part = layout.getValue(name)
@@ -116,18 +116,20 @@ private fun fromFloat16(half: Short): Float {
 private val BIAS = Float.fromBits((127 + 127 - 15) shl 23) // 2^112
 
 /**
- * A part of a vector, seen as the matrix that a file has, element by element in the file's order. The vector has it as [rows, columns]; the file
- * has it so too, or [transposed] as [columns, rows].
+ * A part of a vector, seen as the tensor that a file has, element by element in the file's order.
+ *
+ * @param first where it begins in the vector
+ * @param inMemory its shape in the vector
+ * @param transposed the file has the matrix with rows and columns exchanged
  */
-class Matrix(private val vector: FloatBuffer, private val first: Int, rows: Int, columns: Int, private val transposed: Boolean) {
-    private val stored = columns
-    val shape = if (transposed) listOf(columns, rows) else listOf(rows, columns)
-    val elements = rows * columns
+class TensorPart(private val vector: FloatBuffer, private val first: Int, private val inMemory: List<Int>, private val transposed: Boolean = false) {
+    val shape = if (transposed) inMemory.reversed() else inMemory
+    val elements = shape.fold(1, Int::times)
 
     private fun place(index: Int): Int {
         if (!transposed) return first + index
-        val width = shape[1]
-        return first + (index % width) * stored + index / width
+        val (rows, columns) = inMemory
+        return first + (index % rows) * columns + index / rows
     }
 
     operator fun get(index: Int): Float = vector.get(place(index))
@@ -137,18 +139,18 @@ class Matrix(private val vector: FloatBuffer, private val first: Int, rows: Int,
     }
 }
 
-private fun header(tensors: Map<String, Matrix>, metadata: Map<String, String>): ByteArray {
+private fun header(tensors: Map<String, TensorPart>, metadata: Map<String, String>): ByteArray {
     var end = 0L
     val json =
         buildJsonObject {
             if (metadata.isNotEmpty()) put("__metadata__", JsonObject(metadata.mapValues { JsonPrimitive(it.value) }))
-            for ((name, matrix) in tensors) {
+            for ((name, tensor) in tensors) {
                 putJsonObject(name) {
                     put("dtype", "F32")
-                    put("shape", JsonArray(matrix.shape.map(::JsonPrimitive)))
+                    put("shape", JsonArray(tensor.shape.map(::JsonPrimitive)))
                     putJsonArray("data_offsets") {
                         add(end)
-                        end += matrix.elements * 4L
+                        end += tensor.elements * 4L
                         add(end)
                     }
                 }

@@ -55,12 +55,12 @@ class Session(
     /**
      * Writes the inputs, runs the schedule, and returns its outputs, each one number.
      *
-     * @param inputs a LongArray, a FloatArray or a number for each; those that the schedule does not read are passed over
+     * @param inputs a LongArray, a FloatArray or a number for each that is no constant of the bundle; what the schedule does not read is passed over
      * @throws IllegalArgumentException an input is missing, or has not as many elements as the schedule reads
      */
     fun run(schedule: String, inputs: Map<String, Any>): Map<String, Double> {
         for ((name, elements) in inputElements.getValue(schedule)) {
-            val value = requireNotNull(inputs[name]) { "$schedule reads $name, which is not given" }
+            val value = requireNotNull(inputs[name] ?: manifest.constants[name]) { "$schedule reads $name, which is not given" }
             val given = sizeOf(value)
             require(given == elements) { "$schedule reads $elements elements of $name, not $given" }
             write(memory(schedule, name), value)

@@ -2,7 +2,6 @@ package org.mesp.core.report
 
 import java.io.File
 import kotlinx.serialization.json.Json
-import kotlinx.serialization.json.JsonArray
 import kotlinx.serialization.json.JsonElement
 import kotlinx.serialization.json.JsonNull
 import kotlinx.serialization.json.JsonObject
@@ -64,19 +63,7 @@ internal fun bundleJson(bundle: Bundle): JsonObject {
     return buildJsonObject {
         put("path", bundle.path.path)
         put("model", manifest.model.origin)
-        put("method", manifest.method)
-        put("tokens", manifest.tokens)
-        put("lengths", JsonArray(manifest.lengths.map(::JsonPrimitive)))
-        put("weights", manifest.weights)
-        put(
-            "lora",
-            buildJsonObject {
-                put("rank", manifest.lora.rank)
-                put("alpha", manifest.lora.alpha)
-                put("targets", JsonArray(manifest.lora.targets.map(::JsonPrimitive)))
-                put("layers", manifest.lora.layers)
-            },
-        )
+        put("plan", manifest.plan)
         put("sha256", JsonObject(manifest.files.mapValues { JsonPrimitive(it.value.sha256) }))
     }
 }

@@ -18,22 +18,20 @@ import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.put
 import org.mesp.core.JSON
 import org.mesp.core.UsageException
-import org.mesp.core.engine.AdapterTensor
 import org.mesp.core.engine.FLOATS
 import org.mesp.core.engine.Lora
-import org.mesp.core.engine.Matrix
+import org.mesp.core.engine.TensorPart
 import org.mesp.core.engine.readLayout
 import org.mesp.core.engine.readTensors
 import org.mesp.core.engine.writeTensors
 import org.mesp.core.reason
 import org.mesp.core.writeJson
 
-// Adapters in PEFT's format, in and out. In memory the adapter is one [layers, elements of a layer] tensor, each layer a vector of its A's
-// [in, rank] and B's [out, rank]. PEFT's file has a tensor for each, under transformers' module names, with A transposed.
+// Adapters in PEFT's format, in and out. In memory the adapter is one tensor, in which the manifest says where each of its A's [in, rank] and
+// B's [out, rank] is, what PEFT calls it, and whether PEFT's file has it transposed.
 
 const val ADAPTER_CONFIG = "adapter_config.json"
 const val ADAPTER_WEIGHTS = "adapter_model.safetensors"
-private val ATTENTION = setOf("q_proj", "k_proj", "v_proj", "o_proj")
 
 // What PEFT can be told to do beside plain LoRA, none of which the programs compute.
 private val NOT_PLAIN =
@@ -44,22 +42,9 @@ data class Scaling(val alpha: Double, val rslora: Boolean = false) {
     fun at(rank: Int): Double = alpha / if (rslora) sqrt(rank.toDouble()) else rank.toDouble()
 }
 
-private fun key(layer: Int, tensor: AdapterTensor): String {
-    val module = if (tensor.projection in ATTENTION) "self_attn" else "mlp"
-    val factor = if (tensor.factor == "lora_a") "lora_A" else "lora_B"
-    return "base_model.model.model.layers.$layer.$module.${tensor.projection}.$factor.weight"
-}
-
 /** The adapter's tensors under PEFT's names and in its shapes, in place. */
-private fun named(lora: Lora, adapter: FloatBuffer): Map<String, Matrix> =
-    (0 until lora.layers)
-        .flatMap { place ->
-            lora.tensors.map { tensor ->
-                val (rows, columns) = tensor.shape
-                val first = place * lora.layerElements + tensor.offset
-                key(lora.firstLayer + place, tensor) to Matrix(adapter, first, rows, columns, tensor.factor == "lora_a")
-            }
-        }.toMap()
+private fun named(lora: Lora, adapter: FloatBuffer): Map<String, TensorPart> =
+    lora.tensors.associate { it.name to TensorPart(adapter, it.offset, it.shape, it.transposed) }
 
 /**
  * Reads a safetensors file of PEFT's names into the adapter, which changes only if all of it fits.
@@ -91,7 +76,6 @@ fun readAdapter(file: File, lora: Lora, adapter: FloatBuffer) {
 /** Writes into a folder what peft.PeftModel.from_pretrained loads. */
 internal fun writePeft(folder: File, lora: Lora, adapter: FloatBuffer, scaling: Scaling, baseModel: String) {
     writeTensors(File(folder, ADAPTER_WEIGHTS), named(lora, adapter), mapOf("format" to "pt"))
-    val some = (lora.firstLayer until lora.firstLayer + lora.layers).map(::JsonPrimitive)
     val config =
         buildJsonObject {
             put("peft_type", "LORA")
@@ -100,7 +84,7 @@ internal fun writePeft(folder: File, lora: Lora, adapter: FloatBuffer, scaling: 
             put("r", lora.rank)
             put("lora_alpha", scaling.alpha)
             put("target_modules", JsonArray(lora.targets.map(::JsonPrimitive)))
-            put("layers_to_transform", if (lora.firstLayer > 0) JsonArray(some) else JsonNull)
+            put("layers_to_transform", lora.layersToTransform?.let { layers -> JsonArray(layers.map(::JsonPrimitive)) } ?: JsonNull)
             put("lora_dropout", 0.0)
             put("bias", "none")
             put("fan_in_fan_out", false)

@@ -11,7 +11,7 @@ import org.mesp.core.JSON
 import org.mesp.core.MespException
 import org.mesp.core.UsageException
 import org.mesp.core.engine.Manifest
-import org.mesp.core.engine.Matrix
+import org.mesp.core.engine.TensorPart
 import org.mesp.core.engine.readLayout
 import org.mesp.core.engine.readTensors
 import org.mesp.core.engine.writeTensors
@@ -27,8 +27,6 @@ import org.mesp.core.writeJson
 
 private const val OPTIMIZER_FILE = "optimizer.safetensors"
 private const val STATE_FILE = "trainer_state.json"
-internal const val ADAPTER_TENSOR = "adapter"
-private const val GRADIENTS = "gradients"
 private val STEP = Regex("step-(\\d+)")
 
 /**
@@ -68,7 +66,7 @@ internal fun writeCheckpoint(
 ): File {
     val path = File(folder, "step-${position.step}")
     folderThatAppearsWhole(path) { new ->
-        writePeft(new, manifest.lora, state.getValue(ADAPTER_TENSOR), scaling, manifest.model.origin)
+        writePeft(new, manifest.lora, state.getValue(manifest.lora.state), scaling, manifest.model.origin)
         val moments = moments(manifest, state)
         if (moments.isNotEmpty()) writeTensors(File(new, OPTIMIZER_FILE), moments)
         writeJson(File(new, STATE_FILE), CHECKPOINT_JSON.encodeToJsonElement(position))
@@ -86,7 +84,7 @@ private val CHECKPOINT_JSON = kotlinx.serialization.json.Json { encodeDefaults =
 internal fun readCheckpoint(path: File, manifest: Manifest, state: Map<String, FloatBuffer>): Pair<Scaling, Position> =
     try {
         val position = JSON.decodeFromString<Position>(File(path, STATE_FILE).readText())
-        val scaling = readPeft(path, manifest.lora, state.getValue(ADAPTER_TENSOR))
+        val scaling = readPeft(path, manifest.lora, state.getValue(manifest.lora.state))
         val moments = moments(manifest, state)
         if (moments.isNotEmpty()) {
             val file = File(path, OPTIMIZER_FILE)
@@ -103,12 +101,9 @@ internal fun readCheckpoint(path: File, manifest: Manifest, state: Map<String, F
         )
     }
 
-/** The optimizer's own state; the gradients are gone after a step. */
-private fun moments(manifest: Manifest, state: Map<String, FloatBuffer>): Map<String, Matrix> =
-    (state - ADAPTER_TENSOR - GRADIENTS).mapValues { (name, buffer) ->
-        val (rows, columns) = manifest.tensors.getValue(name).shape
-        Matrix(buffer, 0, rows, columns, transposed = false)
-    }
+/** The optimizer's own state, as far as this run has it. */
+private fun moments(manifest: Manifest, state: Map<String, FloatBuffer>): Map<String, TensorPart> =
+    manifest.checkpoint.filter { it in state }.associateWith { TensorPart(state.getValue(it), 0, manifest.tensors.getValue(it).shape) }
 
 /** Removes all but the latest checkpoints. */
 internal fun prune(folder: File, keep: Int) {

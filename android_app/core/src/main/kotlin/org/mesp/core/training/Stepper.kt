@@ -11,8 +11,6 @@ import org.mesp.core.engine.Size
 import org.mesp.core.engine.scheduleNames
 import org.mesp.core.engine.smallest
 
-// Of MeZO's two forward passes: Malladi et al., 2023, use this for all of their models.
-private const val PERTURBATION = 1e-3
 private const val SEED_BITS = 42
 private const val STEP_BITS = 16
 
@@ -90,10 +88,7 @@ internal class Stepper(
 
     /** What a schedule draws its noise from, different for each sequence of a run. Methods with exact gradients do not read it. */
     private fun noise(step: Int, place: Int): Map<String, Number> =
-        mapOf(
-            "noise_seed" to ((settings.seed shl SEED_BITS) + (step.toLong() shl STEP_BITS) + place and Long.MAX_VALUE),
-            "perturbation" to PERTURBATION,
-        )
+        mapOf("noise_seed" to ((settings.seed shl SEED_BITS) + (step.toLong() shl STEP_BITS) + place and Long.MAX_VALUE))
 
     override fun close() = session.close()
 }

@@ -70,7 +70,7 @@ private fun loadExamples(bundle: Bundle, settings: TrainSettings): Pair<Dataset,
     loadData(
         File(settings.data),
         bundle.manifest.tokens,
-        bundle.manifest.vocabulary,
+        bundle.manifest.model.vocabulary,
         File(bundle.path, TOKENIZER),
         settings.packing,
         settings.evalData?.let(::File),

@@ -64,7 +64,7 @@ internal class TrainingLoop(
     private fun stop() = control.stop().also { sampler.resumed() }
 
     private fun loadAdapter(): Scaling {
-        val adapter = state.getValue(ADAPTER_TENSOR)
+        val adapter = state.getValue(manifest.lora.state)
         settings.adapter?.let { return readPeft(File(it), manifest.lora, adapter, if (settings.allowOtherBase) null else manifest.model.origin) }
         readAdapter(File(bundle.path, ADAPTER), manifest.lora, adapter)
         return Scaling(manifest.lora.alpha)
@@ -157,9 +157,8 @@ internal class TrainingLoop(
     }
 
     private fun diverged(number: Int, loss: Double, norm: Double): MespException {
-        val halves = manifest.tensors["block_inputs"]?.dtype == "float16" && loss.isFinite()
-        val range = if (halves) " Or a block's input is beyond what float16 holds: a bundle exported with --block-inputs float32 has no such limit." else ""
-        return MespException("Step $number: the loss is $loss, and the norm of its gradient $norm. ${howToGoOn(number - 1)}$range")
+        val alsoPossible = manifest.gradientNotFinite?.takeIf { loss.isFinite() }?.let { " $it" }.orEmpty()
+        return MespException("Step $number: the loss is $loss, and the norm of its gradient $norm. ${howToGoOn(number - 1)}$alsoPossible")
     }
 
     /** What to do where the adapter after step [failed] is no good: a checkpoint of that step is not either. */
@@ -219,14 +218,14 @@ internal class TrainingLoop(
 
     /** Writes RUN/adapter: that of the best evaluation where there were evaluations in between, else the last. */
     private fun writeAdapter() {
-        if (settings.evalEvery != null) readPeft(File(folder.path, BEST), manifest.lora, state.getValue(ADAPTER_TENSOR))
+        if (settings.evalEvery != null) readPeft(File(folder.path, BEST), manifest.lora, state.getValue(manifest.lora.state))
         writePeft("adapter")
     }
 
     private fun writePeft(name: String) =
         goingOnLater {
             folderThatAppearsWhole(File(folder.path, name)) {
-                writePeft(it, manifest.lora, state.getValue(ADAPTER_TENSOR), scaling, manifest.model.origin)
+                writePeft(it, manifest.lora, state.getValue(manifest.lora.state), scaling, manifest.model.origin)
             }
         }
 

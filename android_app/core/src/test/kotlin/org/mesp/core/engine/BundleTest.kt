@@ -2,7 +2,9 @@ package org.mesp.core.engine
 
 import java.io.File
 import java.io.RandomAccessFile
+import kotlinx.serialization.json.jsonPrimitive
 import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertNull
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
@@ -24,10 +26,20 @@ class BundleTest {
     fun `opens what export wrote`() {
         val bundle = Bundle.open(copy)
         assertEquals(12, bundle.manifest.tokens)
-        assertEquals(97, bundle.manifest.vocabulary)
+        assertEquals(97, bundle.manifest.model.vocabulary)
+        assertEquals("mesp", bundle.manifest.plan.getValue("method").jsonPrimitive.content)
+        assertEquals(setOf("momentum.velocity", "adamw.m", "adamw.v"), bundle.manifest.checkpoint.toSet())
         val norm = bundle.mapWeights("norm.weight").asFloatBuffer()
         assertEquals(64, norm.capacity())
         assertEquals(1f, norm.get(0), 1f)
+    }
+
+    @Test
+    fun `what a method needs is the bundle's own`() {
+        assertEquals(mapOf("perturbation" to 0.001), Bundle.open(Cases.bundle("mezo")).manifest.constants)
+        assertTrue("float16" in Bundle.open(Cases.bundle("float16")).manifest.gradientNotFinite!!)
+        assertNull(Bundle.open(copy).manifest.gradientNotFinite)
+        assertEquals(listOf(1), Bundle.open(Cases.bundle("upper")).manifest.lora.layersToTransform)
     }
 
     @Test

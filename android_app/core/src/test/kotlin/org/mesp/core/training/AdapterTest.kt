@@ -13,7 +13,7 @@ import org.junit.jupiter.api.io.TempDir
 import org.mesp.core.Cases
 import org.mesp.core.UsageException
 import org.mesp.core.engine.Bundle
-import org.mesp.core.engine.Matrix
+import org.mesp.core.engine.TensorPart
 import org.mesp.core.engine.readLayout
 import org.mesp.core.engine.readTensors
 import org.mesp.core.engine.zeros
@@ -77,7 +77,7 @@ class AdapterTest {
             bits.forEach(bytes::putShort)
             file.writeBytes(bytes.array())
             val read = FloatBuffer.allocate(8)
-            readTensors(file, readLayout(file), mapOf("x" to Matrix(read, 0, 2, 4, transposed = false)))
+            readTensors(file, readLayout(file), mapOf("x" to TensorPart(read, 0, listOf(2, 4))))
             val expected = if (dtype == "F16") values else FloatArray(8) { Float.fromBits(values[it].toRawBits() ushr 16 shl 16) }
             assertArrayEquals(expected, array(read))
         }
