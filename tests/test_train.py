@@ -227,6 +227,7 @@ def test_training_goes_on_from_a_peft_adapter(qwen2_fp32: Path, tmp_path: Path) 
     assert_close(kept, before, GRADIENT_FP32, "a step with lr 0 leaves the adapter as it is")
 
 
+@pytest.mark.alone
 def test_memory_over_idle_covers_what_the_run_holds(qwen2_fp32: Path, tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     write_rows(data, 3)
