@@ -1,28 +1,40 @@
-"""From a checkpoint to a bundle: the training programs of a phone, and the schedule that calls them.
+"""From a checkpoint to a bundle: the training programs of a phone, and the schedules that call them.
 
-Data flows one way, a stage a file:
+The rooms, in the order in which data flows:
 
-    checkpoint     rows of a tensor at a time, from safetensors, a GGUF, or random numbers
-    architecture   what of a configuration the programs depend on, and what is refused
-    quantize       how a frozen weight lies in the file, and the operators that undo it
-    ops            the maths: every operation's forward beside its backward
-    programs       the work on one tile of one kind of layer, as functions of named tensors
-    sequence       what every method's schedule shares, and the writing of it
-    methods        how a block's gradients come from its input: MeSP, and what it is compared with
-    autodiff       MeBP's block, differentiated by torch
-    schedule       all schedules of a bundle
-    weights        the weights file, in the programs' layout
-    lower          programs to one ExecuTorch file, each one XNNPACK delegate
-    beside         the weights are written in a second process while the programs are lowered
-    bundle         all of it, into a folder that appears when it is whole
-    verify         a bundle's gradients against autograd
-    footprint      the memory of a step before anything is exported
-
-    transformers_model    a checkpoint or a bundle as transformers' model, and PEFT's adapter on it
-    merge          the adapter added to the model's weights
-    generate       text before and after fine-tuning
-
-    cli, commands  the command: what it takes, and what it does
+    export_settings   what a person chooses
+    model/            what a checkpoint is
+        checkpoint            a source of weights, opened
+        safetensors_checkpoint, gguf_checkpoint, random_checkpoint    the three kinds
+        huggingface_folder    configuration and tokenizer, by transformers
+        configuration         a configuration that is read without overlooking a field
+        families/             a family of models a file: its configuration as an architecture
+        architecture          a decoder as a value: layers, sublayers, projections
+        quantize              how a frozen weight lies in the file, and the operators that undo it
+    programs/         the work on one tile or some rows, as functions of named tensors
+        ops                   the maths: every operation's forward beside its backward
+        program, arguments    what a program is, and the arguments that programs share
+        tiles, adapter_layout, plan    how widths are cut, where the adapter lies, and all that programs depend on
+        attention, feed_forward, middle, sublayer    a sublayer, and the part in which sublayers differ
+        head, update, block_inputs, perturbation, autodiff    both ends of the model, optimizers, and what single methods need
+        catalogue             all of them, by what they are for
+        workspace             what XNNPACK takes for them
+    schedules/        what calls the programs
+        writer                instructions from what arguments say of themselves
+        method                the pass forward, the head, and what is done with a gradient
+        backpropagation, mesp, store_h, mebp, mezo    how each method comes by the gradients
+        schedules             all schedules of a bundle
+    bundle/           the folder that a runtime opens
+        make_plan             settings checked against a model
+        weights_file, initial_adapter, mobile, chat    weights, adapter, and what a phone's tokenizer needs
+        lower, beside         programs to one ExecuTorch file, while a second process writes the weights
+        export                all of it, into a folder that appears when it is whole
+    predict/          what training will take, before anything is exported
+        footprint, flops, duration
+    reference/        the same model by transformers
+        bundle_weights, transformers_model    a bundle or a checkpoint as transformers' model, and PEFT's adapter on it
+        verify                a bundle's gradients against autograd
+        merge, generate       the adapter in the model's weights; text before and after
 
 ``mesp.runtime`` holds what a phone needs as well: the schedule's language, the bundle's format, the interpreter. It never imports this
 package. DESIGN.md in this folder says why things are as they are, with the measurements.

@@ -19,8 +19,8 @@ BENEATH = {
     "runtime": set(),
     "export": {"runtime"},
     "bench": {"runtime", "export"},
-    "device": {"runtime", "export", "bench"},
-    "command_line": {"runtime", "export", "device", "bench"},
+    "device": {"runtime", "export"},
+    "command_line": {"runtime", "export", "bench", "device"},
 }
 # A room imports only from those before it. Modules that lie beside the rooms count as rooms.
 ROOMS = {

@@ -45,11 +45,12 @@ def weight_tensors(plan: Plan) -> dict[str, TensorSpec]:
         "ones": TensorSpec((_ones(plan), 1)),
         # Where accumulators start: the largest of them are [T, D] and [D, R].
         "zeros": TensorSpec((max(plan.tokens, plan.rank) * arch.D,)),
-        norm_tensor(arch.norm): TensorSpec((arch.D,)),
+        norm_tensor(arch.norm): TensorSpec((arch.norm.width,)),
     }
     for sublayer in arch.sublayers:
         layers = len(arch.layers_of(sublayer))
-        tensors[norm_tensor(sublayer.norm, sublayer)] = TensorSpec((layers, arch.D))
+        for norm in sublayer.norms:
+            tensors[norm_tensor(norm, sublayer)] = TensorSpec((layers, norm.width))
     for sublayer in arch.sublayers:
         layers = len(arch.layers_of(sublayer))
         for projection in sublayer.projections:
@@ -114,8 +115,9 @@ def write_weights(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
         file.write(padding, (torch.arange(plan.padded_vocabulary) >= arch.V) * -1e4)
     for sublayer in arch.sublayers:
         for index, layer in enumerate(arch.layers_of(sublayer)):
-            norm = checkpoint.rows(f"{arch.module(layer, sublayer.norm)}.weight")
-            file.write(norm_tensor(sublayer.norm, sublayer), norm, index * arch.D)
+            for norm in sublayer.norms:
+                weight = checkpoint.rows(f"{arch.module(layer, norm)}.weight")
+                file.write(norm_tensor(norm, sublayer), weight, index * norm.width)
             for projection in sublayer.projections:
                 module = arch.module(layer, projection)
                 _write_projection(file, plan, checkpoint, sublayer, projection, index, module)

@@ -1,0 +1,5 @@
+"""What a checkpoint is: its weights, a tensor at a time, and its architecture as a value.
+
+Read in this order: ``architecture`` (the value that all other rooms walk over), ``families`` (who makes it), ``configuration`` (so that no field
+is overlooked), ``checkpoint`` and its three kinds, ``huggingface_folder``, ``quantize``.
+"""

@@ -22,12 +22,14 @@ class Norm:
     """RMSNorm.
 
     Args:
-        tensor: name of its weight [D] in a bundle
+        tensor: name of its weight in a bundle
         module: what transformers calls it, within its layer
+        width: elements of its weight
     """
 
     tensor: str
     module: str
+    width: int
     eps: float
 
 
@@ -89,6 +91,11 @@ class Attention:
     def units(self) -> int:
         return self.K
 
+    @property
+    def norms(self) -> tuple[Norm, ...]:
+        """Of its own: none."""
+        return ()
+
     def description(self) -> str:
         return f"{self.H} query heads, {self.K} key-value heads, each {self.C} wide"
 
@@ -102,6 +109,11 @@ class FeedForward:
     @property
     def units(self) -> int:
         return self.F
+
+    @property
+    def norms(self) -> tuple[Norm, ...]:
+        """Of its own: none."""
+        return ()
 
     def description(self) -> str:
         return f"SwiGLU, {self.F} wide"
@@ -127,6 +139,11 @@ class Sublayer:
     middle: Middle
     out: Projection
     prefix: str = ""
+
+    @property
+    def norms(self) -> tuple[Norm, ...]:
+        """The one before it, and those of its middle."""
+        return (self.norm, *self.middle.norms)
 
     @property
     def projections(self) -> tuple[Projection, ...]:
@@ -177,7 +194,7 @@ class Architecture:
     def __post_init__(self) -> None:
         for names in (
             [sublayer.name for sublayer in self.sublayers],
-            [s.prefix + name for s in self.sublayers for name in (s.norm.tensor, *(p.name for p in s.projections))],
+            [s.prefix + name for s in self.sublayers for name in _tensor_names(s)],
         ):
             if twice := {name for name in names if names.count(name) > 1}:
                 raise ValueError(f"Sublayers that differ share {', '.join(sorted(twice))}.")
@@ -214,12 +231,13 @@ class Architecture:
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """(name, shape) of each tensor of a checkpoint, under transformers' names. A projection's weight is [out, in]."""
         yield f"{self.embedding}.weight", (self.V, self.D)
-        yield f"{self.norm.module}.weight", (self.D,)
+        yield f"{self.norm.module}.weight", (self.norm.width,)
         if not self.tied_head:
             yield f"{self.head}.weight", (self.V, self.D)
         for number, layer in enumerate(self.layers):
             for sublayer in layer:
-                yield f"{self.module(number, sublayer.norm)}.weight", (self.D,)
+                for norm in sublayer.norms:
+                    yield f"{self.module(number, norm)}.weight", (norm.width,)
                 for projection in sublayer.projections:
                     path = self.module(number, projection)
                     yield f"{path}.weight", (projection.outputs, projection.inputs)
@@ -230,3 +248,7 @@ class Architecture:
         """Its sizes for people, a line each."""
         head = f"{self.model_type}, {len(self.layers)} layers, width {self.D}, vocabulary {self.V}"
         return head, *[f"{len(self.layers_of(s))} times {s.name}: {s.middle.description()}" for s in self.sublayers]
+
+
+def _tensor_names(sublayer: Sublayer) -> list[str]:
+    return [*(norm.tensor for norm in sublayer.norms), *(projection.name for projection in sublayer.projections)]

@@ -25,15 +25,14 @@ def scalar(name: str) -> Argument:
 
 
 def norm_tensor(norm: Norm, sublayer: Sublayer | None = None) -> str:
-    """The tensor of the weights file that holds a norm's weight: [D], or of a sublayer's norm [layers, D]."""
+    """The tensor of the weights file that holds a norm's weight: [width], or of a sublayer's norm [layers, width]."""
     return f"{sublayer.prefix if sublayer else ''}{norm.tensor}.weight"
 
 
-def norm_weight(plan: Plan, norm: Norm, sublayer: Sublayer | None = None) -> Argument:
-    """The weight [D] of a norm, of a sublayer's or of the last."""
-    width = plan.architecture.D
-    owner = OfSublayer(sublayer, width) if sublayer else None
-    return Argument("norm.weight", (width,), stored=Reference(norm_tensor(norm, sublayer)), owner=owner)
+def norm_weight(norm: Norm, sublayer: Sublayer | None = None) -> Argument:
+    """A norm's weight [width], of a sublayer's or of the last."""
+    owner = OfSublayer(sublayer, norm.width) if sublayer else None
+    return Argument("norm.weight", (norm.width,), stored=Reference(norm_tensor(norm, sublayer)), owner=owner)
 
 
 def weight_shape(sublayer: Sublayer, projection: Projection, group: TileGroup) -> tuple[int, int]:

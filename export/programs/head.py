@@ -42,7 +42,7 @@ def head_start(plan: Plan, rows: int) -> Program:
     inputs = (
         Argument("x", (rows, arch.D), by_rows=True),
         Argument("targets", (rows,), torch.int64, by_rows=True),
-        norm_weight(plan, arch.norm),
+        norm_weight(arch.norm),
         constant("ones", arch.D, 1),
         *table(plan, head_table(plan)),
     )
@@ -93,7 +93,7 @@ def head_end(plan: Plan, rows: int) -> Program:
         Argument("x", (rows, arch.D), by_rows=True),
         Argument("dn", (rows, arch.D), by_rows=True),
         Argument("targets", (rows,), torch.int64, by_rows=True),
-        norm_weight(plan, arch.norm),
+        norm_weight(arch.norm),
         constant("ones", arch.D, 1),
         *table(plan, head_table(plan)),
     )

@@ -30,7 +30,7 @@ def norm_forward(plan: Plan, sublayer: Sublayer, rows: int) -> Program:
     D, eps, targets = plan.architecture.D, sublayer.norm.eps, plan.targeted(*sublayer.into)
     inputs = [
         Argument("x", (rows, D), by_rows=True),
-        norm_weight(plan, sublayer.norm, sublayer),
+        norm_weight(sublayer.norm, sublayer),
         constant("ones", D, 1),
         *[plan.adapter.slice_of("adapter", p, "lora_a") for p in targets],
         *([scalar("lora_scale")] if targets else []),
@@ -52,7 +52,7 @@ def norm_backward(plan: Plan, sublayer: Sublayer, rows: int) -> Program:
         *[Argument(name, (rows, D), by_rows=True) for name in ("x", "dy", "dn")],
         *_hs(plan, rows, targets, "d"),
         *accumulators,
-        norm_weight(plan, sublayer.norm, sublayer),
+        norm_weight(sublayer.norm, sublayer),
         constant("ones", D, 1),
         *[plan.adapter.slice_of("adapter", p, "lora_a") for p in targets],
         *([scalar("lora_scale")] if targets else []),

@@ -28,9 +28,10 @@ def dequantized_tensors(bundle: Bundle) -> Iterator[tuple[str, Tensor]]:
             values = stored[f"{table}.values"].view(-1, arch.D).clone()
         yield f"{path}.weight", values[: arch.V]
     for sublayer in arch.sublayers:
-        norms = stored[norm_tensor(sublayer.norm, sublayer)].view(-1, arch.D)
         for index, layer in enumerate(arch.layers_of(sublayer)):
-            yield f"{arch.module(layer, sublayer.norm)}.weight", norms[index].clone()
+            for norm in sublayer.norms:
+                weights = stored[norm_tensor(norm, sublayer)].view(-1, norm.width)
+                yield f"{arch.module(layer, norm)}.weight", weights[index].clone()
             for projection in sublayer.projections:
                 weight, bias = _projection(plan, stored, sublayer, projection, index)
                 module = arch.module(layer, projection)

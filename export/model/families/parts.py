@@ -27,7 +27,7 @@ def decoder(config: Configuration, model_type: str, layer: Layer) -> Architectur
         D=config["hidden_size"],
         V=config["vocab_size"],
         layers=(layer,) * config["num_hidden_layers"],
-        norm=Norm("norm", "model.norm", config["rms_norm_eps"]),
+        norm=Norm("norm", "model.norm", config["hidden_size"], config["rms_norm_eps"]),
         max_tokens=config["max_position_embeddings"],
         tied_head=bool(config["tie_word_embeddings"]),
     )
@@ -56,7 +56,7 @@ def attention(config: Configuration, biases: tuple[str, ...]) -> Sublayer:
         projection("k_proj", D, K * C, C),
         projection("v_proj", D, K * C, C),
     )
-    norm = Norm("input_layernorm", "input_layernorm", config["rms_norm_eps"])
+    norm = Norm("input_layernorm", "input_layernorm", D, config["rms_norm_eps"])
     return Sublayer("attention", norm, into, middle, projection("o_proj", H * C, D, middle.G * C))
 
 
@@ -69,7 +69,7 @@ def feed_forward(config: Configuration, biased: bool) -> Sublayer:
         return Projection(name, f"mlp.{name}", inputs, outputs, biased)
 
     into = (projection("gate_proj", D, F), projection("up_proj", D, F))
-    norm = Norm("post_attention_layernorm", "post_attention_layernorm", config["rms_norm_eps"])
+    norm = Norm("post_attention_layernorm", "post_attention_layernorm", D, config["rms_norm_eps"])
     return Sublayer("ffn", norm, into, FeedForward(F), projection("down_proj", F, D))
 
 
