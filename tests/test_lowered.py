@@ -23,7 +23,7 @@ from mesp.runtime.errors import MespError
 from .checks import assert_close
 from .tolerances import GRADIENT_FLOAT16_INPUTS, GRADIENT_FP32, LOWERED_FP32
 
-BUNDLES = ("qwen2_fp32", "llama_int4", "llama_int8", "qwen2_mebp")
+BUNDLES = ("qwen2_fp32", "llama_int4", "llama_int8", "llama_store_h", "qwen2_mebp")
 
 
 def draw(argument: Argument, generator: torch.Generator) -> Tensor:
@@ -43,7 +43,7 @@ def draw(argument: Argument, generator: torch.Generator) -> Tensor:
     return torch.randn(argument.shape, generator=generator) * size + shift
 
 
-@pytest.mark.parametrize("fixture", [*BUNDLES, "llama_float16"])
+@pytest.mark.parametrize("fixture", [*BUNDLES, "llama_mezo", "llama_float16"])
 def test_every_lowered_program_computes_what_it_does_eagerly(fixture: str, request: pytest.FixtureRequest) -> None:
     """Each result, and again with the accumulators fed back into the memory that they came from."""
     from executorch.extension.pybindings import portable_lib
