@@ -3,11 +3,12 @@
 First what they need is made: the library on this host, what the Python runtime computes, to compare with, and the app's resources.
 """
 
+import shutil
 import sys
 
 from apk import resources
 from cases import cases
-from common import main
+from common import BUILD, main
 from host import host
 from library import maven_options
 from maven import maven, parts
@@ -26,6 +27,7 @@ def prepare() -> None:
 def test() -> None:
     """Runs the tests; Maven says which."""
     prepare()
+    shutil.rmtree(BUILD / "runs", ignore_errors=True)  # they leave runs there, for tests/test_runs.py
     maven(*maven_options(), "test", seconds=SECONDS, show=r"Tests run:|^\[ERROR\]|^\[INFO\] Running")
 
 
