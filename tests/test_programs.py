@@ -34,7 +34,7 @@ def programs_of(plan: Plan) -> dict[str, Program]:
     norms = catalogue.norms_forward(plan, sublayers, plan.tokens) + catalogue.norms_backward(
         plan, sublayers, plan.tokens
     )
-    head = catalogue.head_programs(plan) + catalogue.head_rows(plan, plan.tokens)
+    head = catalogue.head_tiles(plan, plan.tokens) + catalogue.head_ends(plan, plan.tokens)
     return {program.name: program for program in head + tiles + norms}
 
 

@@ -75,7 +75,7 @@ def _attention_moments(plan: Plan) -> dict[str, int]:
 
 
 PROGRAMS = {
-    "head_tile": Measured(head_tile, lambda plan: {"head": head_workspace(plan)}),
+    "head_tile": Measured(lambda plan: head_tile(plan, plan.tokens), lambda plan: {"head": head_workspace(plan)}),
     "attention_backward": Measured(lambda plan: _backward(plan, Attention), _attention_moments),
     "ffn_backward": Measured(lambda plan: _backward(plan, FeedForward), lambda plan: {}),
     "block_backward": Measured(

@@ -19,7 +19,7 @@ from mesp.runtime.engine.schedule import Call, For, Instructions, Phase
 from ..export_settings import WEIGHTS
 from ..model.quantize import weight_format
 from ..programs.plan import Plan
-from ..programs.program import Argument, Program, length_name
+from ..programs.program import Argument, Program, sized_name
 from ..schedules.schedules import Schedules
 
 _aten = torch.ops.aten
@@ -116,7 +116,7 @@ def calls(instructions: Instructions) -> dict[str, Counter[str]]:
 def step_products(plan: Plan, optimizer: str = "sgd") -> dict[str, Counter[Product]]:
     """The products of a step on one sequence of ``plan.tokens``, by phase."""
     schedules = Schedules(plan.at(plan.tokens))
-    instructions = schedules.schedules()[length_name(f"train.{optimizer}", plan.tokens)]
+    instructions = schedules.schedules()[sized_name(f"train.{optimizer}", plan.tokens)]
     once: dict[str, Counter[Product]] = {}
     return {phase: _all(programs, schedules.programs, once) for phase, programs in calls(instructions).items()}
 

@@ -15,13 +15,13 @@ def sublayers_of(segments: Iterable[Segment]) -> tuple[Sublayer, ...]:
     return tuple(dict.fromkeys(sublayer for segment in segments for sublayer in segment.layer))
 
 
-def head_programs(plan: Plan) -> list[Program]:
-    """The head by tiles, on ``plan.tokens`` rows."""
-    return [head.head_tile(plan), head.head_loss_tile(plan)]
+def head_tiles(plan: Plan, rows: int) -> list[Program]:
+    """The head by tiles, on so many rows."""
+    return [head.head_tile(plan, rows), head.head_loss_tile(plan, rows)]
 
 
-def head_rows(plan: Plan, rows: int) -> list[Program]:
-    """Embedding, and both ends of the head, for so many tokens."""
+def head_ends(plan: Plan, rows: int) -> list[Program]:
+    """Embedding, and both ends of the head, for so many rows."""
     return [make(plan, rows) for make in (head.embed, head.head_start, head.head_end, head.head_loss)]
 
 

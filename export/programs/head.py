@@ -63,19 +63,19 @@ def _tile_rows(a: Arguments) -> tuple[Tensor, Tensor | None, Tensor | None]:
     return torch.floor(to_float(a["table.quants"])), a["table.scale"], a.get("table.padding")
 
 
-def head_tile(plan: Plan) -> Program:
-    """One tile of the vocabulary: the running log-sum-exp and the gradient at n."""
-    wide, thin = (plan.tokens, plan.architecture.D), (plan.tokens, 1)
+def head_tile(plan: Plan, rows: int) -> Program:
+    """One tile of the vocabulary, on so many rows of the head: the running log-sum-exp and the gradient at n."""
+    wide, thin = (rows, plan.architecture.D), (rows, 1)
     state = (Argument("lse", thin), Argument("dn", wide))
     inputs = (Argument("n", wide), *state, *table_tile(plan, head_table(plan)))
     body = lambda a: ops.cross_entropy_tile(a["n"], *_tile_rows(a), a["lse"], a["dn"])  # noqa: E731
     return Program("head_tile", inputs, state, body)
 
 
-def head_loss_tile(plan: Plan) -> Program:
+def head_loss_tile(plan: Plan, rows: int) -> Program:
     """The same without the gradient."""
-    lse = Argument("lse", (plan.tokens, 1))
-    inputs = (Argument("n", (plan.tokens, plan.architecture.D)), lse, *table_tile(plan, head_table(plan)))
+    lse = Argument("lse", (rows, 1))
+    inputs = (Argument("n", (rows, plan.architecture.D)), lse, *table_tile(plan, head_table(plan)))
     body = lambda a: (ops.cross_entropy_tile_loss(a["n"], *_tile_rows(a), a["lse"]),)  # noqa: E731
     return Program("head_loss_tile", inputs, (lse,), body)
 

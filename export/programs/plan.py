@@ -140,9 +140,9 @@ class Plan:
         """Rows of the stored tables."""
         return self.vocabulary().count * self.vocabulary().width
 
-    def rows(self) -> tuple[TileGroup, ...]:
-        """Tokens: the tiles of the row programs."""
-        return tile_groups(self.tokens, self.tiling.rows)
+    def row_groups(self, rows: int) -> tuple[TileGroup, ...]:
+        """So many rows, of the sequence or of the head, as the row programs take them."""
+        return tile_groups(rows, self.tiling.rows)
 
     @property
     def quantized_tables(self) -> bool:

@@ -104,6 +104,10 @@ class Program:
         return {output.name: result for output, result in zip(self.outputs, results, strict=True)}
 
 
-def length_name(name: str, tokens: int) -> str:
-    """What a program, or a schedule, for so many tokens is called in a bundle."""
-    return f"{name}.{tokens}"
+def sized_name(name: str, size: int) -> str:
+    """What a program or a schedule of this size is called in a bundle.
+
+    The size of a tile program and of a schedule is the tokens of a sequence, of the head's tile programs the rows that the head runs on,
+    and of a row program the rows that it takes.
+    """
+    return f"{name}.{size}"

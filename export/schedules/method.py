@@ -10,7 +10,7 @@ from mesp.runtime.engine.schedule import Instructions, Reference, TensorSpec
 from ..model.architecture import Layer, Sublayer
 from ..programs import catalogue, head
 from ..programs.plan import Plan
-from ..programs.program import OfAdapter, Program, length_name
+from ..programs.program import OfAdapter, Program, sized_name
 from ..programs.update import vector_programs
 from ..programs.workspace import tiles_workspace
 from .writer import Writer
@@ -36,7 +36,7 @@ class Method(ABC):
         """The programs for sequences of ``plan.tokens``."""
         adapted, plain = _adapted(plan), catalogue.sublayers_of(plan.plain_segments)
         return [
-            *catalogue.head_programs(plan),
+            *catalogue.head_tiles(plan, plan.tokens),
             *catalogue.tiles_forward(plan, adapted),
             *catalogue.prefixed(PLAIN, catalogue.tiles_forward(plan.without_adapters(), plain)),
         ]
@@ -46,7 +46,7 @@ class Method(ABC):
         """The programs for so many tokens."""
         adapted, plain = _adapted(plan), catalogue.sublayers_of(plan.plain_segments)
         return [
-            *catalogue.head_rows(plan, rows),
+            *catalogue.head_ends(plan, rows),
             *catalogue.norms_forward(plan, adapted, rows),
             *catalogue.prefixed(PLAIN, catalogue.norms_forward(plan.without_adapters(), plain, rows)),
         ]
@@ -126,12 +126,11 @@ class Method(ABC):
                 self.forward(w, segment.layer)
         with w.phase("head"):
             self._pick_targets(w)
-            with w.sized(self.head_rows):
-                self._head_start(w)
-                with w.repeat("tile", self.plan.vocabulary().count):
-                    w.call("head_loss_tile")
-                w.zero("loss", 1, 1)
-                w.call_rows("head_loss", {}, {})
+            self._head_start(w)
+            with w.repeat("tile", self.plan.vocabulary().count):
+                w.call("head_loss_tile", rows=self.head_rows)
+            w.zero("loss", 1, 1)
+            w.call_rows("head_loss", {}, {}, self.head_rows)
             w.store("loss", place)
 
     def embed(self, w: Writer) -> None:
@@ -152,7 +151,7 @@ class Method(ABC):
     def norm(self, w: Writer, sublayer: Sublayer, x: str, prefix: str = "") -> None:
         """n and the h's of a sublayer from x."""
         program = f"{prefix}{sublayer.name}_norm_forward"
-        outputs = self.programs[length_name(program, self.plan.rows()[0].width)].outputs
+        outputs = self.programs[sized_name(program, self.plan.row_groups(self.plan.tokens)[0].width)].outputs
         places = {a.name: self.place(a.name) for a in outputs}
         w.call_rows(program, {"x": x}, places)
         for argument in outputs:
@@ -170,13 +169,12 @@ class Method(ABC):
         some = rows < self.plan.tokens
         with w.phase("head"):
             self._pick_targets(w)
-            with w.sized(rows):
-                self._head_start(w)
-                w.zero("dn", rows, width)
-                with w.repeat("tile", self.plan.vocabulary().count):
-                    w.call("head_tile")
-                w.zero("loss", 1, 1)
-                w.call_rows("head_end", {}, {"dx": Reference("head_dx") if some else dx})
+            self._head_start(w)
+            w.zero("dn", rows, width)
+            with w.repeat("tile", self.plan.vocabulary().count):
+                w.call("head_tile", rows=rows)
+            w.zero("loss", 1, 1)
+            w.call_rows("head_end", {}, {"dx": Reference("head_dx") if some else dx}, rows)
             w.store("loss", Reference("loss"))
             if some:
                 w.zero("none", 1, width)
@@ -187,13 +185,12 @@ class Method(ABC):
     def _pick_targets(self, w: Writer) -> None:
         """x <- its rows that have targets, if the head runs on those alone."""
         if self.head_rows < self.plan.tokens:
-            with w.sized(self.head_rows):
-                inputs = {"table": "x", "positions": "head_positions"}
-                w.call_rows(head.pick_name(self.plan.tokens), inputs, {"picked": Reference("head_x")})
+            inputs = {"table": "x", "positions": "head_positions"}
+            w.call_rows(head.pick_name(self.plan.tokens), inputs, {"picked": Reference("head_x")}, self.head_rows)
             w.let("x", Reference("head_x"), self.head_rows, self.wide[1])
 
     def _head_start(self, w: Writer) -> None:
-        w.call_rows("head_start", {}, {name: Reference(name) for name in ("n", "z_target")})
+        w.call_rows("head_start", {}, {name: Reference(name) for name in ("n", "z_target")}, self.head_rows)
         w.let("n", Reference("n"), self.head_rows, self.wide[1])
         for value in ("z_target", "lse"):
             w.let(value, Reference("z_target"), self.head_rows, 1)

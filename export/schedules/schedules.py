@@ -7,10 +7,10 @@ from mesp.runtime.engine.manifest import Tensor
 from mesp.runtime.engine.schedule import Instructions, Reference, TensorSpec
 from mesp.runtime.engine.sizes import sizes
 
-from ..programs.catalogue import head_programs
+from ..programs.catalogue import head_tiles
 from ..programs.head import pick
 from ..programs.plan import Plan
-from ..programs.program import OfAdapter, Program, length_name
+from ..programs.program import OfAdapter, Program, sized_name
 from .mebp import Mebp
 from .mesp import Mesp
 from .method import Method
@@ -35,9 +35,9 @@ def training_programs(plan: Plan) -> dict[str, Program]:
     method = method_of(plan)
     programs = {program.name: program for program in method.adapter_programs(plan)}
 
-    def add(number: int, of_length: Iterable[Program]) -> None:
-        for program in of_length:
-            name = length_name(program.name, number)
+    def add(size: int, of_this_size: Iterable[Program]) -> None:
+        for program in of_this_size:
+            name = sized_name(program.name, size)
             programs[name] = replace(program, name=name)
 
     for tokens in plan.lengths:
@@ -45,13 +45,13 @@ def training_programs(plan: Plan) -> dict[str, Program]:
     all_sizes = sizes(plan.lengths, plan.head_rows)
     for size in all_sizes:
         if size.head not in plan.lengths:
-            add(size.head, head_programs(plan.at(size.head)))
+            add(size.head, head_tiles(plan, size.head))
         if size.head < size.tokens:
             # From the stream to the head's rows, and back: what follows the last of them is a row of zeros.
             for rows, table in ((size.head, size.tokens), (size.tokens, size.head + 1)):
-                for group in plan.at(rows).rows():
+                for group in plan.row_groups(rows):
                     add(group.width, [pick(plan, table, group.width)])
-    for rows in {group.width for size in all_sizes for n in (size.tokens, size.head) for group in plan.at(n).rows()}:
+    for rows in {group.width for size in all_sizes for n in (size.tokens, size.head) for group in plan.row_groups(n)}:
         add(rows, method.row_programs(plan, rows))
     return programs
 
@@ -107,7 +107,7 @@ class Schedules:
         """The program with the largest workspace of each length, the longest first: a session runs the first that it has before all else."""
         lengths = reversed(self.plan.lengths)
         largest = method_of(self.plan).largest_program
-        return tuple(length_name(largest(self.plan.at(tokens)), tokens) for tokens in lengths)
+        return tuple(sized_name(largest(self.plan.at(tokens)), tokens) for tokens in lengths)
 
     def _gradient_norm(self) -> Instructions:
         w = Writer(self.programs, self.plan)

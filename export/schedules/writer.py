@@ -20,7 +20,7 @@ from mesp.runtime.engine.schedule import (
 
 from ..model.architecture import Segment
 from ..programs.plan import Plan
-from ..programs.program import Argument, Program, length_name
+from ..programs.program import Argument, Program, sized_name
 from ..programs.tiles import TileGroup
 from ..programs.update import ADAMW_SCALARS
 
@@ -34,7 +34,7 @@ class Writer:
     """A schedule that is being written.
 
     Args:
-        plan: its ``tokens`` are the length that programs are called for
+        plan: of one sequence length, which tile programs are called for
     """
 
     def __init__(self, programs: Mapping[str, Program], plan: Plan):
@@ -45,13 +45,22 @@ class Writer:
     # --- Calls --------------------------------------------------------------------------------------------------------
 
     def call(
-        self, program: str, /, inputs: Mapping[str, str] | None = None, outputs: Mapping[str, str] | None = None
+        self,
+        program: str,
+        /,
+        inputs: Mapping[str, str] | None = None,
+        outputs: Mapping[str, str] | None = None,
+        rows: int | None = None,
     ) -> None:
         """Calls a program. A value passes under the argument's own name unless the mappings say otherwise; stored
-        arguments are bound to what they are stored in, and results that belong to a tensor are copied there."""
+        arguments are bound to what they are stored in, and results that belong to a tensor are copied there.
+
+        Args:
+            rows: that it runs on, where that is not the sequence's tokens
+        """
         inputs, outputs = inputs or {}, outputs or {}
         if program not in self.programs:
-            program = length_name(program, self.plan.tokens)
+            program = sized_name(program, rows or self.plan.tokens)
         spec = self.programs[program]
         results = [(a, outputs.get(a.name, a.name)) for a in spec.outputs]
         self._call(program, tuple(self._source(a, inputs) for a in spec.inputs), [name for _, name in results])
@@ -73,12 +82,21 @@ class Writer:
                 self.call(program + group.suffix, inputs, outputs)
 
     def call_rows(
-        self, program: str, /, inputs: Mapping[str, str | Reference], outputs: Mapping[str, Reference]
+        self,
+        program: str,
+        /,
+        inputs: Mapping[str, str | Reference],
+        outputs: Mapping[str, Reference],
+        rows: int | None = None,
     ) -> None:
         """Calls a row program for all rows of the sequence. Arguments that are ``by_rows`` are cut from the values or tensors of ``inputs``
-        and from inputs of the step, results that are go to the tensors of ``outputs``; other results are accumulators."""
-        for group in self.plan.rows():
-            name = length_name(program, group.width)
+        and from inputs of the step, results that are go to the tensors of ``outputs``; other results are accumulators.
+
+        Args:
+            rows: how many there are, where that is not the sequence's tokens
+        """
+        for group in self.plan.row_groups(rows or self.plan.tokens):
+            name = sized_name(program, group.width)
             spec = self.programs[name]
             with self.repeat("row", group.count):
                 given = {a.name: self._cut(a, group.first, inputs) for a in spec.inputs if a.by_rows}
@@ -150,13 +168,6 @@ class Writer:
         outer, self.instructions = self.instructions, []
         yield
         self.instructions = [*outer, Phase(name, tuple(self.instructions))]
-
-    @contextmanager
-    def sized(self, tokens: int) -> Iterator[None]:
-        """Programs are called for so many tokens."""
-        outer, self.plan = self.plan, self.plan.at(tokens)
-        yield
-        self.plan = outer
 
 
 def _rows_of(whole: Reference, argument: Argument, first: int) -> Reference:

@@ -85,7 +85,7 @@ class Session:
             if tensor.kind == "file" and name in used
         }
         self._inputs = {name: self._input_elements(name) for name in names}
-        self._runners = {name: _Runner(self, name) for name in names}
+        self._interpreters = {name: _Interpreter(self, name) for name in names}
 
     def _warm_up(self, largest_first: Iterable[str]) -> None:
         """Runs the program with the largest workspace before there is one, on zeros: XNNPACK's is then as large as it will be. When it
@@ -136,7 +136,7 @@ class Session:
             if value.numel() != elements:
                 raise ValueError(f"{schedule} reads {elements} elements of {name}, not {value.numel()}")
             self.tensor(schedule, name).view(-1)[:elements].copy_(value)
-        self._runners[schedule].run()
+        self._interpreters[schedule].run()
         return {name: self.tensor(schedule, name) for name in places if self._tensors[name].kind == "output"}
 
     def tensor(self, schedule: str, name: str) -> torch.Tensor:
@@ -225,7 +225,7 @@ class _FileView(_View):
         return super().move(variables)
 
 
-class _Runner:
+class _Interpreter:
     """One schedule, with every reference resolved to a view."""
 
     def __init__(self, session: Session, name: str):
