@@ -91,3 +91,17 @@ def test_an_adapter_of_other_targets_changes_nothing(qwen2_fp32: Path, llama_int
     with pytest.raises(UsageError, match="other projections or layers: 22 missing, such as .*layers.0"):
         read_peft(tmp_path, lora, adapter)
     assert bool((adapter == 1).all())
+
+
+@pytest.mark.parametrize("name", ["r", "lora_alpha"])
+def test_an_adapter_without_its_rank_or_alpha_is_refused(qwen2_fp32: Path, tmp_path: Path, name: str) -> None:
+    lora = open_bundle(qwen2_fp32).manifest.lora
+    write_peft(tmp_path, lora, random_adapter(lora).float(), Scaling(4.0), "model")
+    config: dict[str, Any] = json.loads((tmp_path / "adapter_config.json").read_text())
+    del config[name]
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=f"has no number {name}"):
+        read_peft(tmp_path, lora, torch.ones(lora.elements))
+    (tmp_path / "adapter_config.json").write_text("[]")
+    with pytest.raises(UsageError, match="expected a JSON object"):
+        read_peft(tmp_path, lora, torch.ones(lora.elements))

@@ -25,7 +25,7 @@ from .commands import (
     run_verify,
 )
 from .device import add_device_commands
-from .train_options import add_report_options, add_train_options
+from .train_options import add_memory_options, add_report_options, add_train_options
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -80,10 +80,7 @@ def _plan_parser(commands: "Commands") -> None:
         "model", help="Hugging Face folder, of which config.json is enough, .gguf file, Hub id, or a bundle as it is"
     )
     _export_options(parser)
-    parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="adamw")
-    parser.add_argument("--momentum", type=float, default=0.0, help="of sgd")
-    parser.add_argument("--grad-accumulation", type=int, default=1, metavar="N", help="sequences of one step")
-    parser.add_argument("--clip-norm", type=float, metavar="NORM", help="the largest norm of a step's gradient")
+    add_memory_options(parser)
     parser.add_argument("--budget-mb", type=float, metavar="MB", help="find the longest sequence within so much memory")
     parser.add_argument(
         "--gflops",

@@ -24,6 +24,13 @@ def add_train_options(parser: argparse.ArgumentParser, data_required: bool = Tru
         _add_option(place, name, definition, required=name == "data" and data_required)
 
 
+def add_memory_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a run that its memory depends on."""
+    definitions = schema("settings")["properties"]
+    for name in ("optimizer", "momentum", "grad_accumulation", "clip_norm"):
+        _add_option(parser, name, definitions[name], required=False)
+
+
 def _add_option(place: argparse._ActionsContainer, name: str, definition: Mapping[str, Any], required: bool) -> None:
     option, default, help_ = "--" + name.replace("_", "-"), definition.get("default"), definition["description"]
     types = types_of(definition)

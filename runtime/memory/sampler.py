@@ -174,6 +174,11 @@ class Sampler:
         self(None)
         return max((sample.footprint_bytes for sample in self._closed), default=0)
 
+    def finish(self) -> None:
+        """Ends the last phase, so that ``phases`` has every sample that ``report`` knows of."""
+        self._drain()
+        self._close_phase()
+
     def phases(self) -> Iterator[Sample]:
         """The largest sample of each phase that ended since the last call."""
         yield from self._closed

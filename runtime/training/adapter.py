@@ -8,8 +8,10 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -130,6 +132,8 @@ def read_peft(folder: Path, lora: Lora, adapter: Tensor, base_model: str | None 
         config = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"{folder} is not a PEFT adapter: {CONFIG} cannot be read ({error}).") from error
+    if not isinstance(config, dict):
+        raise UsageError(f"{file} is not an adapter's configuration: expected a JSON object.")
     refuse = [
         name
         for name in (
@@ -149,9 +153,10 @@ def read_peft(folder: Path, lora: Lora, adapter: Tensor, base_model: str | None 
         raise UsageError(
             f"{file}: only plain LoRA adapters can be trained on, not {config.get('peft_type')} with {', '.join(refuse) or 'its settings'}."
         )
-    if config.get("r") != lora.rank:
+    rank, alpha = (_number(file, config, name) for name in ("r", "lora_alpha"))
+    if rank != lora.rank:
         raise UsageError(
-            f"{file}: rank {config['r']}, but this bundle was exported with rank {lora.rank}. Export with --rank {config['r']}."
+            f"{file}: rank {rank}, but this bundle was exported with rank {lora.rank}. Export with --rank {rank}."
         )
     base = config.get("base_model_name_or_path")
     if base_model and not same_base(base, base_model):
@@ -160,7 +165,14 @@ def read_peft(folder: Path, lora: Lora, adapter: Tensor, base_model: str | None 
             "If they are the same weights under two names, pass --allow-other-base."
         )
     read_adapter(folder / WEIGHTS, lora, adapter)
-    return Scaling(float(config["lora_alpha"]), bool(config.get("use_rslora")))
+    return Scaling(float(alpha), bool(config.get("use_rslora")))
+
+
+def _number(file: Path, config: Mapping[str, Any], name: str) -> float:
+    value = config.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise UsageError(f"{file} has no number {name}, which every LoRA adapter has: is it whole?")
+    return value
 
 
 def same_base(name_of_adapter: str | None, origin: str) -> bool:

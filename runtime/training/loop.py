@@ -130,6 +130,8 @@ class _Run:
             self._checkpoint()
             if status in FINISHED:
                 self._write_adapter()
+            self.sampler.finish()
+            self._log_phases()
             return self._write_report(status)
         except Exception as error:
             with suppress(OSError, MespError):  # a full disk may not take it either; what is told is the first error
@@ -221,9 +223,12 @@ class _Run:
     def _log_memory(self) -> int:
         """Logs each phase's largest sample since the last call, and returns the largest of all, in bytes."""
         peak = self.sampler.end_of_step()
+        self._log_phases()
+        return peak
+
+    def _log_phases(self) -> None:
         for sample in self.sampler.phases():
             self.folder.log(MEMORY, replace(sample, seconds=round(self._seconds_before + sample.seconds, 4)))
-        return peak
 
     def _evaluation_is_due(self) -> bool:
         step, every = self.position.step, self.settings.eval_every
@@ -250,8 +255,8 @@ class _Run:
     def _checkpoint(self) -> None:
         if self.position.step in checkpoints(self.folder.checkpoints):
             return
-        self.position = replace(self.position, log_bytes=self.folder.log_bytes())
         with _going_on_later():
+            self.position = replace(self.position, log_bytes=self.folder.log_bytes())
             path = write_checkpoint(
                 self.folder.checkpoints, self.bundle.manifest, self.state, self.scaling, self.position
             )
@@ -278,6 +283,8 @@ def _going_on_later() -> Iterator[None]:
         yield
     except MespError as error:
         raise MespError(f"{error} {GO_ON}") from error
+    except OSError as error:
+        raise MespError(f"The disk did not take it: {error.strerror or error}. {GO_ON}") from error
 
 
 def load_adapter(bundle: Bundle, adapter: Tensor, settings: TrainSettings | None = None) -> Scaling:

@@ -116,6 +116,13 @@ class Sampler : AutoCloseable {
         return closed.maxOfOrNull(Sample::footprintBytes) ?: 0
     }
 
+    /** Ends sampling and the last phase, so that [phases] has every sample that [report] knows of. */
+    fun finish() {
+        thread.interrupt()
+        thread.join()
+        synchronized(this) { closePhase() }
+    }
+
     /** The largest sample of each phase that ended since the last call. */
     @Synchronized
     fun phases(): List<Sample> = closed.also { closed = ArrayList() }

@@ -80,6 +80,8 @@ internal class TrainingLoop(
             val status = loop()
             checkpoint()
             if (status in FINISHED) writeAdapter()
+            sampler.finish()
+            logMemory()
             return report(status)
         } catch (error: Exception) {
             reportFailure(error)
