@@ -6,7 +6,7 @@ The rooms, in the order in which a run uses them:
 
     contract/   what Python, Kotlin and the harness share, as JSON Schema
     engine/     a bundle and its interpreter
-        bundle, sizes             the format of a bundle, opening one; the lengths that it has programs for
+        manifest, bundle, sizes   the format of a bundle, opening one; the lengths that it has programs for
         schedule, arena           the language of a step, and places for its buffers; both checked
         session                   the interpreter of schedules
         scratch, tensor_file      memory in files: what is offloaded, and safetensors written piece by piece

@@ -8,6 +8,7 @@
       trainer_state, adapter_config     of its checkpoints and adapters
       device, outside_sample        what the harness adds for a run on a phone
       bundle, environment           parts of run and report
+    plan.schema.json              what was chosen for an export: a part of bundle and manifest
     event.schema.json             the app's lines in logcat
     manifest.schema.json          manifest.json of a bundle
 
