@@ -67,6 +67,7 @@ def same_training(ours: list[float], theirs: list[float]) -> None:
     assert ours[0] - ours[-1] == pytest.approx(theirs[0] - theirs[-1], rel=1e-3)
 
 
+@pytest.mark.thorough
 def test_executorch(plain: dict[str, Any], tmp_path: Path) -> None:
     results = measured(tmp_path, executorch_training.__name__)
     check(results, tiny_weights(2))
@@ -76,6 +77,7 @@ def test_executorch(plain: dict[str, Any], tmp_path: Path) -> None:
     same_training(results["losses"], plain["losses"])
 
 
+@pytest.mark.thorough
 def test_executorch_with_xnnpack(tmp_path: Path) -> None:
     """One layer: XNNPACK's partitioner takes most of a minute for two. The adapters must not be made constants of its delegates."""
     values = json.loads((TINY / "config.json").read_text())

@@ -188,6 +188,7 @@ def baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 ONLY_BASELINES = DEFINITION.split("[[sweeps]]")[0] + '[[sweeps]]\nmodel = "tiny"\ntokens = 8\nmethods = ["eager"]\n'
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("baseline")
 def test_the_command_measures_resumes_and_records_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A real cell of the tiny model, a quick baseline, and one that fails until its definition is another one."""
