@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from mesp.runtime.training import loop
+
 from .bundles import write_bundle
 from .lowering_cache import lowering_cached
 
-# Tiny products gain nothing from threads, and those that wait for work take the cores from the other processes.
+# Tiny products gain nothing from threads, and those that wait for work take the cores from the other processes. So each of pytest's
+# processes, and what it starts, keeps to a core: ExecuTorch then has one thread too.
 torch.set_num_threads(1)
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 # The ladder: each rung stands on those before it, so the first failure is the one to look at.
 LADDER = {
@@ -103,3 +109,9 @@ def llama_mezo(bundles: Path) -> Path:
 @pytest.fixture(scope="session")
 def llama_float16(bundles: Path) -> Path:
     return exported(bundles, "float16")
+
+
+@pytest.fixture
+def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs leave an empty report.html: drawing one takes more than half of a tiny run's time, and is not what is tested."""
+    monkeypatch.setattr(loop, "write_report", lambda run: (run / "report.html").write_text(""))

@@ -41,6 +41,8 @@ CHOSEN: dict[str, Any] = {
     "checkpoint_every": 4,
 }
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
