@@ -20,7 +20,7 @@ EXPECTED = {
 }
 LIBRARIES = {"libexecutorch.so", "libfbjni.so", "libc++_shared.so"}
 ASSETS = {"assets/library.json", "assets/licenses.txt"}
-CLASSES = {"Lorg/pytorch/executorch/Module;", "Lcom/facebook/jni/HybridData;", "Lorg/mesp/core/TrainSettings;"}
+CLASSES = {"Lorg/pytorch/executorch/Module;", "Lcom/facebook/jni/HybridData;", "Lorg/mesp/core/training/TrainSettings;"}
 PAGE = 16384  # of the newest phones
 _ANDROID = "{http://schemas.android.com/apk/res/android}"
 
