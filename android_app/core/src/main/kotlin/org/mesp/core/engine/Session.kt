@@ -61,7 +61,7 @@ class Session(
     fun run(schedule: String, inputs: Map<String, Any>): Map<String, Double> {
         for ((name, elements) in inputElements.getValue(schedule)) {
             val value = requireNotNull(inputs[name] ?: manifest.constants[name]) { "$schedule reads $name, which is not given" }
-            val given = sizeOf(value)
+            val given = requireNotNull(sizeOf(value)) { "an input is a LongArray, a FloatArray or a number, not a ${value.javaClass.simpleName}" }
             require(given == elements) { "$schedule reads $elements elements of $name, not $given" }
             write(memory(schedule, name), value)
         }
@@ -70,12 +70,13 @@ class Session(
         return outputs.associateWith { (memory(schedule, it) as FloatBuffer).get(0).toDouble() }
     }
 
-    private fun sizeOf(value: Any): Int =
+    /** How many elements an input has, null for what is none. */
+    private fun sizeOf(value: Any): Int? =
         when (value) {
             is LongArray -> value.size
             is FloatArray -> value.size
             is Number -> 1
-            else -> throw IllegalArgumentException("an input is a LongArray, a FloatArray or a number, not a ${value.javaClass.simpleName}")
+            else -> null
         }
 
     private fun write(memory: Buffer, value: Any) {
