@@ -84,7 +84,7 @@ def test_the_tables_of_bench_are_found_with_their_models(installed: Path) -> Non
     code = """
 from pathlib import Path
 import mesp.bench
-from mesp.bench.cells.table import read_table
+from mesp.bench.cells.reader import read_table
 for path in sorted((Path(mesp.bench.__file__).parent / "tables").glob("*.toml")):
     print(path.stem, len(read_table(path).cells))
 """
