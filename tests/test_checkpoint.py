@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from mesp.command_line.parser import main
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.engine.manifest import Lora
 from mesp.runtime.errors import MespError, UsageError
+from mesp.runtime.training import loop
 from mesp.runtime.training.adapter import Scaling
 from mesp.runtime.training.checkpoints import Position, checkpoints, prune, read_checkpoint, write_checkpoint
 from mesp.runtime.training.loop import train
@@ -50,6 +52,31 @@ def rows(tmp_path: Path) -> Path:
     return tmp_path / "rows.jsonl"
 
 
+@pytest.fixture(scope="module")
+def whole(qwen2_fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing interrupted. Only read."""
+    return _run_of_all_tests(qwen2_fp32, tmp_path_factory.mktemp("whole"), lambda: False)
+
+
+@pytest.fixture(scope="module")
+def _interrupted(qwen2_fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _run_of_all_tests(qwen2_fp32, tmp_path_factory.mktemp("interrupted"), stop_after(20))
+
+
+@pytest.fixture
+def interrupted(_interrupted: Path, tmp_path: Path) -> Path:
+    """A test's own copy of a run that was interrupted in step 7, after the checkpoint of step 4."""
+    return Path(shutil.copytree(_interrupted, tmp_path / "run"))
+
+
+def _run_of_all_tests(bundle: Path, folder: Path, stop: Callable[[], bool]) -> Path:
+    write_rows(folder / "rows.jsonl", 15)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "write_report", lambda run: (run / "report.html").write_text(""))
+        loop.train(bundle, folder / "run", TrainSettings(folder / "rows.jsonl", **CHOSEN), stop=stop)
+    return folder / "run"
+
+
 def without_times(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in item.items() if k not in ("seconds", "peak_footprint_bytes")} for item in items]
 
@@ -71,17 +98,16 @@ def stop_after(sequences: int) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("sequences", [0, 2, 8, 9, 21])
 def test_a_run_that_is_stopped_anywhere_goes_on_as_if_it_had_not_been(
-    qwen2_fp32: Path, rows: Path, tmp_path: Path, sequences: int
+    whole: Path, qwen2_fp32: Path, rows: Path, tmp_path: Path, sequences: int
 ) -> None:
     """Before and within the first evaluation, within a step's accumulation, at a checkpoint, in a later epoch."""
     settings = TrainSettings(rows, **CHOSEN)
-    assert train(qwen2_fp32, tmp_path / "whole", settings)["status"] == "done"
     report = train(qwen2_fp32, tmp_path / "cut", settings, stop=stop_after(sequences))
     assert report["status"] == "interrupted" and report["eval_loss_after"] is None
     assert not (tmp_path / "cut" / "adapter").exists() and (tmp_path / "cut" / "report.html").exists()
     resumed = train(qwen2_fp32, tmp_path / "cut", settings, resume=True)
     assert resumed["status"] == "done" and resumed["steps"] == 14
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert_same_run(whole, tmp_path / "cut")
     again = train(qwen2_fp32, tmp_path / "cut", settings, resume=True)
     assert again == json.loads((tmp_path / "cut" / "report.json").read_text())
 
@@ -178,9 +204,10 @@ def command(bundle: Path, rows: Path, run: Path, *options: str) -> list[str]:
     return [sys.executable, "-c", start, "train", str(bundle), "--data", str(rows), "-o", str(run), *chosen, *options]
 
 
-def test_a_process_that_is_killed_is_resumed_to_the_same_adapter(qwen2_fp32: Path, rows: Path, tmp_path: Path) -> None:
+def test_a_process_that_is_killed_is_resumed_to_the_same_adapter(
+    whole: Path, qwen2_fp32: Path, rows: Path, tmp_path: Path
+) -> None:
     """kill -9 after a step is on the log, with half-written files of an earlier death beside it; then --resume."""
-    train(qwen2_fp32, tmp_path / "whole", TrainSettings(rows, **CHOSEN))
     run = tmp_path / "cut"
     process = subprocess.Popen(command(qwen2_fp32, rows, run), stdout=subprocess.DEVNULL)
     wait_for(lambda: (run / "steps.jsonl").exists() and len((run / "steps.jsonl").read_text().splitlines()) >= 6)
@@ -189,7 +216,7 @@ def test_a_process_that_is_killed_is_resumed_to_the_same_adapter(qwen2_fp32: Pat
     (run / "checkpoints" / ".step-8.half").mkdir()
     (run / "steps.jsonl").open("a").write('{"step": 1')
     assert subprocess.run(command(qwen2_fp32, rows, run, "--resume"), stdout=subprocess.DEVNULL).returncode == 0
-    assert_same_run(tmp_path / "whole", run)
+    assert_same_run(whole, run)
     assert not list(run.rglob(".*"))
 
 
@@ -216,12 +243,6 @@ def test_ctrl_c_keeps_a_checkpoint_and_a_report_and_exits_with_130(
 
 
 # --- What is refused, and what fails ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def interrupted(qwen2_fp32: Path, rows: Path, tmp_path: Path) -> Path:
-    train(qwen2_fp32, tmp_path / "run", TrainSettings(rows, **CHOSEN), stop=stop_after(20))
-    return tmp_path / "run"
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
@@ -257,7 +278,7 @@ def test_resuming_with_other_data_or_another_bundle_is_refused(
 
 @pytest.mark.parametrize("file", ["optimizer.safetensors", "adapter_model.safetensors", "trainer_state.json"])
 def test_a_checkpoint_that_was_cut_short_is_refused_and_the_one_before_it_is_there(
-    interrupted: Path, qwen2_fp32: Path, rows: Path, tmp_path: Path, file: str
+    whole: Path, interrupted: Path, qwen2_fp32: Path, rows: Path, file: str
 ) -> None:
     settings = TrainSettings(rows, **CHOSEN)
     last = list(checkpoints(interrupted / "checkpoints").values())[-1]
@@ -268,21 +289,20 @@ def test_a_checkpoint_that_was_cut_short_is_refused_and_the_one_before_it_is_the
         item.unlink()
     last.rmdir()
     train(qwen2_fp32, interrupted, settings, resume=True)
-    train(qwen2_fp32, tmp_path / "whole", settings)
-    assert_same_run(tmp_path / "whole", interrupted)
+    assert_same_run(whole, interrupted)
 
 
 @pytest.mark.parametrize("place", ["checkpoint", "log"])
 def test_a_full_disk_fails_the_run_and_leaves_the_last_checkpoint(
+    whole: Path,
+    interrupted: Path,
     qwen2_fp32: Path,
     rows: Path,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     place: str,
 ) -> None:
-    run, settings = tmp_path / "run", TrainSettings(rows, **CHOSEN)
-    train(qwen2_fp32, run, settings, stop=stop_after(20))
+    run, settings = interrupted, TrainSettings(rows, **CHOSEN)
     kept = list(checkpoints(run / "checkpoints"))
     if place == "checkpoint":
         space = iter(range(20))  # pieces of the next checkpoint that still find room
@@ -301,8 +321,7 @@ def test_a_full_disk_fails_the_run_and_leaves_the_last_checkpoint(
     assert list(checkpoints(run / "checkpoints")) == kept and not list(run.rglob(".*"))
     monkeypatch.undo()
     assert train(qwen2_fp32, run, settings, resume=True)["status"] == "done"
-    train(qwen2_fp32, tmp_path / "whole", settings)
-    assert_same_run(tmp_path / "whole", run)
+    assert_same_run(whole, run)
 
 
 def with_a_full_disk(open_logs: Callable[..., None]) -> Callable[..., None]:

@@ -1,5 +1,6 @@
 """The build of the APK: the same bytes for the same inputs, and its check finds what is wrong. Run by `make test-all`."""
 
+import os
 import shutil
 import sys
 import zipfile
@@ -15,14 +16,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 import apk
 import apk_check
 import elf
-from common import ANDROID, BUILD, Failure, make_folder, run
+from common import ANDROID, BUILD, Failure, make_folder, one_at_a_time, run
 
 MANIFEST = ANDROID / "app" / "src" / "main" / "AndroidManifest.xml"
 
 
 @pytest.fixture(scope="session")
-def built() -> Path:
-    apk.apk()
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The APK, built once for all of pytest's processes."""
+    own = tmp_path_factory.getbasetemp()
+    done = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "apk"
+    with one_at_a_time(done):
+        if not done.exists():
+            apk.apk()
+            done.touch()
     return apk.APK
 
 
@@ -120,7 +127,7 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
 
     with pytest.raises(Failure, match="broken"):
         make_folder(tmp_path / "made", [source], fail)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".made.lock", "source"]
     made = make_folder(tmp_path / "made", [source], lambda folder: (folder / "whole").write_text("1"))
     assert (made / "whole").exists()
     make_folder(made, [source], fail)  # the same input: nothing is made

@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 
 from apk_check import check
-from common import ABIS, ANDROID, BUILD, Failure, main, make_folder, need, run, write
+from common import ABIS, ANDROID, BUILD, Failure, main, make_folder, need, one_at_a_time, run, write
 from library import LIBRARY, library, maven_options
 from licences import FILES as LICENCE_FILES
 from licences import licences
@@ -39,6 +39,11 @@ TIME = (1981, 1, 1, 1, 1, 2)
 
 def apk() -> None:
     """Builds, signs and checks the APK."""
+    with one_at_a_time(APK):
+        _apk()
+
+
+def _apk() -> None:
     resources()
     dex = to_dex(classes())
     unsigned, aligned = BUILD / "unsigned.apk", BUILD / "aligned.apk"

@@ -1,6 +1,7 @@
 """What the steps of the Android build share: where things are, how a program is run, and how a folder is made whole or not at all."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 ANDROID = Path(__file__).resolve().parent.parent
@@ -127,9 +128,18 @@ def write(target: Path, content: bytes | str) -> None:
     if target.exists() and target.read_bytes() == data:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     part.write_bytes(data)
     part.replace(target)
+
+
+@contextlib.contextmanager
+def one_at_a_time(target: Path) -> Iterator[None]:
+    """Another process that makes the same target waits until this one is done."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_name(f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def make_folder(target: Path, inputs: Iterable[Path], make: Callable[[Path], object]) -> Path:
@@ -137,11 +147,15 @@ def make_folder(target: Path, inputs: Iterable[Path], make: Callable[[Path], obj
 
     ``make`` fills an empty folder beside it, which then takes its place: what stands under the name is complete.
     """
+    with one_at_a_time(target):
+        return _make_folder(target, inputs, make)
+
+
+def _make_folder(target: Path, inputs: Iterable[Path], make: Callable[[Path], object]) -> Path:
     made_from = "\n".join(f"{file.name} {digest([file])}" for file in inputs)
     stamp = target / ".made-from"
     if stamp.exists() and stamp.read_text() == made_from:
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
     try:
         part.chmod(0o755)

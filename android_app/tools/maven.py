@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 import zipfile
 from pathlib import Path
 
-from common import ANDROID, BUILD, Failure, digest, need, run, write
+from common import ANDROID, BUILD, Failure, digest, need, one_at_a_time, run, write
 
 
 def maven(*arguments: str | Path, seconds: float = 1200, show: str | None = None) -> str:
@@ -19,8 +19,15 @@ def parts(group: str) -> Path:
     Beside each Android library, NAME.aar, are its classes, NAME.jar: Maven puts no AAR on a class path.
     """
     folder = BUILD / "parts" / group
-    pom, stamp = ANDROID / "parts" / "pom.xml", folder / ".complete"
+    pom = ANDROID / "parts" / "pom.xml"
     wanted = digest([pom, ANDROID / "pom.xml"])
+    with one_at_a_time(folder):
+        _fetch(group, folder, wanted)
+    return folder
+
+
+def _fetch(group: str, folder: Path, wanted: str) -> None:
+    pom, stamp = ANDROID / "parts" / "pom.xml", folder / ".complete"
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"Fetching what the build needs from Maven Central and Google: {group}", flush=True)
         maven("--quiet", "--file", pom, f"dependency:copy@{group}")
@@ -28,7 +35,6 @@ def parts(group: str) -> Path:
             with zipfile.ZipFile(library) as archive:
                 write(library.with_suffix(".jar"), archive.read("classes.jar"))
         stamp.write_text(wanted)
-    return folder
 
 
 def version(name: str = "version") -> str:

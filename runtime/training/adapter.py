@@ -46,17 +46,21 @@ def view(adapter: Tensor, tensor: AdapterTensor) -> Tensor:
 
 def named(lora: Lora, adapter: Tensor) -> dict[str, Tensor]:
     """The adapter's tensors (or gradients in its layout) under PEFT's names and in its shapes, as views."""
-    parts = {tensor.name: (view(adapter, tensor), tensor.transposed) for tensor in lora.tensors}
-    return {name: part.t() if transposed else part for name, (part, transposed) in parts.items()}
+    return {tensor.name: _in_peft(tensor, adapter) for tensor in lora.tensors}
+
+
+def _in_peft(tensor: AdapterTensor, adapter: Tensor) -> Tensor:
+    part = view(adapter, tensor)
+    return part.t() if tensor.transposed else part
 
 
 def write_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
-    """Writes the adapter's tensors as one safetensors file, without a second adapter in memory."""
-    tensors = named(lora, adapter)
-    specs = {key: TensorSpec(tuple(tensor.shape)) for key, tensor in tensors.items()}
+    """Writes the adapter's tensors as one safetensors file, one at a time: the run's peak is not to be here."""
+    shapes = {tensor.name: tensor.shape[::-1] if tensor.transposed else tensor.shape for tensor in lora.tensors}
+    specs = {name: TensorSpec(shape) for name, shape in shapes.items()}
     with replacing(path) as beside, TensorFile(beside, specs, metadata={"format": "pt"}) as file:
-        for key, tensor in tensors.items():
-            file.write(key, tensor)
+        for tensor in lora.tensors:
+            file.write(tensor.name, _in_peft(tensor, adapter))
 
 
 def read_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
