@@ -14,7 +14,7 @@ The rooms, in the order in which a run uses them:
     data/       from a file to the examples of a step
         rows, labels, dataset
     training/   a run
-        settings, optimizer, stepper, loop, adapter, checkpoints, run_writer, listener
+        settings, config, optimizer, stepper, loop, adapter, checkpoints, run_writer, listener
         console_progress, tensorboard, interrupt
     memory/     what a run takes
         sampler, watch, environment

@@ -187,7 +187,6 @@ TRAINING = {
     "rate": (["--lr", "nan"], "--lr nan"),
     "adapter": (["--adapter", "absent"], "is not a PEFT adapter"),
     "held-out data": (["--eval-data", "absent.txt"], "no data file"),
-    "two held-out parts": (["--eval-data", "absent.txt", "--eval-split", "0.1"], "give one of them"),
     "nothing held out": (["--eval-every", "5"], "--eval-every needs rows to evaluate on"),
     "patience without evaluations": (["--patience", "2"], "--patience counts evaluations"),
     "momentum of adamw": (["--momentum", "0.9"], "--momentum is sgd's"),
@@ -233,4 +232,7 @@ def test_wrong_usage_exits_with_2() -> None:
     assert error.value.code == 2
     with pytest.raises(SystemExit) as error:
         main(["export", "model", "-o", "bundle", "--seq-len", "64;128"])
+    assert error.value.code == 2
+    with pytest.raises(SystemExit) as error:
+        main(["train", "b", "-o", "run", "--data", "a.txt", "--eval-data", "b.txt", "--eval-split", "0.1"])
     assert error.value.code == 2

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from jsonschema import Draft202012Validator
 
-from mesp.command_line.train_options import add_train_options
+from mesp.command_line.train_options import add_train_options, chosen_settings
 from mesp.runtime import contract
 from mesp.runtime.contract import run_files, schema
 from mesp.runtime.contract.limits import allows
@@ -107,9 +107,12 @@ def test_settings_are_written_as_the_schema_says() -> None:
 def test_options_are_the_settings() -> None:
     parser = argparse.ArgumentParser()
     add_train_options(parser)
-    parsed = vars(parser.parse_args(["--data", "rows.txt"]))
-    assert TrainSettings(**parsed) == TrainSettings(data=Path("rows.txt"))
-    assert list(parsed) == list(SETTINGS)
+    actions = {action.dest: action for action in parser._actions}
+    assert set(actions) - {"help", "config"} == set(SETTINGS)
+    assert chosen_settings(parser.parse_args(["--data", "rows.txt"])) == TrainSettings(data=Path("rows.txt"))
+    for name, definition in SETTINGS.items():
+        if definition.get("default") not in (None, False):
+            assert "(default: " in (actions[name].help or "")
 
 
 def test_the_command_lines_help_imports_no_torch() -> None:

@@ -10,6 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from .train_options import chosen_settings, given_settings
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -58,13 +60,7 @@ def run_plan(args: argparse.Namespace) -> int:
     from mesp.runtime.errors import UsageError
     from mesp.runtime.training.settings import TrainSettings
 
-    training = TrainSettings(
-        data=Path(),
-        optimizer=args.optimizer,
-        momentum=args.momentum,
-        grad_accumulation=args.grad_accumulation,
-        clip_norm=args.clip_norm,
-    )
+    training = TrainSettings(data=Path(), **given_settings(args))
     if args.budget_mb is not None and not 0 < args.budget_mb < 1e9:
         raise UsageError(f"--budget-mb {args.budget_mb} must be a number of megabytes above 0.")
     if args.gflops is not None and not (math.isfinite(args.gflops) and args.gflops > 0):
@@ -175,9 +171,8 @@ def run_train(args: argparse.Namespace) -> int:
     from mesp.runtime.training.interrupt import Interrupt
     from mesp.runtime.training.listener import Listeners
     from mesp.runtime.training.loop import train
-    from mesp.runtime.training.settings import TrainSettings
 
-    settings = TrainSettings(**{field.name: getattr(args, field.name) for field in fields(TrainSettings)})
+    settings = chosen_settings(args)
     console = console_of(sys.stdout)
     with ExitStack() as stack:
         listeners: list[Any] = []

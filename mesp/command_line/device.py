@@ -124,7 +124,7 @@ def _train(parser: argparse.ArgumentParser, bundle: type) -> None:
         "--cool-to", type=float, metavar="CELSIUS", help="wait until the battery is no warmer before the run"
     )
     _following(parser)
-    add_train_options(parser, data_required=False)
+    add_train_options(parser)
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,9 +23,9 @@ from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.files import write_json
 from mesp.runtime.report.pages import summary, write_report
 from mesp.runtime.report.run_folder import read_run
-from mesp.runtime.training.settings import TrainSettings
 
 from .device_commands import device_of, install, send_files
+from .train_options import chosen_settings
 
 _COOLING_MINUTES = 60
 _POLL_SECONDS = 3.0
@@ -127,9 +127,7 @@ def _request(args: argparse.Namespace, bundle: str) -> Request:
     if not bundle:
         raise UsageError("Name the bundle to train with, as mesp device push called it.")
     bundle = app.check_name(bundle, "The bundle")
-    if args.data is None:
-        raise UsageError("Give the rows to train on: --data FILE")
-    chosen = TrainSettings(**{field.name: getattr(args, field.name) for field in fields(TrainSettings)})
+    chosen = chosen_settings(args)
     data = data_item(chosen.data)
     held_out = [data_item(chosen.eval_data)] if chosen.eval_data else []
     adapter = adapter_items(chosen.adapter) if chosen.adapter else []

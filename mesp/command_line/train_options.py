@@ -1,16 +1,25 @@
-"""Options that are the same for runs here and on a phone: a run's settings, from contract/settings.schema.json, and what is reported."""
+"""Options that are the same for runs here and on a phone: a run's settings, from contract/settings.schema.json, and what is reported.
+
+An option that is not given leaves nothing in the parsed arguments, so that a configuration file's value can take its place.
+"""
 
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mesp.runtime.contract import schema
 from mesp.runtime.contract.limits import types_of
 
+if TYPE_CHECKING:
+    from mesp.runtime.training.settings import TrainSettings
 
-def add_train_options(parser: argparse.ArgumentParser, data_required: bool = True) -> None:
-    """Adds an option for each setting, by its name, under the heading of its group."""
+
+def add_train_options(parser: argparse.ArgumentParser) -> None:
+    """Adds an option for each setting, by its name, under the heading of its group, and one for a file of them."""
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.toml", help="settings by the names of the options; options given here win"
+    )
     definitions = schema("settings")["properties"]
     headings = dict.fromkeys(definition["group"] for definition in definitions.values())
     groups = {heading: parser.add_argument_group(heading) for heading in headings}
@@ -21,31 +30,50 @@ def add_train_options(parser: argparse.ArgumentParser, data_required: bool = Tru
             if other not in exclusive:
                 exclusive[name] = groups[definition["group"]].add_mutually_exclusive_group()
             place = exclusive.get(other) or exclusive[name]
-        _add_option(place, name, definition, required=name == "data" and data_required)
+        _add_option(place, name, definition)
 
 
 def add_memory_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a run that its memory depends on."""
     definitions = schema("settings")["properties"]
     for name in ("optimizer", "momentum", "grad_accumulation", "clip_norm"):
-        _add_option(parser, name, definitions[name], required=False)
+        _add_option(parser, name, definitions[name])
 
 
-def _add_option(place: argparse._ActionsContainer, name: str, definition: Mapping[str, Any], required: bool) -> None:
+def given_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that are on the command line, by name."""
+    return {name: getattr(args, name) for name in schema("settings")["properties"] if hasattr(args, name)}
+
+
+def chosen_settings(args: argparse.Namespace) -> "TrainSettings":
+    """The settings of a run: the command line's over the configuration file's over the defaults.
+
+    Raises:
+        UsageError: there is no data, the file cannot be used, or a value that no run can have.
+    """
+    from mesp.runtime.training.config import merged, read_config
+
+    return merged(given_settings(args), read_config(args.config) if args.config else {})
+
+
+def _add_option(place: argparse._ActionsContainer, name: str, definition: Mapping[str, Any]) -> None:
     option, default, help_ = "--" + name.replace("_", "-"), definition.get("default"), definition["description"]
     types = types_of(definition)
+    if default and "boolean" in types:
+        help_ += f" (default: {option})"
+    elif default is not None and "boolean" not in types:
+        help_ += f" (default: {default})"
     if "boolean" in types:
         # What is on by default needs a way to switch it off.
         action = argparse.BooleanOptionalAction if default else "store_true"
-        place.add_argument(option, action=action, default=default, help=help_)
+        place.add_argument(option, action=action, default=argparse.SUPPRESS, help=help_)
         return
     place.add_argument(
         option,
         type=_reader(types, definition),
         choices=definition.get("enum"),
-        default=default,
+        default=argparse.SUPPRESS,
         metavar=definition.get("metavar"),
-        required=required,
         help=help_,
     )
 

@@ -1,6 +1,7 @@
 """A run: from settings and a bundle to the run's folder.
 
 settings          what a person chooses, checked
+config            a file of settings
 optimizer         learning rates, and the scalars of a step's update
 stepper           one step, one evaluation: which schedules of the bundle run, with which inputs
 loop              ``train``: steps, evaluations and checkpoints until the run is over

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..contract import schema
-from ..contract.limits import allows
+from ..contract.limits import allows, types_of
 from ..errors import UsageError
 from .optimizer import LearningRate, Name, Optimizer, Shape
 
@@ -118,7 +118,7 @@ def _expected(definition: Mapping[str, Any]) -> str:
     """What a value must be, in words."""
     if "enum" in definition:
         return " or ".join(definition["enum"])
-    text: str = definition.get("expected") or f"of the type {definition['type']}"
+    text: str = definition.get("expected") or f"a {' or '.join(t for t in types_of(definition) if t != 'null')}"
     return text
 
 
