@@ -9,6 +9,7 @@ The rooms, in the order in which a run uses them:
         manifest, bundle, sizes   the format of a bundle, opening one; the lengths that it has programs for
         schedule, arena           the language of a step, and places for its buffers; both checked
         session                   the interpreter of schedules
+        executorch_runtime        ExecuTorch's runtime, without its compiler
         scratch, tensor_file      memory in files: what is offloaded, and safetensors written piece by piece
         random_signs              the noise of MeZO, the same on every machine
     data/       from a file to the examples of a step

@@ -15,6 +15,7 @@ from mesp.export.programs.program import Argument, Program
 from mesp.export.reference import verify as verification
 from mesp.export.reference.transformers_model import reference_model
 from mesp.export.schedules.schedules import Schedules, training_programs
+from mesp.runtime.engine import executorch_runtime
 from mesp.runtime.engine.arena import plan_arena
 from mesp.runtime.engine.bundle import PROGRAM, Bundle, open_bundle
 from mesp.runtime.engine.manifest import Schedule
@@ -46,10 +47,8 @@ def draw(argument: Argument, generator: torch.Generator) -> Tensor:
 @pytest.mark.parametrize("fixture", [*BUNDLES, "llama_mezo", "llama_float16"])
 def test_every_lowered_program_computes_what_it_does_eagerly(fixture: str, request: pytest.FixtureRequest) -> None:
     """Each result, and again with the accumulators fed back into the memory that they came from."""
-    from executorch.extension.pybindings import portable_lib
-
     bundle = open_bundle(request.getfixturevalue(fixture))
-    module = portable_lib._load_for_executorch(str(bundle.path / PROGRAM))
+    module = executorch_runtime.load(bundle.path / PROGRAM)
     generator = torch.Generator().manual_seed(0)
     for program in training_programs(bundle_plan(bundle)).values():
         inputs = {argument.name: draw(argument, generator) for argument in program.inputs}

@@ -14,6 +14,7 @@ from mesp.export.export_settings import ExportSettings
 from mesp.export.programs.plan import Plan
 from mesp.export.programs.workspace import largest_program, with_chosen_tiles
 from mesp.export.schedules.schedules import METHODS
+from mesp.runtime.engine import executorch_runtime
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.engine.session import Session
 
@@ -57,14 +58,13 @@ def test_the_program_that_a_session_runs_first_is_the_largest_that_was_measured(
 
 def test_a_session_runs_it_before_anything_else(qwen2_fp32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, called = open_bundle(qwen2_fp32), []
-    from executorch.extension.pybindings import portable_lib
 
     class Module:
         def run_method(self, name: str, inputs: list[torch.Tensor], **_: Any) -> list[torch.Tensor]:
             called.append((name, sum(int(value.abs().sum()) for value in inputs)))
             return []
 
-    monkeypatch.setattr(portable_lib, "_load_for_executorch", lambda _: Module())
+    monkeypatch.setattr(executorch_runtime, "load", lambda _: Module())
     Session(bundle, ["train.sgd.5"])
     Session(bundle, ["train.sgd.5", "train.sgd.13"])
     Session(bundle, ["gradient_norm"])

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 from common import ROOT, make_folder, run
-from executorch.extension.pybindings import portable_lib
 from junit import CASES, GOLDEN
+
+from mesp.runtime.engine import executorch_runtime
 
 # What neither a bundle nor a run's figures depend on: what only predicts, checks or draws.
 BESIDE = (
@@ -82,12 +83,12 @@ class _Recorder:
         self._calls: dict[tuple[str, str], tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
 
     def __enter__(self) -> "_Recorder":
-        self._load = portable_lib._load_for_executorch
-        portable_lib._load_for_executorch = lambda path: _Recorded(self._load(path), path, self)
+        self._load = executorch_runtime.load
+        executorch_runtime.load = lambda path: _Recorded(self._load(path), path, self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        portable_lib._load_for_executorch = self._load
+        executorch_runtime.load = self._load
 
     def call(self, module: Any, place: tuple[str, str], arguments: Tensors, clone_outputs: bool) -> Tensors:
         self._count[place] = self._count.get(place, 0) + 1
@@ -113,8 +114,8 @@ class _Recorder:
 class _Recorded:
     """A loaded program file, whose calls are recorded."""
 
-    def __init__(self, module: Any, path: str, recorder: _Recorder):
-        self._module, self._bundle, self._recorder = module, Path(path).parent.name, recorder
+    def __init__(self, module: Any, path: Path, recorder: _Recorder):
+        self._module, self._bundle, self._recorder = module, path.parent.name, recorder
 
     def run_method(self, name: str, arguments: Tensors, clone_outputs: bool = True) -> Tensors:
         return self._recorder.call(self._module, (self._bundle, name), arguments, clone_outputs)

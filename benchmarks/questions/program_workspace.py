@@ -11,13 +11,11 @@ numbers, on all cores.
 import argparse
 import ctypes
 import gc
-import io
 import os
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -26,7 +24,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from executorch.extension.pybindings import portable_lib
 
 from mesp.export.bundle.lower import lower
 from mesp.export.bundle.make_plan import make_plan
@@ -40,6 +37,7 @@ from mesp.export.programs.plan import Plan
 from mesp.export.programs.program import Program
 from mesp.export.programs.sublayer import tile_backward
 from mesp.export.programs.workspace import attending_workspace, block_workspace, dequantizing_workspace, head_workspace
+from mesp.runtime.engine import executorch_runtime
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
 
@@ -117,12 +115,11 @@ def measure(program: Program) -> dict[str, Any]:
 def _run(path: str, program: Program, pipe: Connection) -> None:
     """In the process of its own: sends what its anonymous memory grows by, and the seconds of each call."""
     inputs = [random_input(argument) for argument in program.inputs]
-    with redirect_stderr(io.StringIO()):  # ExecuTorch's notes on the processor
-        portable_lib._unsafe_reset_threadpool(len(os.sched_getaffinity(0)))
+    executorch_runtime.use_threads()
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # or the heap that lowering left would be used again, and not seen
     before, seconds = _anonymous_bytes(), []
-    module = portable_lib._load_for_executorch(path)
+    module = executorch_runtime.load(Path(path))
     for _ in range(CALLS):
         start = time.perf_counter()
         module.run_method(program.name, inputs, clone_outputs=False)

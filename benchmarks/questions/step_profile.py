@@ -29,7 +29,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from executorch.extension.pybindings import portable_lib
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -44,6 +43,7 @@ from mesp.export.programs import ops
 from mesp.export.programs.plan import Plan
 from mesp.export.programs.program import Argument, Arguments, Program
 from mesp.export.schedules.schedules import training_programs
+from mesp.runtime.engine import executorch_runtime
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.errors import UsageError
 from mesp.runtime.files import write_json
@@ -85,13 +85,13 @@ class Calls:
 def timed_calls() -> Iterator[list[Calls]]:
     """Times the calls of sessions that are opened while the ``with`` lasts: an entry for each session."""
     opened: list[Calls] = []
-    load = portable_lib._load_for_executorch
+    load = executorch_runtime.load
 
-    def wrapped(path: str) -> Calls:
+    def wrapped(path: Path) -> Calls:
         opened.append(Calls(load(path)))
         return opened[-1]
 
-    with patch.object(portable_lib, "_load_for_executorch", wrapped):
+    with patch.object(executorch_runtime, "load", wrapped):
         yield opened
 
 

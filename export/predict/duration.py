@@ -5,14 +5,13 @@ beside them: dequantization, attention's softmax, norms, thin products with the 
 that it was fitted to is predicted less well: a weight is dequantized once for all tokens, which weighs more in a short sequence.
 """
 
-import io
-import os
 import time
 from collections.abc import Iterable
-from contextlib import redirect_stderr
 
 import torch
 from torch import Tensor
+
+from mesp.runtime.engine import executorch_runtime
 
 from ..bundle.lower import lower
 from ..programs.plan import Plan
@@ -41,12 +40,9 @@ def duration(plan: Plan, gflops: float, sequences: int = 1) -> dict[str, float]:
 
 def measured_gflops(plan: Plan) -> float:
     """XNNPACK's rate on this machine, over the frozen products that a step of the plan has the most of."""
-    from executorch.extension.pybindings import portable_lib
-
     total = frozen_products(plan)
     largest = sorted(total, key=lambda product: product.flop * total[product])[-_MEASURED:]
-    with redirect_stderr(io.StringIO()):  # ExecuTorch's notes on the processor
-        portable_lib._unsafe_reset_threadpool(len(os.sched_getaffinity(0)))  # as a session's
+    executorch_runtime.use_threads()
     timed = TimedPrograms(product_program(product) for product in largest)
     timed.measure()
     seconds = sum(timed.best(product.name) * total[product] for product in largest)
@@ -60,11 +56,9 @@ class TimedPrograms:
     """
 
     def __init__(self, programs: Iterable[Program]):
-        from executorch.extension.pybindings import portable_lib
-
         programs = list(programs)
         self._file = lower(programs).buffer
-        self._module = portable_lib._load_for_executorch_from_buffer(self._file)  # reads its programs from there
+        self._module = executorch_runtime.load_from(self._file)  # reads its programs from there
         self._inputs = {program.name: [random_input(item) for item in program.inputs] for program in programs}
         self.calls: dict[str, list[float]] = {name: [] for name in self._inputs}
 

@@ -6,6 +6,7 @@ manifest        what manifest.json says
 bundle          a bundle's folder, opened and checked
 sizes           the lengths that a bundle has schedules for
 session         the interpreter: programs by ExecuTorch, weights in place, one arena
+executorch_runtime    ExecuTorch's runtime, without its compiler
 tensor_file     safetensors piece by piece
 scratch         a tensor that is kept in a file
 random_signs    the noise of MeZO, the same in every runtime

@@ -1,17 +1,13 @@
 """The interpreter of schedules, on the host: programs by ExecuTorch, weights read in place from the mapped file, one arena."""
 
-import io
-import os
-import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
-from executorch.extension.pybindings import portable_lib
 
+from . import executorch_runtime
 from .bundle import PROGRAM, Bundle
 from .random_signs import signs
 from .schedule import (
@@ -59,9 +55,8 @@ class Session:
     ):
         # Torch's own threads spin after each small copy and take the cores from XNNPACK's pool.
         torch.set_num_threads(1)
-        with _without_thread_notes():
-            portable_lib._unsafe_reset_threadpool(threads or len(os.sched_getaffinity(0)))
-            self._module = portable_lib._load_for_executorch(str(bundle.path / PROGRAM))
+        executorch_runtime.use_threads(threads)
+        self._module = executorch_runtime.load(bundle.path / PROGRAM)
         self._programs = bundle.manifest.programs
         self._constants = bundle.manifest.constants
         self._observer = observer
@@ -152,19 +147,6 @@ class Session:
         if name in self._weights:
             return self._weights[name]
         return self._files[name].base if name in self._files else self.tensor(schedule, name).view(-1)
-
-
-@contextmanager
-def _without_thread_notes() -> Iterator[None]:
-    """Takes ExecuTorch's notes on its threads out of standard error, among them a search for an Arm chip's files on every machine."""
-    noted = io.StringIO()
-    try:
-        with redirect_stderr(noted):
-            yield
-    finally:
-        for line in noted.getvalue().splitlines():
-            if not line.startswith(("[cpuinfo_utils.cpp:", "[threadpool.cpp:")):
-                print(line, file=sys.stderr)
 
 
 class WeightsView:
