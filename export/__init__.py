@@ -34,7 +34,8 @@ The rooms, in the order in which data flows:
     reference/        the same model by transformers
         bundle_weights, transformers_model    a bundle or a checkpoint as transformers' model, and PEFT's adapter on it
         verify                a bundle's gradients against autograd
-        merge, generate       the adapter in the model's weights; text before and after
+        adapter_config        PEFT's, as someone made it
+        merge, generate, generate_options    the adapter in the model's weights; text before and after
 
 ``mesp.runtime`` holds what a phone needs as well: the schedule's language, the bundle's format, the interpreter. It never imports this
 package. DESIGN.md in this folder says why things are as they are, with the measurements.

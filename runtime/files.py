@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import MespError
+from .errors import MespError, UsageError
 
 
 @contextmanager
@@ -35,6 +35,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes a whole JSON file."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def check_absent(output: Path) -> None:
+    """Raises UsageError if there is something at the place of an output."""
+    if output.exists():
+        raise UsageError(f"{output} exists already. Choose another output, or remove it first.")
 
 
 @contextmanager

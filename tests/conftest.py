@@ -25,7 +25,7 @@ LADDER = {
     "op": ("ops", "quantize", "schedule", "scratch", "data", "masks", "mobile", "imports", "contract", "config"),
     "block": ("programs", "mutations", "workspace", "duration"),
     "model": ("families", "model", "kinds", "schedule_mutations", "merge", "generate"),
-    "lowered program": ("lowering_cache", "bundles", "export", "lowered", "footprint", "bad_input"),
+    "lowered program": ("lowering_cache", "bundles", "export", "lowered", "footprint", "start", "bad_input"),
     "training": ("adapter", "optimizer", "train", "checkpoint", "run_folders"),
     "report": ("report", "memory", "api", "bench", "baselines", "measuring", "wheel"),
 }

@@ -9,7 +9,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from mesp.export.reference.generate import Completions, GenerateOptions, generate, show
+from mesp.export.reference.generate import Completions, generate, show
+from mesp.export.reference.generate_options import GenerateOptions
 from mesp.export.reference.merge import merge
 from mesp.runtime.engine.bundle import TOKENIZER
 from mesp.runtime.errors import UsageError

@@ -9,8 +9,7 @@ from mesp.runtime.engine import bundle as files
 from mesp.runtime.engine.arena import plan_arena
 from mesp.runtime.engine.manifest import Manifest, Model, Schedule
 from mesp.runtime.engine.schedule import ProgramSpec
-from mesp.runtime.errors import UsageError
-from mesp.runtime.files import folder_that_appears_whole, sha256, write_json
+from mesp.runtime.files import check_absent, folder_that_appears_whole, sha256, write_json
 from mesp.runtime.training.adapter import write_adapter
 
 from ..export_settings import ExportSettings
@@ -38,8 +37,7 @@ def export_bundle(
         UsageError: settings, checkpoint or output that cannot be used; nothing is written.
         MespError: a program did not lower to one delegate.
     """
-    if output.exists():
-        raise UsageError(f"{output} exists already. Choose another output, or remove it first.")
+    check_absent(output)
     checkpoint = open_checkpoint(source, random_init, settings.seed)
     plan = make_plan(checkpoint.config, settings)
     check_checkpoint(plan, checkpoint)

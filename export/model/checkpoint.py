@@ -5,20 +5,22 @@ A checkpoint hands out rows of one tensor at a time, under the names that transf
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
-
+from mesp.runtime.engine.bundle import MANIFEST
 from mesp.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor  # what is no checkpoint is refused without torch
 
 
 @dataclass(frozen=True)
 class Int4Blocks:
     """A weight that is stored as affine int4 already, in groups of 32 inputs."""
 
-    levels: Tensor  # [in / 32, 32, out], 0 .. 15
-    scale: Tensor  # [in / 32, 1, out]
-    offset: Tensor  # [in / 32, 1, out]
+    levels: "Tensor"  # [in / 32, 32, out], 0 .. 15
+    scale: "Tensor"  # [in / 32, 1, out]
+    offset: "Tensor"  # [in / 32, 1, out]
 
 
 class Checkpoint(Protocol):
@@ -30,7 +32,7 @@ class Checkpoint(Protocol):
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The tensor's shape, None if there is none of that name."""
 
-    def rows(self, name: str, start: int = 0, end: int | None = None) -> Tensor:
+    def rows(self, name: str, start: int = 0, end: int | None = None) -> "Tensor":
         """Rows start .. end of a tensor (all of it by default), fp32."""
 
     def int4_blocks(self, name: str) -> Int4Blocks | None:
@@ -46,15 +48,30 @@ def open_checkpoint(source: str, random_init: bool = False, seed: int = 0) -> Ch
     Raises:
         UsageError: nothing there, or not what it says it is.
     """
+    path = find_checkpoint(source, random_init)
+    # Their readers import torch and transformers, which take seconds.
     from .gguf_checkpoint import GgufCheckpoint
     from .random_checkpoint import RandomCheckpoint
     from .safetensors_checkpoint import SafetensorsCheckpoint
 
+    if path.suffix == ".gguf":
+        return GgufCheckpoint(path)
+    return RandomCheckpoint(path, seed) if random_init else SafetensorsCheckpoint(path, source)
+
+
+def find_checkpoint(source: str, random_init: bool = False) -> Path:
+    """The folder or file of a checkpoint, fetched from the Hub if it is not here.
+
+    Raises:
+        UsageError: nothing there, or at the first look not what it says it is.
+    """
     path = Path(source)
     if path.suffix == ".gguf":
         if random_init:
             raise UsageError("--random-init takes a folder with a config.json, not a GGUF file.")
-        return GgufCheckpoint(path)
+        if not path.is_file():
+            raise UsageError(f"There is no GGUF file at {path}.")
+        return path
     if not path.exists():
         if random_init or source.startswith((".", "/", "~")) or source.count("/") != 1:
             raise UsageError(
@@ -65,7 +82,16 @@ def open_checkpoint(source: str, random_init: bool = False, seed: int = 0) -> Ch
         raise UsageError(
             f"{source} has no config.json. Expected a Hugging Face model folder: config.json, model.safetensors and the tokenizer's files."
         )
-    return RandomCheckpoint(path, seed) if random_init else SafetensorsCheckpoint(path, source)
+    return path
+
+
+def find_model(source: str) -> Path:
+    """The folder of a bundle, or that or the file of a checkpoint.
+
+    Raises:
+        UsageError: as ``find_checkpoint``.
+    """
+    return Path(source) if (Path(source) / MANIFEST).is_file() else find_checkpoint(source)
 
 
 def _download(repo: str) -> Path:

@@ -21,8 +21,6 @@ class GgufCheckpoint:
     """Rows are dequantized as they are read; int4 blocks are handed out as they are stored."""
 
     def __init__(self, path: Path):
-        if not path.is_file():
-            raise UsageError(f"There is no GGUF file at {path}.")
         reader = _open_gguf(path)
         kind = reader.fields["general.architecture"].contents()
         known = family(kind, str(path))

@@ -1,6 +1,5 @@
 """Text from a model before and after its adapter, by transformers' own ``generate``."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,34 +9,14 @@ import torch
 from mesp.runtime.errors import UsageError
 
 from ..model.huggingface_folder import quiet
-from .transformers_model import Base, attach, load_base, read_adapter_config
+from .adapter_config import read_adapter_config
+from .generate_options import GenerateOptions
+from .transformers_model import Base, attach, load_base
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _WIDE = 100  # columns from which two texts are legible beside each other
-
-
-@dataclass(frozen=True)
-class GenerateOptions:
-    """What a person chooses.
-
-    Args:
-        chat: the prompt is a user's turn, written with the tokenizer's chat template; system: the turn before it
-        max_new_tokens: at most; the end-of-text token ends sooner
-        temperature: 0 takes the likeliest token each time; above it, tokens are drawn
-        top_p: draw from the likeliest tokens that together have this probability
-        repetition_penalty: above 1, tokens that were there already are less likely
-        seed: of what is drawn, the same before and after
-    """
-
-    chat: bool = False
-    system: str | None = None
-    max_new_tokens: int = 64
-    temperature: float = 0.0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +42,6 @@ def generate(
     Raises:
         UsageError: a source, adapter, prompt or option that cannot be used.
     """
-    _check(options)
     if adapter:
         read_adapter_config(adapter)  # refused before the model is read, which takes long
     base = load_base(source)
@@ -74,21 +52,6 @@ def generate(
     with model.disable_adapter():
         before = _complete(model, base, ids, options)
     return Completions(before, _complete(model, base, ids, options))
-
-
-def _check(options: GenerateOptions) -> None:
-    if options.system is not None and not options.chat:
-        raise UsageError("--system is a turn of a chat: add --chat.")
-    if options.max_new_tokens < 1:
-        raise UsageError(f"--max-new-tokens {options.max_new_tokens} must be at least 1.")
-    if not (math.isfinite(options.temperature) and options.temperature >= 0):
-        raise UsageError(f"--temperature {options.temperature} must be a number of at least 0.")
-    if not 0 < options.top_p <= 1:
-        raise UsageError(f"--top-p {options.top_p} must be above 0 and at most 1.")
-    if options.top_p < 1 and options.temperature == 0:
-        raise UsageError("--top-p chooses what tokens are drawn from, but at --temperature 0 none is drawn: raise it.")
-    if not (math.isfinite(options.repetition_penalty) and options.repetition_penalty > 0):
-        raise UsageError(f"--repetition-penalty {options.repetition_penalty} must be a number above 0.")
 
 
 def _prompt_ids(base: Base, prompt: str, options: GenerateOptions) -> torch.Tensor:

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 
 from mesp.runtime.errors import MespError, UsageError
-from mesp.runtime.files import folder_that_appears_whole
+from mesp.runtime.files import check_absent, folder_that_appears_whole
 
 from ..model.huggingface_folder import quiet
-from .transformers_model import Base, attach, load_base, read_adapter_config
+from .adapter_config import read_adapter_config
+from .transformers_model import Base, attach, load_base
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -30,8 +31,7 @@ def merge(source: str, adapter: Path, output: Path, dtype: str = "auto", allow_o
         UsageError: a source, adapter, output or dtype that cannot be used; nothing is written.
         MespError: the merged weights are not finite, or could not be written.
     """
-    if output.exists():
-        raise UsageError(f"{output} exists already. Choose another output, or remove it first.")
+    check_absent(output)
     if dtype not in DTYPES:
         raise UsageError(f"There is no dtype {dtype}. Expected one of {', '.join(DTYPES)}.")
     read_adapter_config(adapter)  # refused before the model is read, which takes long

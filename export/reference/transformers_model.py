@@ -4,7 +4,6 @@ Checkpoints are read as ``export`` reads them, GGUF files too: transformers' own
 quantized, depending on its version and on what else is installed, and such a model can neither be merged nor saved.
 """
 
-import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ from torch import Tensor
 
 from mesp.runtime.engine.bundle import MANIFEST, TOKENIZER, Bundle, open_bundle
 from mesp.runtime.errors import UsageError
-from mesp.runtime.training.adapter import CONFIG, same_base
+from mesp.runtime.training.adapter import same_base
 
 from ..bundle.make_plan import bundle_config
 from ..model.checkpoint import Checkpoint, open_checkpoint
 from ..model.families import read_architecture
 from ..model.huggingface_folder import quiet
+from .adapter_config import read_adapter_config
 from .bundle_weights import dequantized_tensors
 
 
@@ -102,27 +102,6 @@ def assemble(config: Any, tensors: Iterable[tuple[str, Tensor]]) -> Any:
 
 
 # --- Adapters ---------------------------------------------------------------------------------------------------------
-
-
-def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a PEFT adapter folder.
-
-    Raises:
-        UsageError: no adapter there, or not a LoRA one.
-    """
-    file = folder / CONFIG
-    if not file.is_file():
-        inside = folder / "adapter"
-        hint = f" It is a run folder: its adapter is in {inside}." if (inside / CONFIG).is_file() else ""
-        raise UsageError(f"{folder} is not a PEFT adapter: it has no {CONFIG}.{hint}")
-    try:
-        config = json.loads(file.read_text())
-        kind = config.get("peft_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"{file} cannot be read as an adapter's configuration: {error}.") from error
-    if kind != "LORA":
-        raise UsageError(f"{file}: the adapter's peft_type is {kind}; expected LORA.")
-    return dict(config)
 
 
 def attach(base: Base, folder: Path, allow_other_base: bool = False) -> Any:

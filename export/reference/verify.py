@@ -67,16 +67,16 @@ class BothWays:
     autograd: dict[str, Tensor]
 
 
-def verify(bundle_path: Path, seed: int = 0) -> Verification:
+def verify(bundle: Bundle | Path, seed: int = 0) -> Verification:
     """Checks the gradients of ``both_ways``, tensor by tensor.
 
     Raises:
         UsageError: not a bundle, one that was changed, or one whose gradients are estimates.
     """
-    bundle = open_bundle(bundle_path)
+    bundle = open_bundle(bundle) if isinstance(bundle, Path) else bundle
     if bundle.manifest.plan["method"] == "mezo":
         raise UsageError(
-            f"{bundle_path} was exported with --method mezo, whose gradients are estimates: there is nothing exact to compare "
+            f"{bundle.path} was exported with --method mezo, whose gradients are estimates: there is nothing exact to compare "
             "with autograd. benchmarks/questions/mezo_estimate.py shows how close they are."
         )
     block_inputs = bundle.manifest.plan["block_inputs"]

@@ -6,6 +6,7 @@ Libraries are imported inside, so that ``mesp --help`` and a wrong option answer
 import argparse
 import json
 import sys
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from .train_options import chosen_settings, given_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
@@ -23,12 +24,17 @@ if TYPE_CHECKING:
 
 def run_export(args: argparse.Namespace) -> int:
     """mesp export"""
-    from mesp.export.bundle.export import export_bundle
-    from mesp.export.bundle.mobile import notes
+    from mesp.export.model.checkpoint import find_checkpoint
     from mesp.runtime.engine.bundle import TOKENIZER
+    from mesp.runtime.files import check_absent
     from mesp.runtime.report.pages import weights_in_words
 
     settings = _export_settings(args)
+    check_absent(args.output)
+    find_checkpoint(args.checkpoint, args.random_init)
+    with loading("PyTorch and ExecuTorch"):
+        from mesp.export.bundle.export import export_bundle
+        from mesp.export.bundle.mobile import notes
     with console_of(sys.stderr).status("reading the checkpoint") as status:
         manifest = export_bundle(
             args.checkpoint, args.output, settings, args.random_init, lambda what: status.update(f"writing {what}")
@@ -55,8 +61,7 @@ def run_plan(args: argparse.Namespace) -> int:
     """mesp plan"""
     import math
 
-    from mesp.export.predict.duration import duration, measured_gflops
-    from mesp.export.predict.footprint import footprint
+    from mesp.export.model.checkpoint import find_model
     from mesp.runtime.errors import UsageError
     from mesp.runtime.training.settings import TrainSettings
 
@@ -66,6 +71,10 @@ def run_plan(args: argparse.Namespace) -> int:
     if args.gflops is not None and not (math.isfinite(args.gflops) and args.gflops > 0):
         raise UsageError(f"--gflops {args.gflops} must be a number of GFLOP/s above 0.")
     optimizer = training.make_optimizer(steps=1).program
+    find_model(args.model)
+    with loading("PyTorch"):
+        from mesp.export.predict.duration import duration, measured_gflops
+        from mesp.export.predict.footprint import footprint
 
     def predict(plan: "Plan") -> dict[str, int]:
         return footprint(plan, optimizer, training.grad_accumulation > 1, training.clip_norm is not None)
@@ -126,9 +135,13 @@ def run_verify(args: argparse.Namespace) -> int:
     """mesp verify"""
     from rich.table import Table
 
-    from mesp.export.reference.verify import verify
+    from mesp.runtime.engine.bundle import open_bundle
 
-    result = verify(args.bundle, args.seed)
+    bundle = open_bundle(args.bundle)
+    with loading("PyTorch and transformers"):
+        from mesp.export.reference.verify import verify
+
+    result = verify(bundle, args.seed)
     table = Table("size", "tensor", "norm", "relative error", "")
     for check in result.checks:
         name = check.name.removeprefix("base_model.model.model.").removesuffix(".weight")
@@ -167,12 +180,15 @@ def run_train(args: argparse.Namespace) -> int:
     from contextlib import ExitStack
 
     from mesp.runtime.report.pages import summary
-    from mesp.runtime.training.console_progress import Progress
     from mesp.runtime.training.interrupt import Interrupt
-    from mesp.runtime.training.listener import Listeners
-    from mesp.runtime.training.loop import train
+    from mesp.runtime.training.start import check_start
 
     settings = chosen_settings(args)
+    bundle = check_start(args.bundle, args.output, settings, args.resume)
+    with loading("PyTorch and ExecuTorch"):
+        from mesp.runtime.training.console_progress import Progress
+        from mesp.runtime.training.listener import Listeners
+        from mesp.runtime.training.loop import train
     console = console_of(sys.stdout)
     with ExitStack() as stack:
         listeners: list[Any] = []
@@ -184,7 +200,7 @@ def run_train(args: argparse.Namespace) -> int:
         stop = stack.enter_context(
             Interrupt(lambda: console.print("Stopping after this step; once more to stop at once", highlight=False))
         )
-        report = train(args.bundle, args.output, settings, Listeners(*listeners), args.resume, stop)
+        report = train(bundle, args.output, settings, Listeners(*listeners), args.resume, stop)
     for name, value in summary(report):
         print(f"{name:30} {value}")
     print(f"{'Report':30} {args.output / 'report.html'}")
@@ -211,8 +227,15 @@ def run_report(args: argparse.Namespace) -> int:
 
 def run_merge(args: argparse.Namespace) -> int:
     """mesp merge"""
-    from mesp.export.reference.merge import merge
+    from mesp.export.model.checkpoint import find_model
+    from mesp.export.reference.adapter_config import read_adapter_config
+    from mesp.runtime.files import check_absent
 
+    check_absent(args.output)
+    read_adapter_config(args.adapter)
+    find_model(args.model)
+    with loading("PyTorch and transformers"):
+        from mesp.export.reference.merge import merge
     with console_of(sys.stderr).status("merging"):
         merge(args.model, args.adapter, args.output, args.dtype, args.allow_other_base)
     print(f"{args.output}: the merged model, as transformers loads it")
@@ -221,9 +244,16 @@ def run_merge(args: argparse.Namespace) -> int:
 
 def run_generate(args: argparse.Namespace) -> int:
     """mesp generate"""
-    from mesp.export.reference.generate import GenerateOptions, generate, show
+    from mesp.export.model.checkpoint import find_model
+    from mesp.export.reference.adapter_config import read_adapter_config
+    from mesp.export.reference.generate_options import GenerateOptions
 
     options = GenerateOptions(**{field.name: getattr(args, field.name) for field in fields(GenerateOptions)})
+    if args.adapter:
+        read_adapter_config(args.adapter)
+    find_model(args.model)
+    with loading("PyTorch and transformers"):
+        from mesp.export.reference.generate import generate, show
     with console_of(sys.stderr).status("generating"):
         completions = generate(args.model, args.adapter, args.prompt, options, args.allow_other_base)
     show(console_of(sys.stdout), completions)
@@ -249,6 +279,13 @@ def run_bench(args: argparse.Namespace) -> int:
     options = BenchOptions(tuple(args.cell), args.repeats, args.keep_bundles)
     done = bench(args.table, args.output, options, console_of(sys.stdout))
     return 0 if done else 1
+
+
+@contextmanager
+def loading(what: str) -> "Iterator[None]":
+    """Says what is being imported: it takes seconds. What can be refused is to be refused before."""
+    with console_of(sys.stderr).status(f"loading {what}"):
+        yield
 
 
 def console_of(file: TextIO) -> "Console":

@@ -61,8 +61,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises:
         UsageError: no file, a damaged one, or a row that is malformed or of another kind than the first.
     """
-    if not path.is_file():
-        raise UsageError(f"There is no data file at {path}.")
+    check_file(path)
     compressed = path.suffix.lower() in _OPEN
     suffix = (path.with_suffix("") if compressed else path).suffix.lower()
     if suffix == ".parquet" and compressed:
@@ -82,6 +81,12 @@ def read_rows(path: Path) -> Iterator[Row]:
             )
         _check(kind, values, where)
         yield Row(where, kind, values)
+
+
+def check_file(path: Path) -> None:
+    """Raises UsageError if there is no data file."""
+    if not path.is_file():
+        raise UsageError(f"There is no data file at {path}.")
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -9,12 +9,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ..errors import MespError
 from .schedule import ITEM_BYTES, TensorSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor  # a bundle is opened, and refused, without torch
 
 _DTYPES = {"float32": "F32", "int8": "I8", "uint8": "U8", "int64": "I64"}
 _PADDING = "padding."
@@ -65,12 +66,12 @@ class TensorFile:
     ) -> None:
         self.close()
 
-    def write(self, name: str, values: Tensor, first: int = 0) -> None:
+    def write(self, name: str, values: "Tensor", first: int = 0) -> None:
         """Writes elements of a tensor from element ``first`` on."""
         spec = self.tensors[name]
         if str(values.dtype) != f"torch.{spec.dtype}" or first + values.numel() > spec.elements:
             raise ValueError(f"{name} is {spec}; cannot take {values.numel()} of {values.dtype} at {first}")
-        data = values.contiguous().flatten().view(torch.uint8).numpy().data
+        data = memoryview(values.contiguous().flatten().numpy()).cast("B")
         _write_all(self._file, data, self._start + self._offsets[name] + first * ITEM_BYTES[spec.dtype])
 
     def close(self) -> None:

@@ -11,16 +11,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from ..engine.manifest import AdapterTensor, Lora
 from ..engine.schedule import TensorSpec
 from ..engine.tensor_file import TensorFile
 from ..errors import UsageError
 from ..files import replacing, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor  # what an adapter's configuration says is read, and refused, without torch
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -39,22 +41,22 @@ class Scaling:
         return self.alpha / (math.sqrt(rank) if self.rslora else rank)
 
 
-def view(adapter: Tensor, tensor: AdapterTensor) -> Tensor:
+def view(adapter: "Tensor", tensor: AdapterTensor) -> "Tensor":
     """One tensor of the adapter (or of gradients in its layout) in place, in its shape in memory."""
     return adapter.view(-1)[tensor.offset : tensor.offset + tensor.elements].view(tensor.shape)
 
 
-def named(lora: Lora, adapter: Tensor) -> dict[str, Tensor]:
+def named(lora: Lora, adapter: "Tensor") -> "dict[str, Tensor]":
     """The adapter's tensors (or gradients in its layout) under PEFT's names and in its shapes, as views."""
     return {tensor.name: _in_peft(tensor, adapter) for tensor in lora.tensors}
 
 
-def _in_peft(tensor: AdapterTensor, adapter: Tensor) -> Tensor:
+def _in_peft(tensor: AdapterTensor, adapter: "Tensor") -> "Tensor":
     part = view(adapter, tensor)
     return part.t() if tensor.transposed else part
 
 
-def write_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
+def write_adapter(path: Path, lora: Lora, adapter: "Tensor") -> None:
     """Writes the adapter's tensors as one safetensors file, one at a time: the run's peak is not to be here."""
     shapes = {tensor.name: tensor.shape[::-1] if tensor.transposed else tensor.shape for tensor in lora.tensors}
     specs = {name: TensorSpec(shape) for name, shape in shapes.items()}
@@ -63,7 +65,7 @@ def write_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
             file.write(tensor.name, _in_peft(tensor, adapter))
 
 
-def read_adapter(path: Path, lora: Lora, adapter: Tensor) -> None:
+def read_adapter(path: Path, lora: Lora, adapter: "Tensor") -> None:
     """Reads a safetensors file of ``write_adapter`` or of PEFT into the adapter, which changes only if all of it fits.
 
     Raises:
@@ -93,7 +95,7 @@ def _difference(found: set[str], expected: set[str]) -> str:
     return "; ".join(parts + ([f"{len(extra)} that it does not train, such as {extra[0]}"] if extra else [])) + "."
 
 
-def write_peft(folder: Path, lora: Lora, adapter: Tensor, scaling: Scaling, base_model: str) -> None:
+def write_peft(folder: Path, lora: Lora, adapter: "Tensor", scaling: Scaling, base_model: str) -> None:
     """Writes into a folder what peft.PeftModel.from_pretrained loads.
 
     Raises:
@@ -122,7 +124,7 @@ def write_peft(folder: Path, lora: Lora, adapter: Tensor, scaling: Scaling, base
     )
 
 
-def read_peft(folder: Path, lora: Lora, adapter: Tensor, base_model: str | None = None) -> Scaling:
+def read_peft(folder: Path, lora: Lora, adapter: "Tensor", base_model: str | None = None) -> Scaling:
     """Reads a PEFT adapter folder into the adapter and returns its scaling.
 
     Args:
@@ -131,13 +133,7 @@ def read_peft(folder: Path, lora: Lora, adapter: Tensor, base_model: str | None 
     Raises:
         UsageError: no adapter, one of another rank, of other targets or another model, or of a kind that these programs do not compute.
     """
-    file = folder / CONFIG
-    try:
-        config = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder} is not a PEFT adapter: {CONFIG} cannot be read ({error}).") from error
-    if not isinstance(config, dict):
-        raise UsageError(f"{file} is not an adapter's configuration: expected a JSON object.")
+    file, config = folder / CONFIG, read_config(folder)
     refuse = [
         name
         for name in (
@@ -170,6 +166,22 @@ def read_peft(folder: Path, lora: Lora, adapter: Tensor, base_model: str | None 
         )
     read_adapter(folder / WEIGHTS, lora, adapter)
     return Scaling(float(alpha), bool(config.get("use_rslora")))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a PEFT adapter.
+
+    Raises:
+        UsageError: there is none.
+    """
+    file = folder / CONFIG
+    try:
+        config = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder} is not a PEFT adapter: {CONFIG} cannot be read ({error}).") from error
+    if not isinstance(config, dict):
+        raise UsageError(f"{file} is not an adapter's configuration: expected a JSON object.")
+    return config
 
 
 def _number(file: Path, config: Mapping[str, Any], name: str) -> float:

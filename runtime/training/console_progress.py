@@ -2,13 +2,16 @@
 
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from ..data.dataset import Dataset
 from .listener import Evaluation, Listener, Step
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset  # which imports torch
 
 
 class Progress(Listener):
@@ -34,7 +37,7 @@ class Progress(Listener):
     ) -> None:
         self._bar.stop()
 
-    def begin(self, first: int, steps: int, dataset: Dataset) -> None:
+    def begin(self, first: int, steps: int, dataset: "Dataset") -> None:
         self._steps = steps
         self._task = self._bar.add_task("starting", total=steps, completed=first)
         self._say(

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..data.dataset import Dataset
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset  # which imports torch
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Evaluation:
 class Listener:
     """Hears of a run's progress; this one does nothing."""
 
-    def begin(self, first: int, steps: int, dataset: Dataset) -> None:
+    def begin(self, first: int, steps: int, dataset: "Dataset") -> None:
         """The data is read; ``first`` steps were done by the run that is resumed, 0 for a new one."""
 
     def stepped(self, step: Step) -> None:
@@ -50,7 +52,7 @@ class Listeners(Listener):
     def __init__(self, *listeners: Listener):
         self._listeners = listeners
 
-    def begin(self, first: int, steps: int, dataset: Dataset) -> None:
+    def begin(self, first: int, steps: int, dataset: "Dataset") -> None:
         for listener in self._listeners:
             listener.begin(first, steps, dataset)
 

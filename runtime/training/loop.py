@@ -20,7 +20,7 @@ from ..contract import FINISHED
 from ..contract.run_files import ADAPTER, BEST, EVALUATIONS, MEMORY, REPORT, RUN, STEPS
 from ..data.dataset import Dataset, Example, load_data
 from ..engine import bundle as bundle_files
-from ..engine.bundle import TOKENIZER, Bundle, open_bundle
+from ..engine.bundle import TOKENIZER, Bundle
 from ..engine.sizes import smallest
 from ..errors import MespError, UsageError
 from ..files import folder_that_appears_whole, sha256, write_json
@@ -33,11 +33,12 @@ from .checkpoints import Position, checkpoints, prune, read_checkpoint, write_ch
 from .listener import Evaluation, Listener, Step
 from .run_writer import GO_ON, RunWriter
 from .settings import TrainSettings, differences
+from .start import check_start
 from .stepper import Stepper, Stopped
 
 
 def train(
-    bundle_path: Path,
+    bundle: Bundle | Path,
     output: Path,
     settings: TrainSettings,
     listener: Listener | None = None,
@@ -47,7 +48,7 @@ def train(
     """Fine-tunes a bundle's adapter, writes the run folder, and returns what its report.json holds.
 
     Args:
-        bundle_path: what ``mesp export`` made
+        bundle: what ``mesp export`` made, or that opened by ``start.check_start``
         output: the run folder
         listener: hears of steps, evaluations and checkpoints
         resume: go on with the run in that folder, from its last checkpoint
@@ -57,15 +58,14 @@ def train(
         UsageError: a setting, bundle, adapter or data file that cannot be used, or a resumed run with other ones; nothing is changed.
         MespError: the loss is no longer finite, or the disk is full; logs and checkpoints until then are kept, and the report has the reason.
     """
-    if not resume:
-        RunWriter.check_free(output)
-    bundle = open_bundle(bundle_path)
+    if isinstance(bundle, Path):
+        bundle = check_start(bundle, output, settings, resume)
     manifest = bundle.manifest
     data, held_out = load_data(
         settings.data,
         manifest.tokens,
         manifest.model.vocabulary,
-        bundle_path / TOKENIZER,
+        bundle.path / TOKENIZER,
         packing=settings.packing,
         eval_path=settings.eval_data,
         eval_split=settings.eval_split,

@@ -1,12 +1,14 @@
 """A run's figures as TensorBoard event files, in RUN/tensorboard."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..contract.run_files import TENSORBOARD
-from ..data.dataset import Dataset
 from ..errors import UsageError
 from .listener import Evaluation, Listener, Step
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
 
 
 class TensorBoard(Listener):
@@ -35,7 +37,7 @@ class TensorBoard(Listener):
         if self._writer:
             self._writer.close()
 
-    def begin(self, first: int, steps: int, dataset: Dataset) -> None:
+    def begin(self, first: int, steps: int, dataset: "Dataset") -> None:
         # A run that is resumed does the steps after its checkpoint again: what was drawn of them is to be dropped.
         self._writer = self._make(str(self._run / TENSORBOARD), purge_step=first + 1 if first else None)
 

@@ -1,0 +1,27 @@
+"""What a run needs, checked before torch is loaded: that takes longer than all of this."""
+
+from pathlib import Path
+
+from ..data.rows import check_file
+from ..engine.bundle import Bundle, open_bundle
+from .adapter import read_config
+from .run_writer import RunWriter
+from .settings import TrainSettings
+
+
+def check_start(bundle: Path, output: Path, settings: TrainSettings, resume: bool) -> Bundle:
+    """Looks for everything that a run reads, and opens its bundle.
+
+    Raises:
+        UsageError: the run folder is there already, or to be resumed and not there; no data, adapter or bundle.
+    """
+    if resume:
+        RunWriter.reopen(output)
+    else:
+        RunWriter.check_free(output)
+    for path in (settings.data, settings.eval_data):
+        if path is not None:
+            check_file(path)
+    if settings.adapter is not None:
+        read_config(settings.adapter)
+    return open_bundle(bundle)
