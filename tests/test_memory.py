@@ -1,5 +1,7 @@
-"""The sampler: it sees memory that is held for a moment inside one call, says where, and refuses what is implausible."""
+"""The sampler: it sees memory that is held for a moment inside one call, says where, names gaps, and refuses what is implausible."""
 
+import os
+import signal
 import time
 
 import pytest
@@ -65,9 +67,15 @@ def test_a_peak_below_what_the_run_held_is_refused() -> None:
             sampler.report(least_bytes=500 * MB)
 
 
-def test_a_gap_is_refused() -> None:
+def test_a_gap_is_named() -> None:
+    """The process that samples is stopped for a while, and no call of the sampler falls into that time."""
     with Sampler() as sampler:
         idle(sampler)
-        sampler.longest_gap_seconds = 2.0
-        with pytest.raises(MespError, match=r"nothing was sampled for 2\.0 seconds"):
-            sampler.report(0)
+        sampler("busy")
+        os.kill(sampler._process.pid, signal.SIGSTOP)
+        time.sleep(0.3)
+        os.kill(sampler._process.pid, signal.SIGCONT)
+        sampler("quiet")
+        idle(sampler)
+        report = sampler.report(least_bytes=0)
+    assert 0.25 < report.longest_gap_seconds < 0.6 and report.longest_gap_phase == "busy"

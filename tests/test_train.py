@@ -172,6 +172,7 @@ def test_two_runs_are_equal_and_the_folder_holds_the_contract(qwen2_fp32: Path, 
         "vm_hwm_bytes",
         "samples",
         "longest_gap_seconds",
+        "longest_gap_phase",
         "major_faults",
     }
     steps, samples = lines(one / "steps.jsonl"), lines(one / "memory.jsonl")

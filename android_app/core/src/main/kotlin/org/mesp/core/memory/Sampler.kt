@@ -1,7 +1,6 @@
 package org.mesp.core.memory
 
 import java.math.RoundingMode
-import kotlin.math.max
 import kotlinx.serialization.SerialName
 import kotlinx.serialization.Serializable
 import org.mesp.core.MespException
@@ -32,6 +31,7 @@ data class MemoryReport(
     @SerialName("vm_hwm_is_of_the_run") val vmHwmIsOfTheRun: Boolean,
     val samples: Long,
     @SerialName("longest_gap_seconds") val longestGapSeconds: Double,
+    @SerialName("longest_gap_phase") val longestGapPhase: String,
     @SerialName("major_faults") val majorFaults: Long,
     @SerialName("dirty_file_and_swap_bytes") val dirtyFileAndSwapBytes: Long,
 )
@@ -58,6 +58,7 @@ class Sampler : AutoCloseable {
     private val otherAtRest: Long
     private var last = start
     private var longestGap = 0L
+    private var longestGapPhase = LOAD
     private var samples = 0L
     private var phase = LOAD
     private var largestFootprint = NONE
@@ -136,9 +137,7 @@ class Sampler : AutoCloseable {
     @Synchronized
     fun report(leastBytes: Long): MemoryReport {
         val delta = peakFootprint - baseline
-        val gap = longestGap / 1e9
         if (samples < FEWEST) throw MespException("The memory report is refused: $samples samples are too few to know a peak.")
-        if (gap > LONGEST_GAP_SECONDS) throw MespException("The memory report is refused: nothing was sampled for %.1f seconds.".format(null, gap))
         if (delta < leastBytes) {
             throw MespException("The memory report is refused: a peak of $delta bytes over idle is below the adapter's own $leastBytes.")
         }
@@ -150,7 +149,8 @@ class Sampler : AutoCloseable {
             vmHwmBytes = Proc.highWaterMark(),
             vmHwmIsOfTheRun = hwmIsOfTheRun,
             samples = samples,
-            longestGapSeconds = rounded(gap, 4),
+            longestGapSeconds = rounded(longestGap / 1e9, 4),
+            longestGapPhase = longestGapPhase,
             majorFaults = Proc.majorFaults() - faults,
             dirtyFileAndSwapBytes = other - otherAtRest,
         )
@@ -167,7 +167,10 @@ class Sampler : AutoCloseable {
         statm.read()
         val now = System.nanoTime()
         samples++
-        longestGap = max(longestGap, now - last)
+        if (now - last > longestGap) {
+            longestGap = now - last
+            longestGapPhase = phase
+        }
         last = now
         val footprint = statm.anonymous + other
         if (footprint > largestFootprint) {
@@ -198,7 +201,6 @@ class Sampler : AutoCloseable {
         const val PLATEAU_BYTES = 256 * 1024
         const val NONE = Long.MIN_VALUE
         const val FEWEST = 20
-        const val LONGEST_GAP_SECONDS = 1.0
     }
 }
 

@@ -41,6 +41,20 @@ class MemoryTest {
     }
 
     @Test
+    fun `the longest gap is named`() {
+        Sampler().use { sampler ->
+            repeat(30) { sampler.observe(null) }
+            sampler.observe("busy")
+            // The thread that samples waits for the lock.
+            synchronized(sampler) { Thread.sleep(300) }
+            sampler.observe("quiet")
+            val report = sampler.report(leastBytes = 0)
+            assertEquals("busy", report.longestGapPhase)
+            assertTrue(report.longestGapSeconds > 0.25, "${report.longestGapSeconds} s")
+        }
+    }
+
+    @Test
     fun `a peak below what the run must have held is refused`() {
         Sampler().use { sampler ->
             repeat(30) { sampler.observe(null) }
