@@ -21,6 +21,7 @@ from ..contract.run_files import ADAPTER, BEST, EVALUATIONS, MEMORY, REPORT, RUN
 from ..data.dataset import Dataset, Example, load_data
 from ..engine import bundle as bundle_files
 from ..engine.bundle import TOKENIZER, Bundle
+from ..engine.planned import planned_bytes
 from ..engine.sizes import smallest
 from ..errors import MespError, UsageError
 from ..files import folder_that_appears_whole, sha256, write_json
@@ -82,8 +83,9 @@ def train(
         scratch = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
         run = _Run(bundle, settings, data, held_out, sampler, listener or Listener(), stop, scratch)
         if not resume:
-            # With the idle footprint, so that a run that is killed can be reported against it.
+            # With the idle footprint and what the run will take, so that a run that is killed can be reported too.
             start = {
+                "planned_bytes": planned_bytes(manifest, run.stepper.schedules),
                 "baseline_footprint_bytes": sampler.baseline_footprint_bytes,
                 "sampled_since_epoch_seconds": sampler.since_epoch_seconds,
             }

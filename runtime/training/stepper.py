@@ -59,8 +59,8 @@ class Stepper:
         self._used, self._stop = used, stop
         self._kept, self._clip_norm, self._seed = settings.keeps_gradients, settings.clip_norm, settings.seed
         accumulates, clips = settings.grad_accumulation > 1, settings.clip_norm is not None
-        names = schedule_names(optimizer.program, used, evaluates, accumulates, clips)
-        self.session = Session(bundle, names, settings.threads, observer, scratch)
+        self.schedules = schedule_names(optimizer.program, used, evaluates, accumulates, clips)
+        self.session = Session(bundle, self.schedules, settings.threads, observer, scratch)
 
     def step(self, number: int, examples: Sequence[Example]) -> tuple[float, float]:
         """Takes step ``number`` (from 1) and returns its loss and the norm of its gradient, before clipping.

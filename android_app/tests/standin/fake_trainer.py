@@ -125,6 +125,7 @@ class Trainer:
             "eval_data": data if self._evaluates else None,
             "adapter_sha256": None,
             "versions": ENVIRONMENT,
+            "planned_bytes": {"block_inputs": 0, "other_buffers": 0, "adapter": 4096, "program_results": 0},
             "baseline_footprint_bytes": self._idle,
             "sampled_since_epoch_seconds": time.time(),
         }
@@ -232,6 +233,7 @@ class Trainer:
             "vm_hwm_is_of_the_run": False,
             "samples": 100,
             "longest_gap_seconds": 0.01,
+            "longest_gap_phase": "load",
             "major_faults": 0,
             "dirty_file_and_swap_bytes": 0,
         }

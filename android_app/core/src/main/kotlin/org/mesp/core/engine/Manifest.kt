@@ -25,9 +25,9 @@ data class Argument(val name: String, val shape: List<Int>, val dtype: String) {
     val spec get() = TensorSpec(shape, dtype)
 }
 
-/** A program's inputs and results in order. */
+/** A program's inputs and results in order, and the memory that it has planned for what it works out. */
 @Serializable
-data class ProgramSpec(val inputs: List<Argument>, val outputs: List<Argument>)
+data class ProgramSpec(val inputs: List<Argument>, val outputs: List<Argument>, @SerialName("planned_bytes") val plannedBytes: Long)
 
 /** A buffer's place in the arena, in bytes. */
 @Serializable

@@ -40,12 +40,15 @@ internal class Stepper(
     scratch: File,
 ) : Closeable {
     val session: Session
+
+    /** Names of the schedules that the session runs. */
+    val schedules: List<String>
     var scale = 1.0
     private val inputs = used.associateWith(::Inputs)
 
     init {
-        val names = scheduleNames(optimizer.program, used, evaluates, settings.gradAccumulation > 1, settings.clipNorm != null)
-        session = Session(bundle, names, settings.threads ?: Runtime.getRuntime().availableProcessors(), observer, scratch)
+        schedules = scheduleNames(optimizer.program, used, evaluates, settings.gradAccumulation > 1, settings.clipNorm != null)
+        session = Session(bundle, schedules, settings.threads ?: Runtime.getRuntime().availableProcessors(), observer, scratch)
     }
 
     /**

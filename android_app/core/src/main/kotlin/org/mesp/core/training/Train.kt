@@ -53,9 +53,11 @@ fun train(
                 if (resume) {
                     RunWriter.reopen(output)
                 } else {
-                    // With the idle footprint, so that a run that is killed can be reported against it, and the time that samples count from.
+                    // With the idle footprint and what the run will take, so that a run that is killed can be reported too, and the time that
+                    // samples count from.
                     val start =
                         mapOf(
+                            "planned_bytes" to JsonObject(loop.plannedBytes.mapValues { JsonPrimitive(it.value) }),
                             "baseline_footprint_bytes" to JsonPrimitive(sampler.baseline),
                             "sampled_since_epoch_seconds" to JsonPrimitive(sampler.sinceEpochSeconds),
                         )

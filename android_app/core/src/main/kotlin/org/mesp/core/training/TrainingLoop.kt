@@ -10,6 +10,7 @@ import org.mesp.core.data.Dataset
 import org.mesp.core.data.Example
 import org.mesp.core.engine.ADAPTER
 import org.mesp.core.engine.Bundle
+import org.mesp.core.engine.plannedBytes
 import org.mesp.core.folderThatAppearsWhole
 import org.mesp.core.memory.Sample
 import org.mesp.core.memory.Sampler
@@ -60,6 +61,9 @@ internal class TrainingLoop(
     }
 
     private val state get() = stepper.session.state
+
+    /** What the run is known to take, for run.json. */
+    val plannedBytes get() = plannedBytes(manifest, stepper.schedules)
 
     private fun stop() = control.stop().also { sampler.resumed() }
 

@@ -14,7 +14,7 @@ class SessionTest {
     @TempDir lateinit var temporary: File
 
     private val vector = listOf(4)
-    private val program = ProgramSpec(listOf(Argument("x", vector, "float32")), listOf(Argument("y", vector, "float32")))
+    private val program = ProgramSpec(listOf(Argument("x", vector, "float32")), listOf(Argument("y", vector, "float32")), plannedBytes = 0)
 
     private fun call(reference: Source) = Call("p", listOf(reference), listOf("y"))
 

@@ -83,7 +83,7 @@ class CasesTest {
 
     private fun assertSameIdentity(host: File, here: File) {
         val (expected, found) = listOf(host, here).map { readJson(File(it, RUN_JSON))!! }
-        for (key in listOf("data", "eval_data")) assertEquals(expected[key], found[key])
+        for (key in listOf("data", "eval_data", "planned_bytes")) assertEquals(expected[key], found[key])
         assertEquals(expected.getValue("bundle").jsonObject - "path", found.getValue("bundle").jsonObject - "path")
     }
 
