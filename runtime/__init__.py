@@ -10,6 +10,7 @@ The rooms, in the order in which a run uses them:
         schedule, arena           the language of a step, and places for its buffers; both checked
         session                   the interpreter of schedules
         executorch_runtime        ExecuTorch's runtime, without its compiler
+        planned                   the memory that schedules are known to take
         scratch, tensor_file      memory in files: what is offloaded, and safetensors written piece by piece
         random_signs              the noise of MeZO, the same on every machine
     data/       from a file to the examples of a step
@@ -22,7 +23,8 @@ The rooms, in the order in which a run uses them:
     report/     what a run came to
         outcome                   report.json
         run_folder                a run's folder, read back
-        figures, charts, phone_rows, pages    report.html
+        words, headline, memory_bar, figures, comparison, charts, phone_rows, pages    report.html
+        texts                     before and after
         inspect                   a bundle, for a person
 
     errors, files                 what all rooms share

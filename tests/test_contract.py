@@ -16,7 +16,6 @@ from mesp.runtime import contract
 from mesp.runtime.contract import run_files, schema
 from mesp.runtime.contract.limits import allows
 from mesp.runtime.errors import UsageError
-from mesp.runtime.report.figures import PHASE_COLOURS
 from mesp.runtime.training.optimizer import Name, Shape
 from mesp.runtime.training.settings import TrainSettings
 
@@ -49,7 +48,6 @@ def test_the_names_of_phases_and_their_pattern_agree() -> None:
         assert phase.is_valid(kind) or phase.is_valid(f"{kind} 12")
         assert contract.phase_kind(f"{kind} 12") == contract.phase_kind(kind) == kind
     assert not phase.is_valid("setup")
-    assert list(PHASE_COLOURS) == list(contract.PHASES)
     assert (contract.LOAD, contract.BETWEEN_STEPS) == ("load", "between steps")
 
 

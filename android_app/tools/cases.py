@@ -23,7 +23,11 @@ from mesp.runtime.engine import executorch_runtime
 # What neither a bundle nor a run's figures depend on: what only predicts, checks or draws.
 BESIDE = (
     *(f"export/predict/{name}.py" for name in ("duration", "flops", "footprint")),
-    *(f"runtime/report/{name}.py" for name in ("charts", "figures", "inspect", "pages", "phone_rows")),
+    *(
+        f"runtime/report/{name}.py"
+        for name in ("charts", "comparison", "figures", "headline", "inspect", "memory_bar", "pages")
+    ),
+    *(f"runtime/report/{name}.py" for name in ("phone_rows", "texts", "words")),
     *(f"runtime/training/{name}.py" for name in ("console_progress", "tensorboard")),
 )
 SECONDS = 1800

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from mesp.runtime.report.figures import PHASE_COLOURS
+from mesp.runtime.contract import PHASES
 
 from .parts import Samples, kind_of_phase
 from .results import MB, Measured
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Of the series, in order.
+COLOURS = ("#2b7de9", "#e8710a", "#1e9e4a", "#d6249f", "#8e63ce", "#0f9d9d", "#b8860b", "#e5484d")
+_OF_PHASES = ("#80868b", "#8e63ce", "#2b7de9", "#e8710a", "#1e9e4a", "#f2b600", "#d6249f", "#80868b")
+PHASE_COLOURS = dict(zip(PHASES, _OF_PHASES, strict=True))
 TEXT, QUIET, FAINT = "#202124", "#5f6368", "#c3c7cc"
 PEAK = "peak over idle, MB"
 _X_LABELS = {"tokens": "tokens of the sequence", "rank": "rank of the adapters", "layers": "layers with adapters"}
@@ -217,7 +221,7 @@ def _step_points(samples: Samples) -> tuple[list[float], list[float]]:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The style of a run's report, but dark on white, with a title: these plots stand alone."""
+    """Dark on white, with a title: these plots stand alone."""
     import matplotlib
 
     settings: Any = {

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mesp.runtime.files import replacing, write_text
-from mesp.runtime.report.charts import COLOURS
 
-from .drawings import by_method, by_model, by_number, layers_of, parts, row_title, steps, style
+from .drawings import COLOURS, by_method, by_model, by_number, layers_of, parts, row_title, steps, style
 from .page import markdown
 from .results import RESULTS, Measured, Results, read_results
 

@@ -32,7 +32,7 @@ from mesp.export.reference.transformers_model import reference_model
 from mesp.runtime.engine.bundle import Bundle, open_bundle
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
-from mesp.runtime.report.pages import weights_in_words
+from mesp.runtime.report.words import weights_in_words
 
 from ..baselines.baseline import with_adapters
 from .steps import ROUNDS, random_ids, seconds_of_our_step, timed, trained_memory, workers

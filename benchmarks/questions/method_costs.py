@@ -16,7 +16,7 @@ from mesp.export.bundle.make_plan import bundle_plan
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
-from mesp.runtime.report.pages import weights_in_words
+from mesp.runtime.report.words import weights_in_words
 
 from .steps import random_ids, step_seconds, trained_memory
 

@@ -25,7 +25,7 @@ from mesp.runtime.engine.session import Session
 from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
-from mesp.runtime.report.pages import weights_in_words
+from mesp.runtime.report.words import weights_in_words
 from mesp.runtime.training import adapter as peft
 from mesp.runtime.training.stepper import noise
 

@@ -16,7 +16,7 @@ import torch
 from mesp.runtime.engine.bundle import Bundle, open_bundle
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
-from mesp.runtime.report.pages import weights_in_words
+from mesp.runtime.report.words import weights_in_words
 
 from ..child import trained
 from .steps import row

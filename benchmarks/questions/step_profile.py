@@ -48,7 +48,7 @@ from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.errors import UsageError
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
-from mesp.runtime.report.pages import weights_in_words
+from mesp.runtime.report.words import weights_in_words
 
 from .steps import our_step, random_ids, timed
 

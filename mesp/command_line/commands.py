@@ -27,7 +27,7 @@ def run_export(args: argparse.Namespace) -> int:
     from mesp.export.model.checkpoint import find_checkpoint
     from mesp.runtime.engine.bundle import TOKENIZER
     from mesp.runtime.files import check_absent
-    from mesp.runtime.report.pages import weights_in_words
+    from mesp.runtime.report.words import weights_in_words
 
     settings = _export_settings(args)
     check_absent(args.output)
@@ -179,7 +179,7 @@ def run_train(args: argparse.Namespace) -> int:
     """mesp train"""
     from contextlib import ExitStack
 
-    from mesp.runtime.report.pages import summary
+    from mesp.runtime.report.words import summary
     from mesp.runtime.training.interrupt import Interrupt
     from mesp.runtime.training.start import check_start
 

@@ -21,8 +21,9 @@ from mesp.device.verdict import End
 from mesp.runtime.contract.run_files import DEVICE, PAGE, RUN
 from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.files import write_json
-from mesp.runtime.report.pages import summary, write_report
+from mesp.runtime.report.pages import write_report
 from mesp.runtime.report.run_folder import read_run
+from mesp.runtime.report.words import summary
 
 from .device_commands import device_of, install, send_files
 from .train_options import chosen_settings

@@ -5,6 +5,7 @@
     run_folder.schema.json        the folder of a run: which files there are, and which schema each follows
       run, report                   what a run was started with, and what it came to
       step, evaluation, memory_sample   lines of its logs
+      text                          a line of its texts before and after
       trainer_state, adapter_config     of its checkpoints and adapters
       device, outside_sample        what the harness adds for a run on a phone
       bundle, environment           parts of run and report

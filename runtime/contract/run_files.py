@@ -4,7 +4,7 @@ RUN, REPORT, PAGE = "run.json", "report.json", "report.html"
 STEPS, EVALUATIONS, MEMORY = "steps.jsonl", "eval.jsonl", "memory.jsonl"
 LOGS = (STEPS, EVALUATIONS, MEMORY)
 CHECKPOINTS, BEST, ADAPTER = "checkpoints", "best", "adapter"
-TENSORBOARD = "tensorboard"
+TEXTS, TENSORBOARD = "texts.jsonl", "tensorboard"
 # Of a run on a phone, by the harness.
 DEVICE, OUTSIDE, LOGCAT, CRASH, NOT_UNDERSTOOD = (
     "device.json",

@@ -1,181 +1,113 @@
-"""The figures of a report: which of a run's numbers are drawn, and how. One run in full, or several over one another."""
+"""The charts of one run: which of its numbers are drawn, and how."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from ..contract import BETWEEN_STEPS, LOAD, PHASES, phase_kind
-from .charts import (
-    COLOURS,
-    FAINT,
-    POINTS,
-    SAMPLES,
-    THIN,
-    Line,
-    bar_chart,
-    line_chart,
-    series,
-    smooth,
-    window_of,
-)
+from .charts import Chart, Line, line_chart, series, smooth, window_of
 from .run_folder import RunFolder
+from .words import MB
 
-_COLOURS_OF_PHASES = ("#80868b", "#8e63ce", "#2b7de9", "#e8710a", "#1e9e4a", "#f2b600", "#d6249f", "#80868b")
-PHASE_COLOURS = dict(zip(PHASES, _COLOURS_OF_PHASES, strict=True))
-MB = 1e6
-_LOSS = "loss (nats a token)"
-_NORM_NOTE = "Of all of the adapter's gradients together, on a logarithmic scale."
-_OVER_IDLE, _ABSOLUTE = "MB over idle", "footprint, MB"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing with what is written around it; ``legend`` is names and colours, for lines that the drawing does not name."""
-
-    title: str
-    svg: str
-    note: str = ""
-    legend: Sequence[tuple[str, str]] = ()
+# The classes of the style sheet.
+PHASE_COLOURS = {phase: f"p{place}" for place, phase in enumerate(PHASES)}
+LOSS = "loss, nats a token"
+OVER_IDLE, ABSOLUTE = "MB over idle", "footprint, MB"
+# From so many steps on, the mean of a tenth of them is drawn, and the steps themselves are faint.
+_SMOOTHED_FROM = 40
 
 
-def figures_of(run: RunFolder) -> list[Figure]:
-    """The figures of one run, without those that it has no numbers for."""
-    return [*_training(run), *_memory(run)]
-
-
-def _training(run: RunFolder) -> Iterable[Figure]:
+def loss_chart(run: RunFolder) -> Chart | None:
+    """The training loss and the held-out one; None of a run without a step."""
     if not run.steps:
-        return
-    yield _loss(run)
-    yield _by_step("Learning rate", "learning rate", {"": run}, "lr", smoothed=False)
-    yield _by_step("Gradient norm", "gradient norm", {"": run}, "grad_norm", note=_NORM_NOTE)
-    yield _by_step("Tokens a second", "tokens a second", {"": run}, "rate")
-
-
-def _loss(run: RunFolder) -> Figure:
-    numbers, losses = series(run.steps, "step", "loss")
-    lines = [
-        Line(numbers, losses, COLOURS[0], "step", FAINT),
-        Line(numbers, smooth(losses), COLOURS[0], f"mean of {window_of(losses)}"),
-    ]
+        return None
+    lines = list(_smoothed(run.steps, "loss", "training"))
     sequences = run.settings.get("grad_accumulation") or 1
-    note = f"Each step is {'one sequence' if sequences == 1 else f'{sequences} sequences'} of the training data."
+    note = f"A step trains on {'one sequence' if sequences == 1 else f'{sequences} sequences'}."
     held_out = series(run.evaluations, "step", "loss")
     if held_out[0]:
-        lines.append(Line(*held_out, COLOURS[1], "held out", POINTS))
-        note += " Held-out data is not trained on; its loss at step 0 is before training."
-    return Figure("Loss", line_chart("Loss", "step", _LOSS, lines), note)
+        lines.append(Line(*held_out, "c1", "held out", "points", values=True))
+        note += " Nothing is trained on what is held out; its loss at step 0 is before training."
+    return line_chart("Loss", "step", LOSS, lines, note=note)
 
 
-def comparison_figures(runs: Mapping[str, RunFolder]) -> list[Figure]:
-    """The same numbers of several runs in one figure each; a run that lacks them is not in it."""
-    trained = {name: run for name, run in runs.items() if run.steps}
-    held_out = {name: run for name, run in runs.items() if run.evaluations}
-    measured = {name: run for name, run in runs.items() if run.samples and _baseline(run) is not None}
-    colours = dict(zip(runs, COLOURS, strict=False))
-    figures = []
-    if trained:
-        note = "Each line is a mean over a tenth of its run's steps."
-        figures.append(_by_step("Loss", _LOSS, trained, "loss", colours, note=note))
-    if held_out:
-        lines = [
-            Line(*series(run.evaluations, "step", "loss"), colours[name], style=POINTS)
-            for name, run in held_out.items()
-        ]
-        svg = line_chart("Held-out loss", "step", _LOSS, lines)
-        figures.append(Figure("Held-out loss", svg, "At step 0, before training.", _legend(held_out, colours)))
-    if trained:
-        figures += [
-            _by_step("Learning rate", "learning rate", trained, "lr", colours, smoothed=False),
-            _by_step("Gradient norm", "gradient norm", trained, "grad_norm", colours, note=f"{_NORM_NOTE} {note}"),
-            _by_step("Tokens a second", "tokens a second", trained, "rate", colours, note=note),
-        ]
-    if measured:
-        lines = [Line(*_footprints(run, run.samples), colours[name], style=THIN) for name, run in measured.items()]
-        svg = line_chart("Memory over the run", "seconds", _OVER_IDLE, lines, from_zero=True)
-        figures.append(Figure("Memory over the run", svg, _MEMORY_NOTE, _legend(measured, colours)))
-    return figures
+def other_charts(run: RunFolder) -> list[Chart]:
+    """What else there is to look at, without what the run has no numbers for, or what is the same in every step."""
+    return [*_by_step(run), *_memory(run)]
 
 
-def _legend(runs: Iterable[str], colours: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [(name, colours[name]) for name in runs]
+def _by_step(run: RunFolder) -> Iterator[Chart]:
+    if not run.steps:
+        return
+    if len({step["lr"] for step in run.steps}) > 1:
+        rates = Line(*series(run.steps, "step", "lr"), "c0")
+        yield line_chart("Learning rate", "step", "learning rate", [rates], from_zero=True)
+    note = "Of the whole adapter's gradient, before clipping."
+    yield line_chart(
+        "Gradient norm", "step", "norm", list(_smoothed(run.steps, "grad_norm", "norm")), log=True, note=note
+    )
+    speeds = [with_speed(step) for step in run.steps]
+    yield line_chart(
+        "Speed", "step", "tokens a second", list(_smoothed(speeds, "speed", "tokens a second")), from_zero=True
+    )
 
 
-def _by_step(
-    title: str,
-    y_label: str,
-    runs: Mapping[str, RunFolder],
-    key: str,
-    colours: Mapping[str, str] | None = None,
-    smoothed: bool = True,
-    note: str = "",
-) -> Figure:
-    """One number of the steps, a line a run. Without colours there is one run, and what is smoothed is drawn faintly too."""
-    lines = []
-    for name, run in runs.items():
-        numbers, values = series([_with_rate(step) for step in run.steps], "step", key)
-        colour = colours[name] if colours else COLOURS[0]
-        if smoothed and not colours:
-            lines.append(Line(numbers, values, colour, "step", FAINT))
-        label = f"mean of {window_of(values)}" if smoothed and not colours else ""
-        lines.append(Line(numbers, smooth(values) if smoothed else values, colour, label))
-    svg = line_chart(title, "step", y_label, lines, log=key == "grad_norm", from_zero=key in ("lr", "rate"))
-    return Figure(title, svg, note, _legend(runs, colours) if colours else ())
+def with_speed(step: Mapping[str, Any]) -> dict[str, Any]:
+    """A step's line with its tokens a second."""
+    return {**step, "speed": step["tokens"] / step["seconds"] if step["seconds"] else math.nan}
 
 
-def _with_rate(step: Mapping[str, Any]) -> dict[str, Any]:
-    return {**step, "rate": step["tokens"] / step["seconds"] if step["seconds"] else math.nan}
+def _smoothed(steps: Sequence[Mapping[str, Any]], key: str, label: str) -> Iterator[Line]:
+    """A number of each step, faint under its mean where there are many steps."""
+    numbers, values = series(steps, "step", key)
+    many = len(values) >= _SMOOTHED_FROM
+    yield Line(numbers, values, "c0", f"{label}, each step" if many else label, "faint" if many else "line")
+    if many:
+        yield Line(numbers, smooth(values), "c0", f"mean of {window_of(values)}")
 
 
 # --- Memory -----------------------------------------------------------------------------------------------------------
 
 _MEMORY_NOTE = (
-    "Footprint: anonymous and swapped memory and dirty file pages. The mapped weights are clean pages and do not count. "
-    "A point is the largest sample of a phase."
+    "A point is the largest sample of a phase. Footprint: anonymous and swapped memory, and dirty file pages; "
+    "the mapped weights are clean pages and do not count."
 )
-_OUTSIDE_NOTE = " Outside is what the kernel says of the app's process to another one, read every second or two."
-_STEP_NOTE = (
-    "By phase; each forward and backward point is one layer. What a phase takes stays with the process, "
-    "so only the first step shows what needs it."
-)
-_PHASES_NOTE = "The largest sample of each kind of phase until the end of the first step."
+_OUTSIDE_NOTE = " Outside is what the kernel says of the app's process to another one, every second or two."
+_STEP_NOTE = "A bar of forward and backward is a layer. What a phase takes stays with the process: the first step shows what needs it."
 
 
-def _memory(run: RunFolder) -> Iterable[Figure]:
+def _memory(run: RunFolder) -> Iterator[Chart]:
     """Over idle where the idle footprint is known; absolute for a run that was killed; none if the measurement was refused."""
     if not run.samples or "refused" in run.report["memory"]:
         return
     peak = run.report["memory"].get("delta_footprint_bytes")
-    known, peak = _baseline(run) is not None, peak / MB if peak is not None else None
-    unit = _OVER_IDLE if known else _ABSOLUTE
+    unit = OVER_IDLE if baseline(run) is not None else ABSOLUTE
+    level: dict[str, Any] = {} if peak is None else {"level": peak / MB, "level_text": f"peak {peak / MB:.1f} MB"}
+    _, step = first_step(run.samples)
+    if step:
+        phases = list(_phases(run, step))
+        yield line_chart("Memory of the first step", "seconds", unit, phases, from_zero=True, note=_STEP_NOTE, **level)
     outside = _outside(run)
-    lines = [Line(*_footprints(run, run.samples), PHASE_COLOURS["backward"], "inside the app" if outside else "", THIN)]
+    lines = [Line(*footprints(run, run.samples), "c0", "inside the app" if outside else "", "thin")]
     if outside:
-        lines.append(Line(*_footprints(run, outside), COLOURS[1], "outside", POINTS))
-    svg = line_chart("Memory over the run", "seconds", unit, lines, peak=peak)
-    yield Figure("Memory over the run", svg, _MEMORY_NOTE + (_OUTSIDE_NOTE if outside else ""))
-    before, step = first_step(run.samples)
-    if not step:
-        return
-    lines = [
-        Line(
-            [s["seconds"] - step[0]["seconds"] for s in part],
-            _footprints(run, part)[1],
-            PHASE_COLOURS[kind],
-            kind,
-            SAMPLES,
-        )
-        for kind, part in _by_kind(step)
-    ]
-    svg = line_chart("Memory of the first step", "seconds of the step", unit, lines, peak=peak)
-    yield Figure("Memory of the first step", svg, _STEP_NOTE)
-    if known:
-        loading = [sample for sample in before if sample["phase"] == LOAD]
-        bars = {kind: max(_footprints(run, part)[1]) for kind, part in _by_kind(loading + step)}
-        svg = bar_chart("Peak by phase", unit, bars, PHASE_COLOURS)
-        yield Figure("Peak by phase", svg, _PHASES_NOTE)
+        lines.append(Line(*footprints(run, outside), "c1", "outside", "points"))
+    note = _MEMORY_NOTE + (_OUTSIDE_NOTE if outside else "")
+    yield line_chart("Memory over the run", "seconds", unit, lines, from_zero=True, note=note, **level)
+
+
+def _phases(run: RunFolder, step: Sequence[dict[str, Any]]) -> Iterator[Line]:
+    """A bar from each sample to the next, in the colour of its kind of phase."""
+    seconds, heights = footprints(run, step)
+    starts = [moment - seconds[0] for moment in seconds]
+    ends = [*starts[1:], starts[-1] + starts[-1] / len(starts)]
+    kinds = [phase_kind(sample["phase"]) for sample in step]
+    for kind in PHASES:
+        own = [place for place, found in enumerate(kinds) if found == kind]
+        if own:
+            bars = ([values[place] for place in own] for values in (starts, heights, ends))
+            x, y, until = bars
+            yield Line(x, y, PHASE_COLOURS[kind], kind, "area", ends=until)
 
 
 def _outside(run: RunFolder) -> list[dict[str, Any]]:
@@ -188,22 +120,16 @@ def _outside(run: RunFolder) -> list[dict[str, Any]]:
     return [sample for sample in moved if 0 <= sample["seconds"] <= seconds[-1] + 1]
 
 
-def _baseline(run: RunFolder) -> int | None:
+def baseline(run: RunFolder) -> int | None:
+    """The idle footprint in bytes, where it is known."""
     value: int | None = run.report["memory"].get("baseline_footprint_bytes")
     return value
 
 
-def _footprints(run: RunFolder, samples: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+def footprints(run: RunFolder, samples: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
     """Seconds, and MB over idle; absolute MB where idle is not known."""
-    base = _baseline(run) or 0
+    base = baseline(run) or 0
     return [s["seconds"] for s in samples], [(s["footprint_bytes"] - base) / MB for s in samples]
-
-
-def _by_kind(samples: Sequence[dict[str, Any]]) -> Iterable[tuple[str, list[dict[str, Any]]]]:
-    for kind in PHASE_COLOURS:
-        part = [sample for sample in samples if phase_kind(sample["phase"]) == kind]
-        if part:
-            yield kind, part
 
 
 def first_step(samples: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -19,7 +19,7 @@ from ..engine.schedule import (
     references,
     walk,
 )
-from .pages import weights_in_words
+from .words import weights_in_words
 
 _MB = 1e6
 

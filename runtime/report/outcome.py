@@ -6,13 +6,13 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..contract import FINISHED
-from ..engine.bundle import Bundle
 from ..errors import MespError
 from ..memory.environment import environment
-from ..memory.sampler import Sampler
 
-if TYPE_CHECKING:
-    from ..data.dataset import Dataset  # which imports torch: reading a run takes no second
+if TYPE_CHECKING:  # they import torch: reading a run takes no second
+    from ..data.dataset import Dataset
+    from ..engine.bundle import Bundle
+    from ..memory.sampler import Sampler
 
 
 def outcome(
@@ -48,7 +48,7 @@ def outcome(
     }
 
 
-def surroundings(bundle: Bundle, data: "Dataset", sampler: Sampler) -> dict[str, Any]:
+def surroundings(bundle: "Bundle", data: "Dataset", sampler: "Sampler") -> dict[str, Any]:
     """The memory of this process, what was left out of the data, the machine, and the bundle."""
     return {
         "memory": _memory(sampler, bundle.manifest.lora.nbytes),
@@ -60,7 +60,7 @@ def surroundings(bundle: Bundle, data: "Dataset", sampler: Sampler) -> dict[str,
     }
 
 
-def _memory(sampler: Sampler, least_bytes: int) -> dict[str, Any]:
+def _memory(sampler: "Sampler", least_bytes: int) -> dict[str, Any]:
     """The memory report, or why there is none: training is not lost because its measurement is."""
     try:
         return asdict(sampler.report(least_bytes))
@@ -68,7 +68,7 @@ def _memory(sampler: Sampler, least_bytes: int) -> dict[str, Any]:
         return {"refused": str(error)}
 
 
-def bundle_json(bundle: Bundle) -> dict[str, Any]:
+def bundle_json(bundle: "Bundle") -> dict[str, Any]:
     """What a bundle is, for run.json and report.json."""
     manifest = bundle.manifest
     return {

@@ -44,7 +44,7 @@ def _memory(memory: Mapping[str, Any]) -> list[tuple[str, str | None]]:
         ("Peak footprint, outside", _mb(memory["outside_peak_footprint_bytes"])),
         ("Outside to inside", _verdict(memory)),
         ("Outside is read from", _SOURCES[memory["outside_source"]]),
-        ("VmHWM, outside", _mb(memory["outside_vm_hwm_bytes"])),
+        ("Resident, as top shows it, outside", _mb(memory["outside_vm_hwm_bytes"])),
         ("Samples from outside", f"{memory['samples']}, longest gap {memory['longest_gap_seconds']:.1f} s"),
         ("PSS, by dumpsys meminfo", _pss(memory)),
         ("Swapped or compressed, at most", _mb(memory["most_swapped_bytes"])),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..contract.run_files import DEVICE, EVALUATIONS, MEMORY, OUTSIDE, REPORT, RUN, STEPS
+from ..contract.run_files import DEVICE, EVALUATIONS, MEMORY, OUTSIDE, REPORT, RUN, STEPS, TEXTS
 from ..errors import UsageError
 from .outcome import outcome
 
@@ -15,14 +15,22 @@ class RunFolder:
     """What the files of a run say. An absent log is empty."""
 
     path: Path
+    start: dict[str, Any]  # run.json
     settings: dict[str, Any]
     report: dict[str, Any]  # of report.json; for a run without one, what its logs tell
     steps: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     samples: list[dict[str, Any]]
     sampled_since: float | None  # when the samples' seconds begin, by the clock of the machine that trained, since 1970
+    texts: list[dict[str, Any]]
     device: dict[str, Any] | None
     outside: list[dict[str, Any]]
+
+
+def check_run_folder(path: Path) -> None:
+    """Raises UsageError if a folder is no run's."""
+    if not (path / RUN).is_file():
+        raise UsageError(f"{path} is not a run folder: it has no {RUN}. Expected the output of: mesp train BUNDLE")
 
 
 def read_run(path: Path) -> RunFolder:
@@ -31,8 +39,7 @@ def read_run(path: Path) -> RunFolder:
     Raises:
         UsageError: not a run folder, or a file in it that is damaged.
     """
-    if not (path / RUN).is_file():
-        raise UsageError(f"{path} is not a run folder: it has no {RUN}. Expected the output of: mesp train BUNDLE")
+    check_run_folder(path)
     start, steps = _object(path / RUN), _lines(path / STEPS)
     evaluations = _lines(path / EVALUATIONS)
     if (path / REPORT).is_file():
@@ -42,12 +49,14 @@ def read_run(path: Path) -> RunFolder:
     settings = start.get("settings", {})
     return RunFolder(
         path,
+        start,
         settings,
         {**report, "steps_planned": settings.get("steps")},
         steps,
         evaluations or _evaluations_of(report),
         _lines(path / MEMORY),
         start.get("sampled_since_epoch_seconds"),
+        _lines(path / TEXTS),
         _object(path / DEVICE) if (path / DEVICE).is_file() else None,
         _lines(path / OUTSIDE),
     )
