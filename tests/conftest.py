@@ -22,7 +22,19 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
 
 # The ladder: each rung stands on those before it, so the first failure is the one to look at.
 LADDER = {
-    "op": ("ops", "quantize", "schedule", "scratch", "data", "masks", "mobile", "imports", "contract", "config"),
+    "op": (
+        "ops",
+        "quantize",
+        "schedule",
+        "scratch",
+        "rows",
+        "data",
+        "masks",
+        "mobile",
+        "imports",
+        "contract",
+        "config",
+    ),
     "block": ("programs", "mutations", "workspace", "duration"),
     "model": ("families", "model", "kinds", "schedule_mutations", "merge", "generate"),
     "lowered program": ("lowering_cache", "bundles", "export", "lowered", "footprint", "start", "bad_input"),

@@ -247,7 +247,7 @@ USER, ASSISTANT = {"role": "user", "content": "a"}, {"role": "assistant", "conte
         ({"messages": [USER, ASSISTANT]}, {"messages": [USER, {**ASSISTANT, "content": ["b"]}]}, "must be a string, not .'b'."),
         ({"messages": [USER, ASSISTANT]}, {"messages": [USER, {"role": "assistant"}]}, "must be a string, not None"),
         ({"messages": [USER, ASSISTANT]}, {"messages": [USER, {**ASSISTANT, "tool_calls": [1]}]}, r'messages\[1\] has "tool_calls"'),
-        ({"messages": [USER, ASSISTANT]}, {"messages": [USER, ASSISTANT], "tools": [1]}, '"tools" are not supported'),
+        ({"messages": [USER, ASSISTANT]}, {"messages": [USER, ASSISTANT], "tools": [1]}, '"tools" would change what is trained on'),
         ({"messages": [USER, ASSISTANT]}, {"messages": [USER]}, "no message is the assistant's"),
         ({"messages": [USER, ASSISTANT]}, {"messages": [ASSISTANT, USER]}, "the first message is the assistant's"),
     ],

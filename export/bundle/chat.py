@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
-from mesp.runtime.data.labels import BLANKS, MARK
+from mesp.runtime.data.conversations import BLANKS, MARK
 
 Messages = list[dict[str, str]]
 Render = Callable[[Messages, bool], str]

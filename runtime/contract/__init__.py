@@ -12,6 +12,7 @@
     plan.schema.json              what was chosen for an export: a part of bundle and manifest
     event.schema.json             the app's lines in logcat
     manifest.schema.json          manifest.json of a bundle
+    rows.json                     no schema: which keys the rows of data may have, and what becomes of each
 
 Every field is named and nothing may be added, so a field that one side writes and another does not know fails a test. The tests of both
 runtimes hold real output against these files. At run time only settings are checked, by ``limits``; the standard library is enough for that.
@@ -30,6 +31,13 @@ FOLDER = Path(__file__).parent
 def schema(name: str) -> dict[str, Any]:
     """A schema by its name, such as ``report`` for report.schema.json."""
     contents: dict[str, Any] = json.loads((FOLDER / f"{name}.schema.json").read_text())
+    return contents
+
+
+@cache
+def rows_table() -> dict[str, Any]:
+    """What the rows of a data file may have: rows.json."""
+    contents: dict[str, Any] = json.loads((FOLDER / "rows.json").read_text())
     return contents
 
 

@@ -20,10 +20,14 @@ is "{seed} {epoch}", from epoch 0.
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -31,7 +35,11 @@ from torch import Tensor
 from ..engine.sizes import Size
 from ..errors import UsageError
 from .labels import MASKED, Labelled, Labeller
-from .rows import EXPECTED, Kind, read_rows
+from .records import Record, records
+from .rows import EXPECTED, Kind, RowReader
+
+T = TypeVar("T")
+_LOOKED_AT = 1000  # rows after one that is refused, to say whether it is alone
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class Dataset:
     cut_rows: int  # rows longer than T + 1 tokens
     cut_tokens: int  # what they lost
     masked_rows: int  # rows, or windows, that were left out for want of a target
+    notes: tuple[str, ...] = ()  # what a person should know of how the file was read
 
     def order(self, start: int, shuffle: bool, seed: int) -> Iterator[Example]:
         """The examples from position ``start`` on, without end.
@@ -126,6 +135,8 @@ def load_data(
     eval_path: Path | None = None,
     eval_split: float | None = None,
     seed: int = 0,
+    columns: str | None = None,
+    now: datetime | None = None,
 ) -> tuple[Dataset, Dataset | None]:
     """Reads the training data, and held-out data if there is any.
 
@@ -137,6 +148,8 @@ def load_data(
         eval_path: held-out data of its own
         eval_split: or this fraction of the data
         seed: of the choice of held-out rows
+        columns: what the rows call the keys of their kind, as ``rows.read_columns`` takes it; of both files
+        now: what a chat template takes for the present, if it writes the date; the present itself if not given
 
     Raises:
         UsageError: a file or row that cannot be used, by its line, or a part in which nothing is left to predict.
@@ -145,29 +158,63 @@ def load_data(
         raise UsageError("Held-out data is a file or a part of the data: give --eval-data or --eval-split, not both.")
     if eval_split is not None and not 0 < eval_split < 1:
         raise UsageError(f"--eval-split {eval_split} must be a fraction above 0 and below 1.")
-    label = Labeller(tokenizer_folder, vocabulary)
-    kind, rows = _read(path, label)
+    label = Labeller(tokenizer_folder, vocabulary, now or datetime.now())
+    file = _read(path, label, columns)
     if eval_split is None:
-        held_out = _dataset(*_read(eval_path, label), tokens, packing, str(eval_path)) if eval_path else None
-        return _dataset(kind, rows, tokens, packing, str(path)), held_out
-    rest, part = _split(kind, rows, eval_split, seed, path)
+        held_out = _dataset(_read(eval_path, label, columns), tokens, packing, str(eval_path)) if eval_path else None
+        return _dataset(file, tokens, packing, str(path)), held_out
+    rest, part = _split(file, eval_split, seed, path)
     return (
-        _dataset(kind, rest, tokens, packing, f"What --eval-split {eval_split} leaves of {path}"),
-        _dataset(kind, part, tokens, packing, f"What --eval-split {eval_split} holds out of {path}"),
+        _dataset(rest, tokens, packing, f"What --eval-split {eval_split} leaves of {path}"),
+        _dataset(part, tokens, packing, f"What --eval-split {eval_split} holds out of {path}"),
     )
 
 
-def _read(path: Path, label: Labeller) -> tuple[Kind, list[Labelled]]:
-    pairs = [(row.kind, label(row)) for row in read_rows(path)]
+@dataclass(frozen=True)
+class _File:
+    """The rows of a file, at least one, and what is to be said of it."""
+
+    kind: Kind
+    rows: list[Labelled]
+    notes: tuple[str, ...]
+
+
+def _read(path: Path, label: Labeller, columns: str | None) -> _File:
+    reader = RowReader(columns)
+
+    def labelled(record: Record) -> tuple[Kind, Labelled]:
+        row = reader(*record)
+        return row.kind, label(row)
+
+    pairs = _all_or_none(records(path), labelled)
     if not pairs:
         raise UsageError(f"{path} has no rows. {EXPECTED}.")
-    return pairs[0][0], [labelled for _, labelled in pairs]
+    return _File(pairs[0][0], [row for _, row in pairs], tuple(reader.notes))
 
 
-def _split(
-    kind: Kind, rows: list[Labelled], fraction: float, seed: int, path: Path
-) -> tuple[list[Labelled], list[Labelled]]:
+def _all_or_none(items: Iterable[Record], make: Callable[[Record], T]) -> list[T]:
+    """What is made of each item. If that is refused for one, the refusal also says of how many after it."""
+    made, rest = [], iter(items)
+    for item in rest:
+        try:
+            made.append(make(item))
+        except UsageError as error:
+            tried = refused = 0
+            with suppress(UsageError):  # of the file itself: its end is not reached then
+                for other in islice(rest, _LOOKED_AT):
+                    tried += 1
+                    try:
+                        make(other)
+                    except UsageError:
+                        refused += 1
+            more = f" So it is with {refused} of the {tried} rows after it." if refused else ""
+            raise UsageError(f"{error}{more}") from error
+    return made
+
+
+def _split(file: _File, fraction: float, seed: int, path: Path) -> tuple[_File, _File]:
     """What is trained on, and what is held out."""
+    kind, rows = file.kind, file.rows
     unit, total = ("tokens", len(rows[0].ids)) if kind == "file" else ("rows", len(rows))
     held = int(total * fraction + 0.5)
     if held in (0, total):
@@ -177,15 +224,17 @@ def _split(
         )
     if kind == "file":
         ids, labels, cut = rows[0].ids, rows[0].labels, total - held
-        return [Labelled(ids[:cut], labels[:cut])], [Labelled(ids[cut:], labels[cut:])]
+        parts = [Labelled(ids[:cut], labels[:cut])], [Labelled(ids[cut:], labels[cut:])]
+        return replace(file, rows=parts[0]), replace(file, rows=parts[1])
     chosen = set(_shuffled(total, f"{seed} split")[:held])
     return (
-        [row for index, row in enumerate(rows) if index not in chosen],
-        [row for index, row in enumerate(rows) if index in chosen],
+        replace(file, rows=[row for index, row in enumerate(rows) if index not in chosen]),
+        replace(file, rows=[row for index, row in enumerate(rows) if index in chosen]),
     )
 
 
-def _dataset(kind: Kind, rows: list[Labelled], tokens: int, packing: bool, name: str) -> Dataset:
+def _dataset(file: _File, tokens: int, packing: bool, name: str) -> Dataset:
+    kind, rows = file.kind, file.rows
     if kind == "file" or (kind == "text" and packing):
         rows = _windows(rows, tokens)
     over = [max(0, len(row.ids) - (tokens + 1)) for row in rows]
@@ -196,7 +245,7 @@ def _dataset(kind: Kind, rows: list[Labelled], tokens: int, packing: bool, name:
             f"{name} has no token to predict: every row is shorter than 2 tokens, masked throughout, or cut at {tokens + 1} "
             "tokens before its first target. Correct the rows, or export for longer sequences."
         )
-    return Dataset(examples, sum(map(bool, over)), sum(over), len(cut) - len(examples))
+    return Dataset(examples, sum(map(bool, over)), sum(over), len(cut) - len(examples), file.notes)
 
 
 def _windows(rows: list[Labelled], tokens: int) -> list[Labelled]:

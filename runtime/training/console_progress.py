@@ -43,6 +43,8 @@ class Progress(Listener):
         self._say(
             f"{len(dataset.examples)} sequences, {steps} steps" + (f", going on after step {first}" if first else "")
         )
+        for note in dataset.notes:
+            self._say(f"data: {note}")
         if dataset.cut_rows:
             self._say(f"{dataset.cut_rows} rows were longer than the sequence: {dataset.cut_tokens} tokens cut")
         if dataset.masked_rows:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..data.rows import check_file
+from ..data.records import check_file
 from ..engine.bundle import Bundle, open_bundle
 from .adapter import read_config
 from .run_writer import RunWriter
