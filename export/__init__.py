@@ -6,7 +6,9 @@ The rooms, in the order in which data flows:
     model/            what a checkpoint is
         checkpoint            a source of weights, opened
         safetensors_checkpoint, gguf_checkpoint, random_checkpoint    the three kinds
+        tensor_account        every stored tensor against the configuration
         huggingface_folder    configuration and tokenizer, by transformers
+        gguf_file, gguf_configuration, gguf_tokenizer    a GGUF's header, and what its keys mean
         configuration         a configuration that is read without overlooking a field
         families/             a family of models a file: its configuration as an architecture
         architecture          a decoder as a value: layers, sublayers, projections

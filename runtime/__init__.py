@@ -27,7 +27,7 @@ The rooms, in the order in which a run uses them:
         texts                     before and after
         inspect                   a bundle, for a person
 
-    errors, files                 what all rooms share
+    errors, files, account        what all rooms share
 
 Each room's own page tells more. Nothing here knows of transformers or of MeSP: a bundle's schedules say what to do, and its manifest says what
 to keep and under which names.

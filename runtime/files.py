@@ -1,4 +1,4 @@
-"""Files that are complete or absent: written beside their place, flushed, and renamed into it."""
+"""Files that are complete or absent: written beside their place, flushed, and renamed into it. And JSON that a person gave, read."""
 
 import hashlib
 import json
@@ -88,3 +88,32 @@ def sha256(path: Path) -> str:
     """Of a file's contents, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_LFS_POINTER = b"version https://git-lfs.github.com/"
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raises UsageError for what Git leaves in the place of a large file that was not fetched."""
+    with open(path, "rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise UsageError(f"{path} is a Git LFS pointer and not the file itself. Fetch it with: git lfs pull")
+
+
+def read_json_object(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object of a file.
+
+    Args:
+        what: it is, for the message, as in "a model configuration"
+
+    Raises:
+        UsageError: the file holds something else, or cannot be read.
+    """
+    try:
+        refuse_pointer(path)
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read as {what}: {error}.") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} cannot be read as {what}: it holds no JSON object.")
+    return value

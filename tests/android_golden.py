@@ -298,7 +298,9 @@ def main() -> None:
     for name, save in TOKENIZERS.items():
         write_golden(args.folder / name, save)
     if args.gguf:
-        write_golden(args.folder / "smollm2", open_checkpoint(args.gguf).save_tokenizer)
+        tokenizer = open_checkpoint(args.gguf).tokenizer()
+        assert tokenizer is not None
+        write_golden(args.folder / "smollm2", tokenizer.save_pretrained)
 
 
 if __name__ == "__main__":

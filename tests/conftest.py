@@ -36,7 +36,7 @@ LADDER = {
         "config",
     ),
     "block": ("programs", "mutations", "workspace", "duration"),
-    "model": ("families", "model", "kinds", "schedule_mutations", "merge", "generate"),
+    "model": ("families", "gguf", "folders", "model", "kinds", "schedule_mutations", "merge", "generate"),
     "lowered program": ("lowering_cache", "bundles", "export", "lowered", "footprint", "start", "bad_input"),
     "training": ("adapter", "optimizer", "train", "checkpoint", "run_folders"),
     "report": ("report", "memory", "api", "bench", "baselines", "measuring", "wheel"),

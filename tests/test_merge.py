@@ -14,8 +14,8 @@ from mesp.export.reference.merge import merge
 from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.training.adapter import CONFIG, WEIGHTS, same_base
 
+from .gguf_files import write_gguf
 from .models import LLAMA, QWEN2, make_model, save_checkpoint
-from .test_export import write_gguf
 from .tolerances import LOGITS_FP32
 
 IDS = torch.arange(11)[None] * 7 % 97

@@ -234,7 +234,7 @@ def test_the_file_is_a_part_of_the_bundle(tmp_path: Path) -> None:
     save_tokenizer(tmp_path / "checkpoint", template=CHATML)
     checkpoint, settings = open_checkpoint(str(tmp_path / "checkpoint")), ExportSettings(seq_len=(8,))
     (tmp_path / "bundle").mkdir()
-    _write_model(tmp_path / "bundle", make_plan(checkpoint.config, settings), checkpoint)
+    _write_model(tmp_path / "bundle", make_plan(checkpoint.config, settings), checkpoint, checkpoint.tokenizer())
     described = json.loads((tmp_path / "bundle" / "tokenizer" / FILE).read_text())
     assert described["format_version"] == 1
     assert set(described["chat"]["turns"]) == {"user", "assistant", "system", "tool"}

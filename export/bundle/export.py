@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from mesp.runtime.engine import bundle as files
 from mesp.runtime.engine.arena import plan_arena
@@ -14,6 +15,7 @@ from mesp.runtime.training.adapter import write_adapter
 
 from ..export_settings import ExportSettings
 from ..model.checkpoint import Checkpoint, open_checkpoint
+from ..model.huggingface_folder import quiet
 from ..programs.block_inputs import BEYOND_FLOAT16
 from ..programs.plan import Plan
 from ..programs.program import Program
@@ -23,7 +25,7 @@ from .initial_adapter import initial_adapter, make_lora
 from .lower import Lowered, lower
 from .make_plan import make_plan
 from .mobile import write_mobile
-from .weights_file import check_checkpoint, weight_tensors, write_weights
+from .weights_file import check_tiles, weight_tensors, write_weights
 
 Progress = Callable[[str], None]
 
@@ -40,10 +42,11 @@ def export_bundle(
     check_absent(output)
     checkpoint = open_checkpoint(source, random_init, settings.seed)
     plan = make_plan(checkpoint.config, settings)
-    check_checkpoint(plan, checkpoint)
+    check_tiles(plan)
+    tokenizer = checkpoint.tokenizer()  # one that cannot be read is refused before anything is lowered
     schedules = Schedules(plan)
     with folder_that_appears_whole(output) as folder:
-        with beside(lambda: _write_model(folder, plan, checkpoint)):
+        with beside(lambda: _write_model(folder, plan, checkpoint, tokenizer)):
             progress("weights and programs")
             lowered = lower(schedules.programs.values())
             _write_synced(folder / files.PROGRAM, lowered.buffer)
@@ -53,10 +56,12 @@ def export_bundle(
     return manifest
 
 
-def _write_model(folder: Path, plan: Plan, checkpoint: Checkpoint) -> None:
+def _write_model(folder: Path, plan: Plan, checkpoint: Checkpoint, tokenizer: Any) -> None:
     """All files that hold numbers or words: weights, tokenizer, initial adapter."""
     write_weights(folder / files.WEIGHTS, plan, checkpoint)
-    if checkpoint.save_tokenizer(folder / files.TOKENIZER):
+    if tokenizer is not None:
+        with quiet():
+            tokenizer.save_pretrained(folder / files.TOKENIZER)
         write_mobile(folder / files.TOKENIZER)
     lora = make_lora(plan)
     write_adapter(folder / files.ADAPTER, lora, initial_adapter(lora, plan.settings.seed))

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mesp.runtime.engine.schedule import TensorSpec
 from mesp.runtime.engine.tensor_file import TensorFile
-from mesp.runtime.errors import UsageError
 
 from ..model.architecture import Attention, Projection, Rotary, Sublayer
 from ..model.checkpoint import Checkpoint
@@ -185,19 +184,11 @@ def _tile(plan: Plan, by_inputs: bool, parts: Parts, bias: Tensor | None, cut: s
     return {**tile, "bias": bias if cut.start == 0 else torch.zeros_like(bias)}
 
 
-# --- Checking a checkpoint before any work ----------------------------------------------------------------------------
+# --- Checking before any work -----------------------------------------------------------------------------------------
 
 
-def check_checkpoint(plan: Plan, checkpoint: Checkpoint) -> None:
-    """Raises UsageError if a tensor is missing or has another shape than the configuration says, or cannot be stored in the format."""
-    for name, shape in plan.architecture.tensors():
-        found = checkpoint.shape(name)
-        if found is None:
-            raise UsageError(f"{checkpoint.origin} has no tensor {name}, which its configuration asks for.")
-        if found != shape:
-            raise UsageError(
-                f"{checkpoint.origin}: tensor {name} is {list(found)}, but its configuration asks for {list(shape)}."
-            )
+def check_tiles(plan: Plan) -> None:
+    """Raises UsageError if a tile of a projection cannot be stored in the format of the weights."""
     for sublayer in plan.architecture.sublayers:
         for projection in sublayer.projections:
             for group in plan.tiles(sublayer):

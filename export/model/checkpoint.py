@@ -1,8 +1,11 @@
 """Where the frozen weights come from: a Hugging Face directory or Hub id, a GGUF file, or random numbers for a configuration.
 
 A checkpoint hands out rows of one tensor at a time, under the names that transformers gives them, so that no more than that is ever in memory.
+Opening one reads its configuration and headers and accounts for all of them: what it holds is understood or refused by name before any
+weight is read.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,6 +15,10 @@ from mesp.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor  # what is no checkpoint is refused without torch
+
+_EXPECTED = "Expected a folder with a config.json, a .gguf file, or a Hub id such as Qwen/Qwen2.5-0.5B"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+GGUF_MAGIC = b"GGUF"
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Checkpoint(Protocol):
 
     config: Any  # a transformers PretrainedConfig
     origin: str  # what a person would call it
+    quantized: bool  # whether its weights are stored in a type of fewer bits than a float's
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The tensor's shape, None if there is none of that name."""
@@ -38,15 +46,19 @@ class Checkpoint(Protocol):
     def int4_blocks(self, name: str) -> Int4Blocks | None:
         """The weight's own blocks, if it is stored in a format that int4 takes over exactly."""
 
-    def save_tokenizer(self, folder: Path) -> bool:
-        """Writes what the tokenizer needs; False if the checkpoint has none."""
+    def tokenizer(self) -> Any | None:
+        """A transformers tokenizer, None if the checkpoint has none.
+
+        Raises:
+            UsageError: it has one that cannot be read, or would be taken for another.
+        """
 
 
 def open_checkpoint(source: str, random_init: bool = False, seed: int = 0) -> Checkpoint:
-    """Opens a directory, a .gguf file or a Hub id.
+    """Opens a directory, a GGUF file or a Hub id.
 
     Raises:
-        UsageError: nothing there, or not what it says it is.
+        UsageError: nothing there, not what it says it is, or a model that is not understood to the last of its parts.
     """
     path = find_checkpoint(source, random_init)
     # Their readers import torch and transformers, which take seconds.
@@ -54,7 +66,7 @@ def open_checkpoint(source: str, random_init: bool = False, seed: int = 0) -> Ch
     from .random_checkpoint import RandomCheckpoint
     from .safetensors_checkpoint import SafetensorsCheckpoint
 
-    if path.suffix == ".gguf":
+    if path.is_file():
         return GgufCheckpoint(path)
     return RandomCheckpoint(path, seed) if random_init else SafetensorsCheckpoint(path, source)
 
@@ -66,22 +78,18 @@ def find_checkpoint(source: str, random_init: bool = False) -> Path:
         UsageError: nothing there, or at the first look not what it says it is.
     """
     path = Path(source)
-    if path.suffix == ".gguf":
+    if path.is_file() or path.suffix.lower() == ".gguf":
         if random_init:
-            raise UsageError("--random-init takes a folder with a config.json, not a GGUF file.")
+            raise UsageError(f"--random-init takes a folder with a config.json, and {source} is a file.")
         if not path.is_file():
             raise UsageError(f"There is no GGUF file at {path}.")
         return path
     if not path.exists():
-        if random_init or source.startswith((".", "/", "~")) or source.count("/") != 1:
-            raise UsageError(
-                f"There is no checkpoint at {source}. Expected a folder with a config.json, a .gguf file, or a Hub id such as Qwen/Qwen2.5-0.5B."
-            )
+        if random_init or not _HUB_ID.fullmatch(source) or source.startswith("."):
+            raise UsageError(f"There is no checkpoint at {source}. {_EXPECTED}.")
         path = _download(source)
     if not (path / "config.json").is_file():
-        raise UsageError(
-            f"{source} has no config.json. Expected a Hugging Face model folder: config.json, model.safetensors and the tokenizer's files."
-        )
+        raise UsageError(f"{source} has no config.json. {_instead(path)}")
     return path
 
 
@@ -92,6 +100,17 @@ def find_model(source: str) -> Path:
         UsageError: as ``find_checkpoint``.
     """
     return Path(source) if (Path(source) / MANIFEST).is_file() else find_checkpoint(source)
+
+
+def _instead(folder: Path) -> str:
+    """What to do about a folder without a configuration."""
+    if snapshots := sorted(folder.glob("snapshots/*/config.json")):
+        return f"It is a folder of the Hub's cache, whose model is in {snapshots[-1].parent}: give that."
+    if files := sorted(path.name for path in folder.iterdir() if path.suffix.lower() == ".gguf"):
+        return f"It holds GGUF files: give one of them, such as {folder / files[0]}."
+    if (folder / "adapter_config.json").is_file():
+        return "It is an adapter: give the model that it was trained on, and the adapter to `mesp train --adapter` or `mesp merge`."
+    return "Expected a Hugging Face model folder: config.json, model.safetensors and the tokenizer's files."
 
 
 def _download(repo: str) -> Path:

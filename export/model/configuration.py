@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from mesp.runtime.account import check_integer, check_number, shown
 from mesp.runtime.errors import UsageError
+
+_LARGEST = 1 << 24  # no width, vocabulary or length is near it; a damaged one would take all memory
 
 # Fields of every configuration that change neither the model nor its gradients: names and versions, what a call returns, how weights are
 # initialized, and token ids, which are the tokenizer's and the generation's.
@@ -31,7 +34,8 @@ class Configuration:
     """A transformers configuration that is being read.
 
     A family takes the fields that it uses, names those that do not matter for it, and ends with ``finish``, which refuses every other
-    field that is not at its default. Keys of a config.json that are no fields of the configuration's class are transformers' to ignore.
+    field that is not at its default. Keys of a config.json that are no fields of the configuration's class have no effect in transformers,
+    but for ``quantization_config``, which ``read_config`` refuses.
     """
 
     def __init__(self, config: Any):
@@ -49,6 +53,22 @@ class Configuration:
         self.used.add(name)
         return getattr(self.whole, name, None)
 
+    def size(self, name: str, most: int = _LARGEST) -> int:
+        """A field that is a whole number above 0.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        return check_integer(name, self[name], 1, most)
+
+    def number(self, name: str) -> float:
+        """A field that is a finite number above 0.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        return check_number(name, self[name])
+
     def ignore(self, *names: str) -> None:
         """These fields do not matter, whatever they are."""
         self.ignored.update(names)
@@ -60,7 +80,7 @@ class Configuration:
             UsageError: it has another value.
         """
         if (value := self[name]) != expected:
-            raise UsageError(f"{name} {value!r} is not supported: {why}. Supported: {expected}.")
+            raise UsageError(f"{name} {shown(value)} is not supported: {why}. Supported: {expected}.")
 
     def finish(self) -> None:
         """To be called when everything is read.
@@ -79,7 +99,7 @@ class Configuration:
 def refuse_unknown(what: str, found: Mapping[str, Any]) -> None:
     """Raises UsageError that names what is not understood, if anything is not."""
     if found:
-        named = ", ".join(f"{name} = {value!r}" for name, value in found.items())
+        named = ", ".join(f"{name} = {shown(value)}" for name, value in found.items())
         raise UsageError(
             f"The configuration of this {what} has settings that there are no programs for: {named}. "
             "Use a model without them; a model that is computed otherwise would be trained wrongly."

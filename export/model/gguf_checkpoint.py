@@ -1,4 +1,4 @@
-"""A GGUF file: configuration and tokenizer by transformers' reader, tensors by the gguf package that it reads with too."""
+"""A GGUF file: its header is accounted for key by key and tensor by tensor, and rows are dequantized as they are read."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mesp.runtime.errors import UsageError
-
 from .architecture import Architecture, Attention
 from .checkpoint import Int4Blocks
 from .families import Family, family, read_architecture
-from .huggingface_folder import quiet, save_tokenizer
+from .gguf_configuration import ROPE_FACTORS, finish, ignore_tokenizer, read_configuration, read_keys
+from .gguf_file import GgufFile
+from .gguf_tokenizer import read_tokenizer
+from .huggingface_folder import quiet
+from .tensor_account import Stored, check_tensors
 
 _BLOCK_BYTES = {"Q4_0": 18, "Q4_1": 20}
 
@@ -20,52 +22,71 @@ _BLOCK_BYTES = {"Q4_0": 18, "Q4_1": 20}
 class GgufCheckpoint:
     """Rows are dequantized as they are read; int4 blocks are handed out as they are stored."""
 
-    def __init__(self, path: Path):
-        reader = _open_gguf(path)
-        kind = reader.fields["general.architecture"].contents()
-        known = family(kind, str(path))
-        from transformers import AutoConfig
+    quantized = True
 
+    def __init__(self, path: Path):
+        self.origin = str(path)
+        self._file = GgufFile(path)
+        kind, account = read_keys(self._file)
+        known = family(kind, str(path))
         with quiet():
-            self.config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-        self.origin, self._path = str(path), path
-        self._has_tokenizer = "tokenizer.ggml.model" in reader.fields
+            self.config = read_configuration(self._file, kind, account)
         architecture = read_architecture(self.config)
-        stored = {tensor.name: tensor for tensor in reader.tensors}
-        names = _gguf_names(kind, architecture)
-        self._tensors = {name: stored[gguf_name] for name, gguf_name in names.items() if gguf_name in stored}
+        names = gguf_names(kind, architecture)
+        stored = {name: Stored(tensor.shape, tensor.dtype) for name, tensor in self._file.tensors.items()}
+        check_tensors(self.origin, architecture, stored, _readable(), names, without_effect=(ROPE_FACTORS,))
+        with quiet():
+            self._tokenizer = read_tokenizer(account, architecture.V)
+        ignore_tokenizer(account)
+        finish(account)
+        self._tensors = {name: self._file.tensors[gguf_name] for name, gguf_name in names.items()}
         self._head_widths = _interleaved(known, architecture)
 
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        tensor = self._tensors.get(name)
-        return None if tensor is None else tuple(int(n) for n in reversed(tensor.shape))
-
     def rows(self, name: str, start: int = 0, end: int | None = None) -> Tensor:
+        from gguf import GGMLQuantizationType
         from gguf.quants import dequantize
 
-        values = dequantize(self._stored_rows(name)[start:end], self._tensors[name].tensor_type)
-        return torch.from_numpy(np.array(values, np.float32))
+        tensor = self._tensors[name]
+        values = dequantize(self._stored_rows(name)[start:end], GGMLQuantizationType[tensor.dtype])
+        shape = tensor.shape if len(tensor.shape) == 1 else (-1, tensor.shape[1])
+        return torch.from_numpy(np.array(values, np.float32)).view(shape)
 
     def int4_blocks(self, name: str) -> Int4Blocks | None:
-        kind = self._tensors[name].tensor_type.name
+        kind = self._tensors[name].dtype
         if kind not in _BLOCK_BYTES:
             return None
         return unpack_blocks(self._stored_rows(name), kind)
 
-    def save_tokenizer(self, folder: Path) -> bool:
-        if not self._has_tokenizer:
-            return False
-        with quiet():
-            save_tokenizer(folder, self._path.parent, gguf_file=self._path.name)
-        return True
+    def tokenizer(self) -> Any | None:
+        return self._tokenizer
 
     def _stored_rows(self, name: str) -> np.ndarray:
         """The tensor's bytes by rows, in transformers' order: GGUF interleaves the two halves of some projections' heads."""
-        data: np.ndarray = self._tensors[name].data
-        module = name.rpartition(".")[0]
+        data = self._file.blocks(self._tensors[name])
+        module, _, part = name.rpartition(".")
         if width := self._head_widths.get(module):
+            if part == "bias":
+                data = data.reshape(-1, data.shape[1] // self._tensors[name].shape[0])
             data = data[np.arange(len(data)).reshape(-1, width // 2, 2).swapaxes(1, 2).reshape(-1)]
+            return data.reshape(1, -1) if part == "bias" else data
         return data
+
+
+def _readable() -> list[str]:
+    """The types that the gguf package dequantizes, by name."""
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    names = []
+    for kind in GGMLQuantizationType:
+        try:
+            dequantize(np.zeros((0, 0), np.uint8), kind)
+        except NotImplementedError:
+            continue
+        except ValueError:
+            pass
+        names.append(kind.name)
+    return names
 
 
 def _interleaved(known: Family, architecture: Architecture) -> dict[str, int]:
@@ -94,21 +115,7 @@ def unpack_blocks(rows: np.ndarray, kind: str) -> Int4Blocks:
     return Int4Blocks(*[torch.from_numpy(part).permute(1, 2, 0) for part in (levels, scale, offset)])
 
 
-def _open_gguf(path: Path) -> Any:
-    from gguf import GGUFReader
-
-    try:
-        reader = GGUFReader(path)
-        ends = [int(tensor.data_offset) + int(tensor.n_bytes) for tensor in reader.tensors]
-        size = path.stat().st_size
-        if max(ends) > size:
-            raise ValueError(f"its tensors end at byte {max(ends)}, the file at {size}")
-        return reader
-    except (ValueError, IndexError, KeyError, OverflowError, MemoryError) as error:
-        raise UsageError(f"{path} is not a whole GGUF file: {error}. Download it again.") from error
-
-
-def _gguf_names(kind: str, architecture: Architecture) -> dict[str, str]:
+def gguf_names(kind: str, architecture: Architecture) -> dict[str, str]:
     """transformers' tensor names to GGUF's."""
     from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 

@@ -1,6 +1,5 @@
 """What a Hugging Face folder has beside its weights: the configuration and the tokenizer, read by transformers."""
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -8,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mesp.runtime.account import shown
 from mesp.runtime.errors import UsageError
+from mesp.runtime.files import read_json_object
 
 from .families import family
 
@@ -17,28 +18,68 @@ def read_config(folder: Path) -> Any:
     """transformers' configuration of a folder.
 
     Raises:
-        UsageError: it cannot be read, or is of a family that there are no programs for.
+        UsageError: it cannot be read, is of a family that there are no programs for, or of weights that were quantized.
     """
     from transformers import AutoConfig
 
     file = folder / "config.json"
-    try:
-        family(json.loads(file.read_text()).get("model_type"), str(file))
+    raw = read_json_object(file, "a model configuration")
+    family(raw.get("model_type"), str(file))
+    if quantization := raw.get("quantization_config"):
+        method = (
+            quantization.get("quant_method", "an unnamed method") if isinstance(quantization, dict) else quantization
+        )
+        raise UsageError(
+            f"{file}: the weights are quantized by {shown(method)} (quantization_config), which is not read. "
+            "Use the model before it was quantized, or a GGUF file of it."
+        )
+    with reading(file, "a model configuration"), quiet():
         return AutoConfig.from_pretrained(folder)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file} cannot be read as a model configuration: {error}") from error
 
 
-def has_tokenizer(folder: Path) -> bool:
-    """Whether the folder has a tokenizer that transformers can read."""
-    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+@contextmanager
+def reading(file: Path | str, what: str) -> Iterator[None]:
+    """Around a library that reads a person's file: whatever it raises is a refusal of the file."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:  # these readers promise no kind of error: TypeError, KeyError, and Rust's panics
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UsageError(f"{file} cannot be read as {what}: {reason}") from error
 
 
-def save_tokenizer(folder: Path, source: Path, **options: str) -> None:
-    """Reads the tokenizer of a source as transformers does, and saves it into a folder."""
-    from transformers import AutoTokenizer
+# --- Tokenizers -------------------------------------------------------------------------------------------------------
 
-    AutoTokenizer.from_pretrained(source, **options).save_pretrained(folder)
+_TOKENIZER = "tokenizer.json"
+_VOCABULARIES = ("vocab.json", "vocab.txt")  # from which transformers makes a tokenizer by its class
+
+
+def load_tokenizer(folder: Path) -> Any | None:
+    """The tokenizer of a folder, None if it has none.
+
+    tokenizer.json is taken as it is, whatever class tokenizer_config.json names: transformers makes some classes anew from the vocabulary, with
+    their own idea of where words end.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    file = folder / _TOKENIZER
+    if file.is_file():
+        read_json_object(file, "a tokenizer")
+        with reading(file, "a tokenizer"), quiet():
+            return PreTrainedTokenizerFast.from_pretrained(folder)
+    if any((folder / name).is_file() for name in _VOCABULARIES):
+        with reading(folder, "a tokenizer"), quiet():
+            return AutoTokenizer.from_pretrained(folder)
+    if models := sorted(path.name for path in folder.glob("*.model")):
+        raise UsageError(
+            f"{folder} has {models[0]} and no {_TOKENIZER}, from which tokenizers are read. Convert it once: python -c "
+            f"\"from transformers import AutoTokenizer as T; T.from_pretrained('{folder}').save_pretrained('{folder}')\""
+        )
+    return None
 
 
 @contextmanager

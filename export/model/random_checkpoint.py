@@ -2,16 +2,19 @@
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .families import read_architecture
-from .huggingface_folder import read_config, save_tokenizer
+from .huggingface_folder import load_tokenizer, read_config
 
 
 class RandomCheckpoint:
     """Weights as transformers would initialize them, drawn tensor by tensor."""
+
+    quantized = False
 
     def __init__(self, folder: Path, seed: int):
         self.config, self.origin = read_config(folder), f"{folder} (random weights)"
@@ -35,8 +38,5 @@ class RandomCheckpoint:
     def int4_blocks(self, name: str) -> None:
         """They are drawn in floating point."""
 
-    def save_tokenizer(self, folder: Path) -> bool:
-        if not (self._folder / "tokenizer.json").is_file():
-            return False
-        save_tokenizer(folder, self._folder)
-        return True
+    def tokenizer(self) -> Any | None:
+        return load_tokenizer(self._folder)

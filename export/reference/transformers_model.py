@@ -4,7 +4,6 @@ Checkpoints are read as ``export`` reads them, GGUF files too: transformers' own
 quantized, depending on its version and on what else is installed, and such a model can neither be merged nor saved.
 """
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from mesp.runtime.training.adapter import same_base
 from ..bundle.make_plan import bundle_config
 from ..model.checkpoint import Checkpoint, open_checkpoint
 from ..model.families import read_architecture
-from ..model.huggingface_folder import quiet
+from ..model.huggingface_folder import load_tokenizer, quiet
 from .adapter_config import read_adapter_config
 from .bundle_weights import dequantized_tensors
 
@@ -49,16 +48,15 @@ def load_base(source: str) -> Base:
 
 def _from_bundle(path: Path) -> Base:
     bundle = open_bundle(path)
-    tokenizer = _tokenizer(path / TOKENIZER) if (path / TOKENIZER).is_dir() else None
+    tokenizer = load_tokenizer(path / TOKENIZER) if (path / TOKENIZER).is_dir() else None
     return Base(reference_model(bundle), tokenizer, bundle.manifest.model.origin, torch.float32)
 
 
 def _from_checkpoint(checkpoint: Checkpoint) -> Base:
     dtype = checkpoint.config.dtype  # before the model of this configuration sets it to its own
     model = assemble(checkpoint.config, _tensors(checkpoint))
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = _tokenizer(Path(folder)) if checkpoint.save_tokenizer(Path(folder)) else None
-    if checkpoint.origin.endswith(".gguf"):
+    tokenizer = checkpoint.tokenizer()
+    if checkpoint.quantized:
         return Base(model, tokenizer, checkpoint.origin, torch.float32)
     if (Path(checkpoint.origin) / "generation_config.json").is_file():
         from transformers import GenerationConfig
@@ -68,18 +66,8 @@ def _from_checkpoint(checkpoint: Checkpoint) -> Base:
 
 
 def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
-    for name, shape in read_architecture(checkpoint.config).tensors():
-        found = checkpoint.shape(name)
-        if found != shape:
-            what = f"tensor {name} is {list(found)}" if found else f"there is no tensor {name}"
-            raise UsageError(f"{checkpoint.origin}: {what}, but its configuration asks for {list(shape)}.")
+    for name, _ in read_architecture(checkpoint.config).tensors():
         yield name, checkpoint.rows(name)
-
-
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder)
 
 
 def reference_model(bundle: Bundle) -> Any:

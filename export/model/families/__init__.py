@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mesp.runtime.account import shown
 from mesp.runtime.errors import UsageError
 
 from ..architecture import Architecture
@@ -40,7 +41,7 @@ FAMILIES = {
 }
 
 
-def family(model_type: str, where: str = "") -> Family:
+def family(model_type: Any, where: str = "") -> Family:
     """The family of a model type.
 
     Args:
@@ -49,10 +50,10 @@ def family(model_type: str, where: str = "") -> Family:
     Raises:
         UsageError: there is none.
     """
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         supported = ", ".join(f"{name} ({family.known})" for name, family in FAMILIES.items())
         place = f" in {where}" if where else ""
-        raise UsageError(f"Architecture {model_type!r}{place} is not supported. Supported: {supported}.")
+        raise UsageError(f"Architecture {shown(model_type)}{place} is not supported. Supported: {supported}.")
     return FAMILIES[model_type]
 
 

@@ -3,7 +3,9 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from mesp.runtime.account import check_number, shown
 from mesp.runtime.errors import UsageError
 
 from ..architecture import Architecture, Attention, FeedForward, Layer, Norm, Projection, Rotary, Sublayer
@@ -11,9 +13,12 @@ from ..configuration import Configuration, refuse_unknown
 
 QKV = ("q_proj", "k_proj", "v_proj")
 
-# What each rotary embedding is made of. ``proportional`` and the like have other keys and are refused by them.
+_MOST_LAYERS = 1024
+
+# What each rotary embedding is made of, all of it numbers. ``proportional`` and the like have other keys and are refused by them.
 _ROPE_KEYS = {
     "default": frozenset(("rope_theta",)),
+    "linear": frozenset(("rope_theta", "factor")),
     "llama3": frozenset(
         ("rope_theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
     ),
@@ -24,11 +29,11 @@ def decoder(config: Configuration, model_type: str, layer: Layer) -> Architectur
     """A decoder whose layers are all the same."""
     return Architecture(
         model_type=model_type,
-        D=config["hidden_size"],
-        V=config["vocab_size"],
-        layers=(layer,) * config["num_hidden_layers"],
-        norm=Norm("norm", "model.norm", config["hidden_size"], config["rms_norm_eps"]),
-        max_tokens=config["max_position_embeddings"],
+        D=config.size("hidden_size"),
+        V=config.size("vocab_size"),
+        layers=(layer,) * config.size("num_hidden_layers", _MOST_LAYERS),
+        norm=Norm("norm", "model.norm", config.size("hidden_size"), config.number("rms_norm_eps")),
+        max_tokens=config.size("max_position_embeddings"),
         tied_head=bool(config["tie_word_embeddings"]),
     )
 
@@ -39,13 +44,14 @@ def attention(config: Configuration, biases: tuple[str, ...]) -> Sublayer:
     Raises:
         UsageError: numbers of heads, or a width, that cannot be.
     """
-    D, H = config["hidden_size"], config["num_attention_heads"]
-    K, C = config["num_key_value_heads"] or H, config.get("head_dim") or D // H
+    D, H = config.size("hidden_size"), config.size("num_attention_heads")
+    K = H if config["num_key_value_heads"] is None else config.size("num_key_value_heads")
+    C = D // H if config.get("head_dim") is None else config.size("head_dim")
     config.expect("attention_dropout", 0.0, "the programs have no dropout")
     if H % K:
         raise UsageError(f"{H} query heads cannot share {K} key-value heads: the second must divide the first.")
-    if C % 2:
-        raise UsageError(f"A head width of {C} is odd: the rotary embedding needs two halves.")
+    if C % 2 or not C:
+        raise UsageError(f"A head width of {C} has no two halves, which the rotary embedding needs.")
     middle = Attention(H, K, C, rotary(config, C))
 
     def projection(name: str, inputs: int, outputs: int, unit: int) -> Projection:
@@ -56,20 +62,20 @@ def attention(config: Configuration, biases: tuple[str, ...]) -> Sublayer:
         projection("k_proj", D, K * C, C),
         projection("v_proj", D, K * C, C),
     )
-    norm = Norm("input_layernorm", "input_layernorm", D, config["rms_norm_eps"])
+    norm = Norm("input_layernorm", "input_layernorm", D, config.number("rms_norm_eps"))
     return Sublayer("attention", norm, into, middle, projection("o_proj", H * C, D, middle.G * C))
 
 
 def feed_forward(config: Configuration, biased: bool) -> Sublayer:
     """SwiGLU."""
-    D, F = config["hidden_size"], config["intermediate_size"]
+    D, F = config.size("hidden_size"), config.size("intermediate_size")
     config.expect("hidden_act", "silu", "the feed-forward programs compute SwiGLU, whose activation is silu")
 
     def projection(name: str, inputs: int, outputs: int) -> Projection:
         return Projection(name, f"mlp.{name}", inputs, outputs, biased)
 
     into = (projection("gate_proj", D, F), projection("up_proj", D, F))
-    norm = Norm("post_attention_layernorm", "post_attention_layernorm", D, config["rms_norm_eps"])
+    norm = Norm("post_attention_layernorm", "post_attention_layernorm", D, config.number("rms_norm_eps"))
     return Sublayer("ffn", norm, into, FeedForward(F), projection("down_proj", F, D))
 
 
@@ -81,15 +87,24 @@ def rotary(config: Configuration, width: int) -> Rotary:
     """
     values: dict[str, Any] = dict(config["rope_parameters"] or {})
     kind = values.pop("rope_type", "default")
-    if kind not in _ROPE_KEYS:
-        raise UsageError(f"Rope type {kind!r} is not supported. Supported: {', '.join(_ROPE_KEYS)}.")
+    values.pop("type", None)  # what rope_type was called once, and transformers has read
+    if not isinstance(kind, str) or kind not in _ROPE_KEYS:
+        raise UsageError(f"Rope type {shown(kind)} is not supported. Supported: {', '.join(_ROPE_KEYS)}.")
     if values.pop("partial_rotary_factor", 1.0) != 1.0:
         raise UsageError("A rotary embedding of a part of the head (partial_rotary_factor) is not supported.")
     refuse_unknown(f"{kind} rope", {key: value for key, value in values.items() if key not in _ROPE_KEYS[kind]})
+    for key in sorted(_ROPE_KEYS[kind]):
+        check_number(f"{key} of the {kind} rope", values.get(key))
+    frequencies, scale = _frequencies(config.whole, kind, values, width)
+    if not frequencies.isfinite().all():
+        raise UsageError(f"The {kind} rope's settings have no finite frequencies: {shown(values)}.")
+    return Rotary("rope", tuple(frequencies.tolist()), scale)
+
+
+def _frequencies(whole: Any, kind: str, values: dict[str, Any], width: int) -> tuple[Tensor, float]:
+    """[width / 2], radians a position, and what both tables are multiplied with."""
     if kind == "default":
-        exponents = torch.arange(0, width, 2, dtype=torch.float) / width
-        return Rotary("rope", tuple((1.0 / values["rope_theta"] ** exponents).tolist()))
+        return 1.0 / values["rope_theta"] ** (torch.arange(0, width, 2, dtype=torch.float) / width), 1.0
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-    frequencies, scale = ROPE_INIT_FUNCTIONS[kind](config.whole, torch.device("cpu"))
-    return Rotary("rope", tuple(frequencies.tolist()), scale)
+    return ROPE_INIT_FUNCTIONS[kind](whole, torch.device("cpu"))

@@ -1,0 +1,171 @@
+"""The keys of a GGUF file as a transformers configuration.
+
+Every key is used, known to change nothing, or refused by name. What a key means, and what holds where there is none, is llama.cpp's.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from mesp.runtime.account import Account, shown
+from mesp.runtime.errors import UsageError
+
+from .gguf_file import GgufFile, GgufTensor
+
+ROPE_FACTORS = "rope_freqs.weight"
+_LARGEST = 1 << 24
+_MOST_LAYERS = 1024
+_LLAMA3_ORIGINAL = 8192  # tokens that Llama 3 was trained on at first; a GGUF does not say it
+
+# Keys about the file: names, licenses, how it was quantized and aligned, and what is left of a file that was split and merged again.
+_ABOUT_THE_FILE = ("general.*", "quantize.imatrix.*", "split.tensors.count", "split.no")
+_ADVICE = "A model with settings that are left out would be computed wrongly: use one without them."
+
+
+def read_keys(file: GgufFile) -> tuple[str, Account]:
+    """The architecture that a file names, and its other keys to be read.
+
+    Raises:
+        UsageError: it names none, or is no whole model.
+    """
+    account = Account(str(file.path), file.keys)
+    if account.take("general.type", "model") != "model":
+        raise UsageError(f"{file.path} is no model but of the type {shown(file.keys['general.type'])} (general.type).")
+    if account.take("split.count", 1) not in (0, 1):
+        raise UsageError(
+            f"{file.path} is one part of a model that was split into {shown(file.keys['split.count'])}. Merge them with llama.cpp: "
+            "llama-gguf-split --merge FIRST_PART MERGED.gguf"
+        )
+    if "general.architecture" not in account:
+        raise UsageError(f"{file.path} does not say what model it is: it has no general.architecture.")
+    architecture = account.text("general.architecture")
+    if not file.tensors:
+        raise UsageError(f"{file.path} holds a vocabulary and no weights. Use the file of the whole model.")
+    account.ignore(*_ABOUT_THE_FILE)
+    return architecture, account
+
+
+def read_configuration(file: GgufFile, kind: str, account: Account) -> Any:
+    """transformers' configuration of a model of this type.
+
+    Args:
+        account: of the file's keys; those of the model are used up
+
+    Raises:
+        UsageError: a key that is missing, damaged, or of a model that there are no programs for.
+    """
+    from transformers import AutoConfig
+
+    def key(name: str) -> str:
+        return f"{kind}.{name}"
+
+    def size(name: str, default: int | None = None) -> int:
+        return account.integer(key(name), 1, _LARGEST, default)
+
+    if account.take(key("expert_count"), 0) != 0:
+        raise UsageError(f"{file.path} is a mixture of experts, such as Mixtral, for which there are no programs.")
+    account.expect(key("expert_used_count"), 0, "there are no experts")
+    account.expect(key("attention.causal"), True, "the attention programs are causal")
+    account.expect(key("use_parallel_residual"), False, "the programs take one sublayer after the other")
+    D, H = size("embedding_length"), size("attention.head_count")
+    C = size("attention.key_length", D // H)
+    account.expect(key("attention.value_length"), C, "keys and values are of one width")
+    account.expect(key("rope.dimension_count"), C, "the rotary embedding turns whole heads")
+    table = file.tensors.get("token_embd.weight")
+    rows = table.shape[0] if table else None
+    base = account.number(key("rope.freq_base"), 10000.0)
+    ends = {f"{name}_token_id": account.take(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")}
+    values: dict[str, Any] = {
+        "num_hidden_layers": account.integer(key("block_count"), 1, _MOST_LAYERS),
+        "max_position_embeddings": size("context_length"),
+        "hidden_size": D,
+        "intermediate_size": size("feed_forward_length"),
+        "num_attention_heads": H,
+        "num_key_value_heads": size("attention.head_count_kv", H),
+        "rms_norm_eps": account.number(key("attention.layer_norm_rms_epsilon")),
+        "vocab_size": size("vocab_size", rows),
+        "tie_word_embeddings": "output.weight" not in file.tensors,
+        "rope_parameters": _rope(file, account, kind, base, C),
+        **{name: value for name, value in ends.items() if isinstance(value, int)},
+    }
+    if C != D // H:
+        values["head_dim"] = C
+    if kind == "llama":  # whose converter writes biases where there are any, and no key
+        values["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
+        values["mlp_bias"] = "blk.0.ffn_gate.bias" in file.tensors
+    return AutoConfig.for_model(kind, **values)
+
+
+def _rope(file: GgufFile, account: Account, kind: str, base: float, width: int) -> dict[str, Any]:
+    """transformers' rope_parameters. A factor without a type is a linear one."""
+    scaling = f"{kind}.rope.scaling"
+    factor = account.number(f"{scaling}.factor", account.number(f"{kind}.rope.scale_linear", 1.0))
+    type_ = account.text(f"{scaling}.type", "linear")
+    if type_ not in ("none", "linear"):
+        raise UsageError(f"{file.path}: {scaling}.type {shown(type_)} is not supported. Supported: none, linear.")
+    account.ignore(f"{scaling}.original_context_length", f"{scaling}.finetuned")  # of other types
+    parameters: dict[str, Any] = {"rope_type": "default", "rope_theta": base}
+    if type_ == "linear" and factor != 1:
+        parameters |= {"rope_type": "linear", "factor": factor}
+    if factors := file.tensors.get(ROPE_FACTORS):
+        if parameters["rope_type"] != "default":
+            raise UsageError(
+                f"{file.path} scales its rotary embedding twice: by {ROPE_FACTORS} and by {scaling}.factor."
+            )
+        return _llama3(file, factors, parameters, width)
+    return parameters
+
+
+def _llama3(file: GgufFile, tensor: GgufTensor, parameters: dict[str, Any], width: int) -> dict[str, Any]:
+    """Llama 3's rope from the factors that its frequencies are divided by.
+
+    A GGUF has the factors and not the four numbers that they were made of, but Llama 3 has one set of three of these, and the largest factor is
+    the fourth. transformers' own formula must then give the file's factors.
+    """
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    if tensor.dtype != "F32" or tensor.shape != (width // 2,):
+        raise UsageError(
+            f"{file.path}: {ROPE_FACTORS} is {tensor.dtype} {list(tensor.shape)}, expected F32 [{width // 2}]."
+        )
+    factors = torch.from_numpy(file.blocks(tensor).reshape(-1).view(np.float32).copy())
+    if bool((factors == 1).all()):
+        return parameters
+    if not bool((factors.isfinite() & (factors >= 1)).all()):
+        raise UsageError(f"{file.path}: {ROPE_FACTORS} has factors below 1, which are not Llama 3's.")
+    llama3 = {
+        "rope_type": "llama3",
+        "rope_theta": parameters["rope_theta"],
+        "factor": float(factors.max()),
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": _LLAMA3_ORIGINAL,
+    }
+    config = LlamaConfig(head_dim=width, max_position_embeddings=_LLAMA3_ORIGINAL * 2, rope_parameters=llama3)
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+    plain = 1.0 / parameters["rope_theta"] ** (torch.arange(0, width, 2, dtype=torch.float) / width)
+    if not torch.allclose(plain / scaled, factors, rtol=1e-4):
+        raise UsageError(
+            f"{file.path}: the factors of {ROPE_FACTORS} are not those of Llama 3's rope of factor {llama3['factor']:g}, "
+            "and there are no programs for others."
+        )
+    return llama3
+
+
+def ignore_tokenizer(account: Account) -> None:
+    """Keys of the tokenizer that change no ids: other special tokens than those that are used, and other templates than the default."""
+    account.ignore(
+        "tokenizer.ggml.*_token_id",
+        "tokenizer.ggml.*_token_ids",
+        "tokenizer.ggml.token_type_count",
+        "tokenizer.chat_template.*",
+        "tokenizer.chat_templates",
+        "tokenizer.huggingface.json",
+    )
+
+
+def finish(account: Account) -> None:
+    """Refuses the keys that are left."""
+    account.finish("keys", _ADVICE)
