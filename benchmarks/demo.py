@@ -100,7 +100,7 @@ def main(folder: Path) -> None:
     run(mesp, "train", str(bundle), *data, "-o", str(result), *TRAINING, *resume)
     say("The same beginning, completed before and after")
     adapter = ("--adapter", str(result / "adapter"))
-    run(mesp, "generate", str(gguf), *adapter, "--prompt", PROMPT, *SAMPLING)
+    run(mesp, "generate", str(gguf), *adapter, "--into", str(result), "--prompt", PROMPT, *SAMPLING)
     say("Where everything is")
     for what, path in (
         ("bundle", bundle),

@@ -9,14 +9,18 @@ import pytest
 import torch
 from rich.console import Console
 
+from mesp.command_line.parser import main
 from mesp.export.reference.generate import Completions, generate, show
 from mesp.export.reference.generate_options import GenerateOptions
 from mesp.export.reference.merge import merge
 from mesp.runtime.engine.bundle import TOKENIZER
 from mesp.runtime.errors import UsageError
+from mesp.runtime.report.run_folder import read_run
 
+from .contract import check
 from .models import QWEN2, make_model, save_checkpoint
 from .test_merge import save_adapter, save_tokenizer
+from .test_report import make_run
 
 PROMPT = "To be, or not"
 SHORT = GenerateOptions(max_new_tokens=12)
@@ -62,6 +66,17 @@ def test_before_is_the_model_and_after_the_model_with_the_adapter(
     assert said.before != said.after
     assert generate(str(checkpoint), None, PROMPT, SHORT) == Completions(said.before, None)
     assert (captured.out, captured.err) == ("", "")
+
+
+def test_texts_go_into_a_runs_report(checkpoint: Path, adapter: Path, tmp_path: Path) -> None:
+    run, line = make_run(tmp_path / "run"), ["generate", str(checkpoint), "--prompt", PROMPT, "--max-new-tokens", "12"]
+    assert main([*line, "--adapter", str(adapter), "--into", str(run)]) == 0
+    said = generate(str(checkpoint), adapter, PROMPT, SHORT)
+    (text,) = read_run(run).texts
+    assert (text["prompt"], text["before"], text["after"]) == (PROMPT, said.before, said.after)
+    check("text", text)
+    assert main([*line, "--into", str(run)]) == 2  # there is no after
+    assert main([*line, "--adapter", str(adapter), "--into", str(tmp_path)]) == 2
 
 
 def test_a_chat_is_written_with_the_tokenizers_template(checkpoint: Path) -> None:

@@ -241,6 +241,9 @@ def test_texts_before_and_after_are_in_the_report(tmp_path: Path) -> None:
         page.words.index(word) for word in ("To be,", "a choice", "a question")
     )
     check("text", json.loads((run / "texts.jsonl").read_text()))
+    add_text(run, Text("To be,", before="a choice", after="the question", settings={"temperature": 0.7}))
+    add_text(run, Text("To be,", before="a choice", after="a rub", settings={"temperature": 0.0}))
+    assert [line["after"] for line in read_run(run).texts] == ["the question", "a rub"]  # the first is replaced
     with pytest.raises(UsageError, match="is not a run folder"):
         add_text(tmp_path, text)
 

@@ -247,16 +247,27 @@ def run_generate(args: argparse.Namespace) -> int:
     from mesp.export.model.checkpoint import find_model
     from mesp.export.reference.adapter_config import read_adapter_config
     from mesp.export.reference.generate_options import GenerateOptions
+    from mesp.runtime.errors import UsageError
+    from mesp.runtime.report.run_folder import check_run_folder
+    from mesp.runtime.report.texts import Text, add_text
 
     options = GenerateOptions(**{field.name: getattr(args, field.name) for field in fields(GenerateOptions)})
     if args.adapter:
         read_adapter_config(args.adapter)
+    if args.into:
+        if not args.adapter:
+            raise UsageError(
+                "--into takes the texts before and after: give the run's adapter too, as --adapter RUN/adapter."
+            )
+        check_run_folder(args.into)
     find_model(args.model)
     with loading("PyTorch and transformers"):
         from mesp.export.reference.generate import generate, show
     with console_of(sys.stderr).status("generating"):
         completions = generate(args.model, args.adapter, args.prompt, options, args.allow_other_base)
     show(console_of(sys.stdout), completions)
+    if args.into and completions.after is not None:
+        add_text(args.into, Text(args.prompt, completions.before, completions.after, vars(options)))
     return 0
 
 

@@ -185,6 +185,12 @@ def _generate_parser(commands: "Commands") -> None:
     _model_arguments(parser)
     parser.add_argument("--adapter", type=Path, metavar="PEFT_DIR", help="the adapter to compare with")
     parser.add_argument("--prompt", required=True)
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="RUN",
+        help="the run of the adapter: its report.html gets the texts before and after",
+    )
     parser.add_argument("--chat", action="store_true", help="the prompt is a user's turn, by the chat template")
     parser.add_argument("--system", help="the system's turn before it")
     parser.add_argument("--max-new-tokens", type=int, default=64)

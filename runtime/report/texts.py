@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..contract.run_files import TEXTS
+from ..files import write_text
 from .pages import write_report
-from .run_folder import check_run_folder
+from .run_folder import read_run
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,12 @@ class Text:
 
 
 def add_text(run: Path, text: Text) -> None:
-    """Appends a text to a run's folder, and draws its report anew.
+    """Adds a text to a run's folder, in the place of one with its prompt and settings, and draws the run's report anew.
 
     Raises:
         UsageError: not a run folder, or a file in it that is damaged.
     """
-    check_run_folder(run)
-    with open(run / TEXTS, "a") as file:
-        file.write(json.dumps(asdict(text)) + "\n")
+    new = asdict(text)
+    others = [line for line in read_run(run).texts if any(line[key] != new[key] for key in ("prompt", "settings"))]
+    write_text(run / TEXTS, "".join(json.dumps(line) + "\n" for line in [*others, new]))
     write_report(run)

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..contract.run_files import CHECKPOINTS, LOGS, PAGE, REPORT, RUN
+from ..contract.run_files import CHECKPOINTS, LOGS, PAGE, REPORT, RUN, TEXTS
 from ..errors import MespError, UsageError
 from ..files import write_json
 
@@ -98,7 +98,7 @@ class RunWriter:
 
     def remove_reports(self) -> None:
         """Removes what the run was said to have come to, when it goes on."""
-        for name in (REPORT, PAGE):
+        for name in (REPORT, PAGE, TEXTS):
             (self.path / name).unlink(missing_ok=True)
 
     def __enter__(self) -> "RunWriter":
