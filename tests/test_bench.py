@@ -200,7 +200,11 @@ def test_the_command_measures_resumes_and_records_failures(tmp_path: Path, capsy
     command = ["bench", str(define(tmp_path, sweeps)), "-o", str(folder)]
     assert main(command) == 1
     said = capsys.readouterr().out
-    assert "[1/3] tiny-16-r4-mesp  exporting" in said and "MB over idle, the paper's 3 × " in said
+    assert (
+        "[1/3] tiny-16-r4-mesp  exporting" in said
+        and "MB over idle, " in said
+        and " as top shows it, the paper's 3 × " in said
+    )
     assert "[3/3] tiny-16-r13-eager  failed: python -m quick_baseline ended with status 1: 13 is a bad rank" in said
     assert sorted(path.name for path in folder.iterdir()) == ["cells", "logs", "plots", "results.json", "results.md"]
 
@@ -326,7 +330,7 @@ def made_up(table: Table) -> dict[str, Any]:
             "goal_mb": cell.goal_mb,
             "repeats": [
                 {
-                    "memory": {"delta_footprint_bytes": peak + more},
+                    "memory": {"delta_footprint_bytes": peak + more, "vm_hwm_bytes": 800_000_000 + more},
                     "step_seconds": {"first": 9, "median": 2.5, "min": 2},
                 }
                 for more in (0, 300_000)
@@ -352,6 +356,10 @@ def made_up(table: Table) -> dict[str, Any]:
 def test_results_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = read_table(define(tmp_path, DEFINITION.replace("tokens = 16\nrank = 8", "tokens = 16\nrank = 4")))
     results = made_up(table)
+    results["cells"]["tiny-32-r4-mesp"]["repeats"][1]["memory"] |= {
+        "longest_gap_seconds": 2.5,
+        "longest_gap_phase": "head",
+    }
     results["cells"]["tiny-32-r4-offloaded"] |= {"status": "failed", "reason": "memory | disk"}
     (tmp_path / "results.json").write_text(json.dumps(results))
     (tmp_path / "plots").mkdir()
@@ -373,6 +381,8 @@ def test_results_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "| tiny-32-r4-offloaded | memory \\| disk |",
         "| tiny | 16 | 4 | 1.8 | 1.8 | 1.8 |",
         "| tiny | 32 | 4 | 3.4 |  |  |",
+        "| tiny | 16 | 4 | 800 | 800 | 800 |",
+        "| tiny-32-r4-mesp | 2.5 | head |",
         "| tiny-16-r4-mesp | 1.8 (1.6 to 1.9) | 3 | 0.58 |  |  |",
         "| tiny-16-r4-offloaded | 1.8 (1.6 to 1.9) |  |  | 1 | 0.8 too much |",
         "| tiny | 16 | 4 | 2.50 | 2.50 | 2.50 |",

@@ -130,6 +130,8 @@ def _line(cell: Cell, result: dict[str, Any]) -> str:
     measured = Measured.of(cell.name, _with_figures(cell, result))
     peak = measured.peak_mb
     words = [f"{peak:.1f} MB over idle"]
+    if measured.resident_mb is not None:
+        words.append(f"{measured.resident_mb:,.0f} as top shows it")
     if cell.paper_mb:
         words.append(f"the paper's {cell.paper_mb:g} × {peak / cell.paper_mb:.2f}")
     if cell.goal_mb:

@@ -64,7 +64,7 @@ def run_cell(cell: Cell, folder: Path, keep_bundle: bool, trainer: Trainer, tell
             samples             of the last repeat's first and last step: seconds of the step, phase, bytes over idle
 
     Raises:
-        MespError: a process failed, or its memory report was refused.
+        MespError: a process failed, or its memory report was refused: too few samples, or a peak that cannot be.
     """
     log = folder / "logs" / f"{cell.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

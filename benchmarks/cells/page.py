@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mesp.runtime.report.words import LONG_GAP_SECONDS
+
 from .results import MB, Measured, Results
 
 _FIGURE = re.compile(r"[+-]?[\d.,]+%?( \(.*\))?")
@@ -18,6 +20,14 @@ _BASELINES = (
 _PARTS = (
     "The parts of the peak in MB. All but the last are planned; the last is the rest of what was measured: XNNPACK's workspace, "
     "and the programs with what reads them."
+)
+_RESIDENT = (
+    "VmHWM: all that was resident at most, so the idle process with its libraries and the weights' mapped pages too. "
+    "Most tools publish this one."
+)
+_GAPS = (
+    "Nothing was sampled for so long, as happens on a busy machine. What was taken and given back within that time is not in the peak "
+    "over idle; it is in what top shows."
 )
 _TIMES = "The median step without each process's first, which reads the weights from the disk."
 _EXPORT = "The largest resident size (wait4's ru_maxrss, clean pages too) of the export's process and of its child, not of both together."
@@ -60,6 +70,15 @@ def _figures(results: Results) -> Iterator[str]:
     cells = results.cells
     yield "## Peak over idle, MB"
     yield _by_series(results, lambda cell: f"{cell.peak_mb:.1f}")
+    if any(cell.resident_mb for cell in cells):
+        yield "## Resident, as `top` shows it, MB"
+        yield _RESIDENT
+        yield _by_series(results, lambda cell: "" if cell.resident_mb is None else f"{cell.resident_mb:,.0f}")
+    gaps = [cell for cell in cells if cell.gap[0] >= LONG_GAP_SECONDS]
+    if gaps:
+        yield "## Gaps in the samples"
+        yield _GAPS
+        yield _table(["cell", "seconds", "in"], [[cell.name, f"{cell.gap[0]:.1f}", cell.gap[1] or ""] for cell in gaps])
     compared = [cell for cell in cells if cell.paper_mb or cell.goal_mb]
     if compared:
         yield "## Beside the paper and our goals, MB"

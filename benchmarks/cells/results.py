@@ -1,7 +1,7 @@
 """results.json: written so that a person can read it, and read back as the figures that are quoted of each cell."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -30,6 +30,10 @@ class Measured:
     paper_mb: float | None
     goal_mb: float | None
     peaks_mb: list[float]  # over idle, of each repeat
+    resident_mb: float | None  # at most, as top shows it: median of the repeats; None where it was not measured
+    gap: tuple[
+        float, str | None
+    ]  # the longest without a sample in any repeat: seconds, and its phase where it is known
     step_seconds: float  # median; without the first step of each process, which reads the weights from the disk
     plan_mb: float | None
     parts_mb: dict[str, float] | None
@@ -53,6 +57,8 @@ class Measured:
             paper_mb=cell["paper_mb"],
             goal_mb=cell["goal_mb"],
             peaks_mb=[repeat["memory"]["delta_footprint_bytes"] / MB for repeat in cell["repeats"]],
+            resident_mb=_median_mb([repeat["memory"].get("vm_hwm_bytes") for repeat in cell["repeats"]]),
+            gap=max((_gap(repeat["memory"]) for repeat in cell["repeats"]), key=lambda gap: gap[0]),
             step_seconds=median(repeat["step_seconds"]["median"] for repeat in cell["repeats"]),
             plan_mb=sum(plan.values()) / MB if plan else None,
             parts_mb={part: size / MB for part, size in parts.items()} if parts else None,
@@ -71,6 +77,15 @@ class Measured:
     def plan_error(self) -> float | None:
         """The prediction's distance from the peak, as a fraction of the peak."""
         return None if self.plan_mb is None else self.plan_mb / self.peak_mb - 1
+
+
+def _median_mb(sizes: Sequence[int | None]) -> float | None:
+    known = [size for size in sizes if size is not None]
+    return median(known) / MB if known else None
+
+
+def _gap(memory: Mapping[str, Any]) -> tuple[float, str | None]:
+    return memory.get("longest_gap_seconds", 0.0), memory.get("longest_gap_phase")
 
 
 @dataclass(frozen=True)
