@@ -1,6 +1,6 @@
 """What the Android core's tests compare with: the bundles of bundles.py, and what the host's runtime makes of them.
 
-    python -m tests.android_cases build/android/cases
+    python -m tests.android_cases build/android/cases llama qwen2
 
     bundles/NAME    what was exported
     runs/NAME       data.jsonl; settings.json, of `mesp train`, with the bundle's name; and host/, the host's run folder
@@ -10,6 +10,7 @@ What is there already is left as it is.
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mesp.runtime.files import folder_that_appears_whole
 from mesp.runtime.training.loop import train
 from mesp.runtime.training.settings import TrainSettings
 
-from .bundles import BUNDLES, write_bundle
+from .bundles import write_bundle
 
 # Small rates: at large ones the last bits of the first steps are the whole difference of the last ones.
 SGD = {"optimizer": "sgd", "lr": 0.05, "steps": 20}
@@ -77,17 +78,17 @@ def write_rows(path: Path, tokens: int, vocabulary: int, count: int = 14) -> Non
     path.write_text("\n".join(lines) + "\n")
 
 
-def main(output: Path) -> None:
-    """Writes what is not there."""
-    for name in BUNDLES:
+def main(output: Path, names: Sequence[str]) -> None:
+    """Writes these bundles and their runs, where they are not there."""
+    for name in names:
         if not (output / "bundles" / name).is_dir():
             print(f"exports the bundle {name}", flush=True)
             write_bundle(name, output / "bundles" / name, output / "bundles" / f".{name}.checkpoint")
     for name, (bundle, settings) in RUNS.items():
-        if not (output / "runs" / name).is_dir():
+        if bundle in names and not (output / "runs" / name).is_dir():
             print(f"trains {name} on the host", flush=True)
             write_run(output / "runs" / name, output / "bundles" / bundle, settings)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -45,8 +45,13 @@ HERE = Path(__file__).parent
 RUNGS = [f"test_{name}" for names in LADDER.values() for name in names]
 
 
+# The fixtures of the bundles that are not among bundles.py's quick ones: `make test` leaves their tests to `make test-all`.
+LATER = {"qwen2_mebp", "llama_store_h", "llama_mezo"}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files of this folder in the order of the ladder.
+    """Puts the files of this folder in the order of the ladder, and marks as thorough what takes one of the later bundles.
 
     Raises:
         UsageError: a file that is not on it.
@@ -54,6 +59,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     names = {item.path.stem for item in items if item.path.parent == HERE}
     if missing := names.difference(RUNGS):
         raise pytest.UsageError(f"Give {', '.join(sorted(missing))} a place on the ladder in tests/conftest.py.")
+    for item in items:
+        # A test has them as fixtures, or as parameters.
+        called = getattr(item, "callspec", None)
+        if LATER & {*getattr(item, "fixturenames", ()), *map(str, called.params.values() if called else ())}:
+            item.add_marker(pytest.mark.thorough)
     items.sort(key=lambda item: RUNGS.index(item.path.stem) if item.path.parent == HERE else len(RUNGS))
 
 

@@ -11,7 +11,7 @@ from mesp.export.bundle import lower as lower_module
 from mesp.export.bundle.lower import lower_traced
 from mesp.runtime.engine.bundle import PROGRAM, open_bundle
 
-from .bundles import BUNDLES, write_bundle
+from .bundles import BUNDLES, QUICK, write_bundle
 from .conftest import exported
 from .lowering_cache import VARIABLE
 
@@ -22,7 +22,9 @@ def test_all_are_here() -> None:
     assert sorted(SLOWEST_FIRST) == sorted(BUNDLES)
 
 
-@pytest.mark.parametrize("name", SLOWEST_FIRST)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.thorough) for name in SLOWEST_FIRST]
+)
 def test_it_exports_and_opens(name: str, bundles: Path) -> None:
     manifest = open_bundle(exported(bundles, name)).manifest
     assert manifest.needs.backends == ("XnnpackBackend",)

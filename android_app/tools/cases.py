@@ -1,14 +1,16 @@
 """What the app's tests compare with. Runs in the project's environment; tests/android_cases.py and tests/android_golden.py do most of it.
 
-build/android/cases/bundles/    the bundles of tests/bundles.py
+build/android/cases/bundles/    the quick bundles of tests/bundles.py
 build/android/cases/runs/       runs of `mesp train` on them
 build/android/cases/programs/   and one call of every program of those runs: NAME.json with shapes and places, NAME.bin with
                                 the arguments and results
+build/android/all-cases/        the same of all bundles
 build/android/golden/           texts and data files, and what Hugging Face and the Python runtime make of them
 """
 
 import importlib
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 import torch
 from common import ROOT, make_folder, run
-from junit import CASES, GOLDEN
+from junit import ALL_CASES, CASES, GOLDEN
 
 from mesp.runtime.engine import executorch_runtime
 
@@ -33,11 +35,14 @@ BESIDE = (
 SECONDS = 1800
 
 
-def cases() -> None:
-    """Makes the folders, unless they were made with these same sources."""
+def cases(every: bool = False) -> None:
+    """Makes the folders, unless they were made with these same sources: of the quick bundles, or of every one too."""
     tests = _tests("android_cases", "bundles", "models")
     rooms = ("export/model", "export/programs", "export/schedules", "export/predict", "export/bundle", "runtime")
-    make_folder(CASES, [*_sources(*rooms), *tests, Path(__file__)], _runs)
+    inputs = [*_sources(*rooms), *tests, Path(__file__)]
+    make_folder(CASES, inputs, _quick)
+    if every:
+        make_folder(ALL_CASES, inputs, _all)
     if golden := _tests("android_golden"):
         sources = _sources("export/model", "export/bundle", "runtime/data", "runtime/engine")
         make_folder(GOLDEN, [*sources, *golden, *_tests("test_data", "test_masks"), Path(__file__)], _golden)
@@ -53,13 +58,9 @@ def _tests(*names: str) -> list[Path]:
     return [file for name in names if (file := ROOT / "tests" / f"{name}.py").exists()]
 
 
-def _runs(folder: Path) -> None:
-    print("Exporting bundles and training them in Python, for core's tests to compare with", flush=True)
-    sys.path.insert(0, str(ROOT))
-    write = importlib.import_module("tests.android_cases").main
-    with _Recorder() as recorder:
-        write(folder)
-    recorder.write(folder / "programs")
+def _quick(folder: Path) -> None:
+    (folder / "programs").mkdir()
+    _runs(folder, "QUICK")
     tiny = folder / "tiny"
     tiny.mkdir()
     run_folder = Path("..", "runs", "llama-sgd")
@@ -69,6 +70,20 @@ def _runs(folder: Path) -> None:
         ("sgd", run_folder / "host"),
     ):
         (tiny / name).symlink_to(target)
+
+
+def _all(folder: Path) -> None:
+    shutil.copytree(CASES, folder, symlinks=True, dirs_exist_ok=True)
+    _runs(folder, "BUNDLES")
+
+
+def _runs(folder: Path, bundles: str) -> None:
+    print("Exporting bundles and training them in Python, for core's tests to compare with", flush=True)
+    sys.path.insert(0, str(ROOT))
+    names = list(getattr(importlib.import_module("tests.bundles"), bundles))
+    with _Recorder() as recorder:
+        importlib.import_module("tests.android_cases").main(folder, names)
+    recorder.write(folder / "programs")
 
 
 def _golden(folder: Path) -> None:
@@ -104,7 +119,6 @@ class _Recorder:
         return results
 
     def write(self, folder: Path) -> None:
-        folder.mkdir()
         for bundle in {bundle for bundle, _ in self._calls}:
             programs: dict[str, Any] = {}
             with (folder / f"{bundle}.bin").open("wb") as file:

@@ -9,7 +9,7 @@ from library import maven_options
 from maven import maven, parts
 
 CORE = BUILD / "maven" / "core"
-CASES, GOLDEN = BUILD / "cases", BUILD / "golden"
+CASES, ALL_CASES, GOLDEN = BUILD / "cases", BUILD / "all-cases", BUILD / "golden"
 CONTRACT = ROOT / "runtime" / "contract"
 
 # Of the launcher's lines: a test that failed, why, and the sums.
@@ -39,8 +39,8 @@ def arguments(*tests: str) -> list[str]:
 
 
 def properties() -> list[str]:
-    """What Surefire would give the tests."""
-    return [f"-Dmesp.cases={CASES}", f"-Dmesp.golden={GOLDEN}", f"-Dmesp.contract={CONTRACT}"]
+    """What Surefire would give the tests; here of all bundles."""
+    return [f"-Dmesp.cases={ALL_CASES}", f"-Dmesp.golden={GOLDEN}", f"-Dmesp.contract={CONTRACT}"]
 
 
 def summary(said: str) -> str:

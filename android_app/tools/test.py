@@ -5,6 +5,8 @@ First what they need is made: the library on this host, what the Python runtime 
 
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from apk import resources
 from cases import cases
@@ -16,12 +18,15 @@ from maven import maven, parts
 SECONDS = 3000
 
 
-def prepare() -> None:
-    """Makes what the tests read."""
+def prepare(every: bool = False) -> None:
+    """Makes what the tests read, of the quick bundles or of every one. Maven compiles meanwhile."""
     host("x86_64")
-    cases()
     parts("robolectric")
     resources()
+    with ThreadPoolExecutor(1) as meanwhile:
+        compiled = meanwhile.submit(maven, "--quiet", *maven_options(), "test-compile", seconds=SECONDS)
+        cases(every)
+        compiled.result()
 
 
 def test() -> None:
@@ -32,4 +37,4 @@ def test() -> None:
 
 
 if __name__ == "__main__":
-    main(prepare if sys.argv[1:] == ["prepare"] else test)
+    main(partial(prepare, every=True) if sys.argv[1:] == ["prepare"] else test)

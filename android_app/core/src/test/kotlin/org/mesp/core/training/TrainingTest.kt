@@ -109,7 +109,7 @@ class TrainingTest {
         assertRefused("lr was 0.05 and is now 0.25") { train("llama-sgd", settings = settings.copy(lr = 0.25), resume = true) }
         val data = File(temporary, "other.jsonl").also { it.writeText("""{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}""") }
         assertRefused("the data has other contents") { train("llama-sgd", settings = settings.copy(data = data.path), resume = true) }
-        assertRefused("program.pte of the bundle has changed") { train("llama-sgd", resume = true, bundle = Cases.bundle("mebp")) }
+        assertRefused("program.pte of the bundle has changed") { train("llama-sgd", resume = true, bundle = Cases.bundle("upper")) }
         assertRefused("There is no run to resume") { train("llama-sgd", File(temporary, "none"), resume = true) }
     }
 
