@@ -45,7 +45,7 @@ test-android: setup android-setup
 
 # That `mesp device` gets a run to a phone and back, whatever the phone does: against a stand-in for adb and the phone, and core itself.
 test-harness: setup android-setup
-	$(TIMED) $@ $(TESTS_IN) android_app/tests -n 2 --dist loadfile -m "not thorough"
+	$(TIMED) $@ $(TESTS_IN) android_app/tests -n 2 --dist load --maxschedchunk 1 -m "not thorough"
 
 # That the cache of lowered programs hides nothing, that the wheel is whole and runs elsewhere, that the same sources make the same APK, and more cases.
 test-thorough: setup android-setup

@@ -1,6 +1,5 @@
-"""`mesp device` against a stand-in for a phone, by the real adb client: a command at a time, and what goes wrong with each."""
+"""`mesp device` against a stand-in for a phone, by the real adb client: a command at a time. What goes wrong is in test_troubles."""
 
-import hashlib
 import json
 import os
 import pty
@@ -8,108 +7,16 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
-import time
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from phone_contract import check_fetched, check_phone
-from standin import log
+from harness import BUNDLE, CASES, DATA, PHONES, SECONDS, Harness, device_json, logged, same, train, wait
 from standin.adb_server import AdbServer
 from standin.phone import Phone
-from standin.trainers import BUILD, core, fake
 
-from mesp.bench.cells.definition import Cell
-from mesp.bench.cells.reader import read_table
 from mesp.device.outside import _kernel as outside_kernel
-
-PHONES = Path(__file__).with_name("phones")
-CASES = BUILD / "cases"
-BUNDLE, DATA = CASES / "bundles" / "llama", CASES / "runs" / "llama-sgd" / "data.jsonl"
-MESP = (sys.executable, "-c", "import sys; from mesp.command_line.parser import main; sys.exit(main())")
-SECONDS = 60
-
-
-class Harness:
-    """`mesp` as a person runs it, in a folder of its own."""
-
-    def __init__(self, adb: AdbServer, folder: Path):
-        self.adb, self.folder = adb, folder
-
-    def start(self, *words: object, **options: Any) -> "subprocess.Popen[str]":
-        pipe = subprocess.PIPE
-        options = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": pipe,
-            "stderr": pipe,
-            "text": True,
-            "env": self.adb.environment,
-            **options,
-        }
-        return subprocess.Popen([*MESP, "device", *map(str, words)], cwd=self.folder, **options)
-
-    def __call__(self, *words: object, status: int = 0, **options: Any) -> str:
-        """What it prints, on both of its outputs; its exit status must be the one that is expected."""
-        process = self.start(*words, **options)
-        said = "".join(process.communicate(timeout=SECONDS))
-        assert process.returncode == status, said
-        assert "Traceback" not in said
-        return said
-
-
-@pytest.fixture(scope="module")
-def adb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbServer]:
-    with AdbServer(tmp_path_factory.mktemp("home")) as server:
-        yield server
-
-
-@pytest.fixture
-def phone(adb: AdbServer, tmp_path: Path) -> Iterator[Phone]:
-    with Phone(tmp_path / "phone", trainer=fake(seconds=0.05, megabytes=20)) as made:
-        assert adb.connect(made) == f"connected to {made.serial}"
-        made.install()
-        yield made
-        adb.run("disconnect", made.serial)
-    check_phone(made)
-    check_fetched(tmp_path / "here")
-
-
-@pytest.fixture
-def mesp(adb: AdbServer, tmp_path: Path) -> Harness:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    return Harness(adb, folder)
-
-
-def wait(until: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not until():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
-
-
-def train(output: str = "first", *options: object, steps: int = 40) -> tuple[object, ...]:
-    return ("run", BUNDLE, "--data", DATA, "-o", output, "--steps", steps, "--sample-every", 0.2, *options)
-
-
-def steps_of(log: Path) -> list[int]:
-    events = [json.loads(line.split(" : ", 1)[1].strip()) for line in log.read_text().splitlines() if '"step"' in line]
-    return [event["step"] for event in events if event["event"] == "step"]
-
-
-def logged(mesp: Harness, run: str = "first") -> list[int]:
-    file = mesp.folder / run / "logcat.txt"
-    return steps_of(file) if file.exists() else []
-
-
-def device_json(mesp: Harness, run: str = "first") -> dict[str, Any]:
-    about: dict[str, Any] = json.loads((mesp.folder / run / "device.json").read_text())
-    return about
-
 
 # --- What is connected ------------------------------------------------------------------------------------------------
 
@@ -263,12 +170,6 @@ def test_nothing_is_sent_without_the_app(mesp: Harness, adb: AdbServer, tmp_path
 # --- Files ------------------------------------------------------------------------------------------------------------
 
 
-def same(there: Path, here: Path) -> bool:
-    names = sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_file())
-    found = sorted(str(path.relative_to(there)) for path in there.rglob("*") if path.is_file())
-    return names == found and all((there / name).read_bytes() == (here / name).read_bytes() for name in names)
-
-
 def test_push_sends_what_is_not_there(mesp: Harness, phone: Phone) -> None:
     there = phone.files / "bundles" / "llama"
     assert "are there already" not in mesp("push", BUNDLE) and same(there, BUNDLE)
@@ -277,61 +178,6 @@ def test_push_sends_what_is_not_there(mesp: Harness, phone: Phone) -> None:
     said = mesp("push", BUNDLE)
     assert "1 file to send" in said and same(there, BUNDLE)
     assert "0 files to send" in mesp("push", BUNDLE)
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose weights go in several slices."""
-    bundle = tmp_path_factory.mktemp("large") / "large"
-    shutil.copytree(BUNDLE, bundle)
-    file, manifest = bundle / "adapter.safetensors", bundle / "manifest.json"
-    file.write_bytes(os.urandom(40 << 20))
-    contents = json.loads(manifest.read_text())
-    contents["files"][file.name] = {"bytes": 40 << 20, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    manifest.write_text(json.dumps(contents))
-    return bundle
-
-
-def test_push_goes_on_after_a_lost_connection(mesp: Harness, phone: Phone, large: Path) -> None:
-    phone.daemon.disconnect_after_bytes(25 << 20)
-    process = mesp.start("push", large)
-    wait(lambda: phone.daemon.is_disconnected, "the lost connection")
-    time.sleep(0.5)
-    assert not (phone.files / "bundles" / "large" / "manifest.json").exists(), "what is not whole is no bundle"
-    phone.daemon.reconnect()
-    said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 0, said
-    assert "Waiting for it" in said and "is back" in said
-    assert same(phone.files / "bundles" / "large", large)
-
-
-def test_a_push_that_was_ended_goes_on_where_it_was(mesp: Harness, phone: Phone, large: Path) -> None:
-    phone.daemon.disconnect_after_bytes(25 << 20)
-    said = mesp("push", large, "--reconnect", 0.5, status=1)
-    assert f"adb connect {phone.serial}" in said
-    phone.daemon.reconnect()
-    mesp.adb.connect(phone)
-    (part,) = (phone.files / "bundles" / "large").glob(".adapter.safetensors.*.part")
-    before = part.stat().st_size
-    assert before >= 16 << 20
-    with part.open("ab") as file:
-        file.write(b"half of a slice")
-    inode = part.stat().st_ino
-    mesp("push", large)
-    assert same(phone.files / "bundles" / "large", large)
-    assert (phone.files / "bundles" / "large" / "adapter.safetensors").stat().st_ino == inode
-
-
-def test_a_full_storage(mesp: Harness, phone: Phone, large: Path) -> None:
-    phone.fill_storage(30 << 20)
-    said = mesp("push", large, status=2)
-    assert "MB free" in said and "mesp device clean" in said
-    phone.override(f"df -k {phone.place('/sdcard')}/", "df: no such option", 1)
-    assert "storage is full" in mesp("push", large, status=1)
-    assert not (phone.files / "bundles" / "large" / "manifest.json").exists()
-    phone.free_storage()
-    mesp("push", large)
-    assert same(phone.files / "bundles" / "large", large)
 
 
 def test_bad_input_reaches_no_phone(mesp: Harness, phone: Phone, tmp_path: Path) -> None:
@@ -373,122 +219,6 @@ def test_a_debuggable_app_is_read_by_run_as(mesp: Harness, phone: Phone) -> None
     assert memory["outside_source"] == "smaps_rollup" and memory["agrees"]
 
 
-def test_a_lost_connection_while_training(mesp: Harness, phone: Phone) -> None:
-    process = mesp.start(*train(steps=100))
-    wait(lambda: len(logged(mesp)) > 10, "some steps")
-    phone.daemon.disconnect()
-    time.sleep(1.5)
-    phone.daemon.reconnect()
-    said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 0, said
-    assert "is back" in said and device_json(mesp)["disconnections"] >= 1
-    assert logged(mesp) == list(range(1, 101)), "what happened meanwhile is in the log"
-
-
-def test_a_phone_that_does_not_come_back(mesp: Harness, phone: Phone) -> None:
-    process = mesp.start(*train("first", "--reconnect", 1, steps=200))
-    wait(lambda: len(logged(mesp)) > 10, "some steps")
-    phone.daemon.disconnect()
-    said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 1 and "mesp device follow" in said
-    phone.daemon.reconnect()
-    mesp.adb.connect(phone)
-    mesp("follow", "first")
-    assert logged(mesp)[-1] == 200 and device_json(mesp)["end"]["status"] == "done"
-
-
-def test_low_memory_ends_the_app_and_the_run_goes_on(mesp: Harness, phone: Phone) -> None:
-    process = mesp.start(*train("first", "--checkpoint-every", 10, steps=60))
-    wait(lambda: len(logged(mesp)) > 25, "some steps")
-    phone.app.kill("LOW_MEMORY")
-    said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 1 and "memory was short (LOW_MEMORY)" in said and "--resume" in said
-    steps = (mesp.folder / "first" / "steps.jsonl").read_text().splitlines()
-    assert len(steps) > 20 and "unfinished" in (mesp.folder / "first" / "report.html").read_text()
-    assert "going on after step" in mesp(*train("first", "--resume", steps=60))
-    assert [json.loads(line)["step"] for line in (mesp.folder / "first" / "steps.jsonl").open()] == list(range(1, 61))
-    assert device_json(mesp)["end"]["status"] == "done"
-
-
-@pytest.mark.parametrize(("crash", "sign"), [("crash", "NullPointerException"), ("crash_native", "SIGSEGV")])
-def test_a_crash_is_told_with_its_stack(mesp: Harness, phone: Phone, crash: str, sign: str) -> None:
-    process = mesp.start(*train(steps=200))
-    wait(lambda: len(logged(mesp)) > 10, "some steps")
-    getattr(phone.app, crash)()
-    said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 1 and "crashed" in said
-    assert sign in (mesp.folder / "first" / "crash.txt").read_text()
-    assert device_json(mesp)["end"]["status"] == "crashed"
-
-
-def test_an_old_android_does_not_say_why(mesp: Harness, phone: Phone) -> None:
-    phone.override(
-        "dumpsys activity exit-info org.mesp.app", "Bad activity command, or no activities match: exit-info\n"
-    )
-    process = mesp.start(*train(steps=200))
-    wait(lambda: len(logged(mesp)) > 10, "some steps")
-    phone.app.kill()
-    said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 1 and "Android does not say why" in said
-
-
-def test_a_hot_phone_pauses_and_goes_on(mesp: Harness, phone: Phone) -> None:
-    process = mesp.start(*train(steps=60))
-    wait(lambda: len(logged(mesp)) > 10, "some steps")
-    phone.heat()
-    time.sleep(1)
-    phone.cool()
-    said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 0 and "it is too hot" in said and "goes on" in said
-
-
-def test_a_run_waits_for_a_cool_phone(mesp: Harness, phone: Phone) -> None:
-    phone.set_battery(temperature=412)
-    process = mesp.start(*train("first", "--cool-to", 36))
-    assert process.stdout
-    assert any("41.2 °C: waiting for 36 °C" in line for line in process.stdout)
-    assert not (phone.files / "runs").exists()
-    phone.set_battery(temperature=355)
-    process.communicate(timeout=SECONDS)
-    assert process.returncode == 0
-
-
-def test_the_phones_clock_is_a_day_ahead(mesp: Harness, phone: Phone) -> None:
-    phone.set_clock_ahead(86_400)
-    mesp(*train(steps=60))
-    found = device_json(mesp)
-    assert abs(found["clock_ahead_seconds"] - 86_400) < 5 and found["memory"]["agrees"]
-    assert logged(mesp)[-1] == 60
-
-
-def test_a_language_with_other_digits(mesp: Harness, phone: Phone) -> None:
-    for name in ("meminfo", "exit-info"):
-        phone.set_text(name, (PHONES / "arabic-android14" / f"{name}.txt").read_text())
-    mesp(*train(steps=60))
-    first = json.loads((mesp.folder / "first" / "outside.jsonl").read_text().splitlines()[0])
-    assert first["total_pss_bytes"] > 0 and not device_json(mesp)["notes"]
-
-
-def test_output_that_is_not_understood_is_kept(mesp: Harness, phone: Phone) -> None:
-    phone.set_text("thermalservice", "Thermal Status: lukewarm\n")
-    said = mesp(*train(steps=60))
-    assert "was not understood" in said
-    assert "lukewarm" in (mesp.folder / "first" / "not-understood.txt").read_text()
-    assert device_json(mesp)["memory"]["agrees"]
-
-
-def test_starts_that_the_phone_refuses(mesp: Harness, phone: Phone) -> None:
-    mesp(*train(steps=2))
-    shutil.rmtree(mesp.folder / "first")
-    assert "has a run first already" in mesp(*train(steps=2), status=2)
-    mesp(*train("first", "--fresh", steps=2))
-    assert "exists already" in mesp(*train(steps=2), status=2)
-    assert "has no device.json" in mesp(*train("other", "--resume"), status=2)
-    mesp(*train("long", "--detach", steps=400))
-    assert "under way" in mesp(*train("second", steps=2), status=2)
-    assert not (mesp.folder / "second").exists()
-
-
 def test_detached_and_followed_again(mesp: Harness, phone: Phone) -> None:
     assert "mesp device follow first" in mesp(*train("first", "--detach", steps=60))
     wait(lambda: (phone.files / "runs" / "first" / "steps.jsonl").exists(), "the run")
@@ -508,44 +238,9 @@ def test_told_to_stop_and_resumed(mesp: Harness, phone: Phone) -> None:
     assert device_json(mesp)["end"]["status"] == "done"
 
 
-def test_a_resumed_run_keeps_its_checkpoints_and_what_is_known_of_it(mesp: Harness, phone: Phone) -> None:
-    process = mesp.start(*train("first", "--checkpoint-every", 10, steps=60))
-    wait(lambda: len(logged(mesp)) > 25, "some steps")
-    phone.app.kill("LOW_MEMORY")
-    process.communicate(timeout=SECONDS)
-    before = device_json(mesp)
-    said = mesp("train", "-o", "first", "--resume", "--fresh")
-    assert "going on after step 20" in said
-    assert device_json(mesp)["settings"] == before["settings"] and device_json(mesp)["bundle"] == "llama"
-
-
-def test_a_refusal_of_another_start_does_not_end_this_run(mesp: Harness, phone: Phone) -> None:
-    process = mesp.start(*train(steps=80))
-    wait(lambda: len(logged(mesp)) > 10, "some steps")
-    mesp.adb.run("-s", phone.serial, "shell", "am start-foreground-service -n org.mesp.app/.TrainService "
-                 "-a org.mesp.app.action.TRAIN --es output first --ez resume true")  # fmt: skip
-    said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 0, said
-    assert logged(mesp) == list(range(1, 81))
-
-
-def test_another_apps_crash_is_not_this_runs(mesp: Harness, phone: Phone) -> None:
-    process = mesp.start(*train(steps=60))
-    wait(lambda: len(logged(mesp)) > 10, "some steps")
-    log.write(phone.state, 812, "E", "AndroidRuntime", "FATAL EXCEPTION: main\nProcess: com.example, PID: 812", "crash")
-    said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 0, said
-    assert not (mesp.folder / "first" / "crash.txt").exists()
-
-
 def test_a_kernel_that_does_not_tell_anonymous_memory(tmp_path: Path) -> None:
     said = {"status": "Name:\tapp\nVmRSS:\t 9 kB\n", "meminfo": "MemTotal: 9 kB\n", "frequencies": ""}
     assert outside_kernel(said)["footprint_bytes"] is None
-
-
-def test_a_log_that_cannot_be_followed(mesp: Harness, phone: Phone) -> None:
-    (phone.state.root / "bin" / "logcat").write_text("#!/bin/sh\necho 'Logcat read failure: No such device'\n")
-    assert "Logcat read failure" in mesp(*train(steps=200), status=1)
 
 
 def test_a_command_without_a_run_is_refused(mesp: Harness, phone: Phone) -> None:
@@ -559,18 +254,13 @@ def test_a_command_without_a_run_is_refused(mesp: Harness, phone: Phone) -> None
 # --- Ctrl-C -----------------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_without_a_terminal_leaves_the_run(mesp: Harness, phone: Phone) -> None:
-    process = mesp.start(*train(steps=100))
-    wait(lambda: len(logged(mesp)) > 10, "some steps")
-    process.send_signal(signal.SIGINT)
-    said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 130 and "goes on on the phone" in said
-    mesp("follow", "first")
-    assert logged(mesp)[-1] == 100
-
-
 @pytest.mark.parametrize(
-    ("answer", "status", "end"), [("s", 130, "interrupted"), ("l", 130, "detached"), ("", 0, "done")]
+    ("answer", "status", "end"),
+    [
+        ("s", 130, "interrupted"),
+        pytest.param("l", 130, "detached", marks=pytest.mark.thorough),
+        pytest.param("", 0, "done", marks=pytest.mark.thorough),
+    ],
 )
 def test_ctrl_c_on_a_terminal_asks(mesp: Harness, phone: Phone, answer: str, status: int, end: str) -> None:
     ours, theirs = pty.openpty()
@@ -616,30 +306,7 @@ def test_logs_pull_and_clean(mesp: Harness, phone: Phone) -> None:
     assert not list(phone.files.iterdir())
 
 
-def test_runs_side_by_side(mesp: Harness, phone: Phone) -> None:
-    mesp(*train("first", steps=20))
-    mesp(*train("second", steps=20))
-    host = CASES / "runs" / "llama-sgd" / "host"
-    mesp("report", "first", "second", host, "-o", "all.html")
-    page = (mesp.folder / "all.html").read_text()
-    assert "Google Pixel 8" in page and "first" in page and "second" in page
-    mesp("report", "first")
-
-
 # --- The app's own core -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def real(adb: AdbServer, tmp_path: Path) -> Iterator[Phone]:
-    """The app's process is android_app/core on the JVM, with Android's own library."""
-    with Phone(tmp_path / "real", trainer=core()) as made:
-        adb.connect(made)
-        made.install()
-        made.set_debuggable(True)
-        yield made
-        adb.run("disconnect", made.serial)
-    check_phone(made)
-    check_fetched(tmp_path / "here")
 
 
 def test_losses_on_the_phone_are_those_of_the_host(mesp: Harness, real: Phone) -> None:
@@ -653,55 +320,8 @@ def test_losses_on_the_phone_are_those_of_the_host(mesp: Harness, real: Phone) -
     assert losses[0] == pytest.approx(losses[1], abs=1e-5) and len(losses[1]) == 20
 
 
-def test_inside_and_outside_see_the_same_memory(mesp: Harness, real: Phone) -> None:
-    mesp("run", BUNDLE, "--data", DATA, "-o", "first", "--steps", 500, "--sample-every", 0.2, "--lr", "1e-4")
-    memory = device_json(mesp)["memory"]
-    assert memory["agrees"] and memory["samples"] >= 5 and memory["outside_source"] == "smaps_rollup"
-
-
-def test_stopped_on_the_phone_and_gone_on_with(mesp: Harness, real: Phone) -> None:
-    process = mesp.start("run", BUNDLE, "--data", DATA, "-o", "first", "--steps", 800, "--lr", "1e-4")
-    wait(lambda: len(logged(mesp)) > 50, "some steps")
-    mesp("tell", "stop")
-    said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 130, said
-    stopped = json.loads((mesp.folder / "first" / "report.json").read_text())["steps"]
-    assert 50 < stopped < 800
-    assert f"going on after step {stopped}" in mesp(*train("first", "--resume"))
-    assert json.loads((mesp.folder / "first" / "report.json").read_text())["steps"] == 800
-
-
 def test_a_run_that_fails_on_the_phone(mesp: Harness, real: Phone) -> None:
     (real.files / "bundles" / "broken").mkdir(parents=True)
     said = mesp("train", "broken", "--data", DATA, "-o", "first", status=1)
     assert "mesp device: first:" in said and "manifest.json" in said
     assert device_json(mesp)["end"]["status"] == "failed"
-
-
-def test_a_table_is_measured_on_the_phone(mesp: Harness, real: Phone, tmp_path: Path) -> None:
-    model = tmp_path / "tiny"
-    model.mkdir()
-    (model / "config.json").write_text(
-        json.dumps(json.loads((BUNDLE / "manifest.json").read_text())["model"]["config"])
-    )
-    sweep = f'[models]\ntiny = "{model}"\n[[sweeps]]\nmodel = "tiny"\ntokens = 12\nrank = 4\n'
-    table = tmp_path / "table.toml"
-    table.write_text(f'title = "A table"\n{sweep}methods = ["mesp", "eager"]\nsteps = 40\n')
-    keep_bundle(read_table(table).cells[0], mesp.folder / "out")
-    said = mesp("bench", table, "-o", "out", "--keep-bundles", status=1)
-    assert "eager is a baseline of this machine" in said and "MB over idle" in said
-    results = json.loads((mesp.folder / "out" / "results.json").read_text())
-    cell = results["cells"]["tiny-12-r4-mesp"]
-    assert cell["status"] == "done" and cell["phone"]["java"] and len(cell["repeats"]) == 1
-    assert results["command"].startswith("mesp device bench")
-    assert "Trained on a phone" in (mesp.folder / "out" / "results.md").read_text()
-    left = [path for name in ("bundles", "runs") for path in (real.files / name).iterdir()]
-    assert not left, "what was measured is removed from the phone"
-
-
-def keep_bundle(cell: Cell, folder: Path) -> None:
-    """Leaves a bundle of this size where a bench with --keep-bundles would have left it: an export takes half a minute."""
-    shutil.copytree(BUNDLE, folder / "bundle" / cell.name)
-    asked = {"settings": cell.export_settings(), "configuration": cell.definition()["configuration_sha256"]}
-    note = folder / "bundle" / f"{cell.name}.json"
-    note.write_text(json.dumps({"asked": asked, "export": {"seconds": 1, "peak_rss_bytes": 1}}))
