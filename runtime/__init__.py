@@ -14,9 +14,9 @@ The rooms, in the order in which a run uses them:
         scratch, tensor_file      memory in files: what is offloaded, and safetensors written piece by piece
         random_signs              the noise of MeZO, the same on every machine
     data/       from a file to the examples of a step
-        records, rows, conversations, labels, dataset
+        records, rows, conversations, opening, labels, dataset
     training/   a run
-        settings, config, optimizer, stepper, loop, adapter, checkpoints, run_writer, listener
+        settings, config, start, resume, optimizer, stepper, loop, adapter, checkpoints, run_writer, listener
         console_progress, tensorboard, interrupt
     memory/     what a run takes
         sampler, watch, environment

@@ -4,8 +4,6 @@ import inspect
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +95,3 @@ def test_the_first_ctrl_c_asks_and_the_second_one_stops_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_commands_answer_without_torch_until_they_need_it() -> None:
-    """``mesp --help`` and wrong options take no seconds of imports."""
-    script = "import sys, mesp.command_line.parser as c; c.build_parser(); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"

@@ -205,19 +205,46 @@ def command(bundle: Path, rows: Path, run: Path, *options: str) -> list[str]:
 
 
 def test_a_process_that_is_killed_is_resumed_to_the_same_adapter(
-    whole: Path, qwen2_fp32: Path, rows: Path, tmp_path: Path
+    whole: Path, qwen2_fp32: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """kill -9 after a step is on the log, with half-written files of an earlier death beside it; then --resume."""
+    """kill -9 after a step is on the log, with half-written files of an earlier death beside it; then --resume, from another folder."""
+    monkeypatch.chdir(tmp_path)
+    bundle, rows = Path(os.path.relpath(qwen2_fp32)), Path(os.path.relpath(rows))
     run = tmp_path / "cut"
-    process = subprocess.Popen(command(qwen2_fp32, rows, run), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command(bundle, rows, run), stdout=subprocess.DEVNULL)
     wait_for(lambda: (run / "steps.jsonl").exists() and len((run / "steps.jsonl").read_text().splitlines()) >= 6)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     (run / "checkpoints" / ".step-8.half").mkdir()
     (run / "steps.jsonl").open("a").write('{"step": 1')
-    assert subprocess.run(command(qwen2_fp32, rows, run, "--resume"), stdout=subprocess.DEVNULL).returncode == 0
+    monkeypatch.chdir(run)
+    assert main(["train", "--resume", "../cut"]) == 0
+    monkeypatch.chdir(tmp_path)
     assert_same_run(whole, run)
     assert not list(run.rglob(".*"))
+
+
+def test_a_run_that_is_done_is_given_more_steps(qwen2_fp32: Path, rows: Path, tmp_path: Path) -> None:
+    train(qwen2_fp32, tmp_path / "nine", TrainSettings(rows, steps=9))
+    train(qwen2_fp32, tmp_path / "more", TrainSettings(rows, steps=6))
+    assert main(["train", "--resume", str(tmp_path / "more"), "--steps", "9"]) == 0
+    assert json.loads((tmp_path / "more" / "run.json").read_text())["settings"]["steps"] == 9
+    assert json.loads((tmp_path / "more" / "report.json").read_text())["steps"] == 9
+    logs = [without_times(lines(tmp_path / name / "steps.jsonl")) for name in ("nine", "more")]
+    assert logs[0] == logs[1]
+    for path in (tmp_path / "more" / "checkpoints").iterdir():
+        shutil.rmtree(path)
+    with pytest.raises(UsageError, match="no checkpoint to go on from"):
+        train(qwen2_fp32, tmp_path / "more", TrainSettings(rows, steps=12), resume=True)
+
+
+def test_epochs_that_end_with_a_short_step_are_resumed_as_such(qwen2_fp32: Path, rows: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(rows, grad_accumulation=2)
+    train(qwen2_fp32, tmp_path / "uncut", settings)
+    train(qwen2_fp32, tmp_path / "cut", settings, stop=stop_after(5))
+    assert main(["train", "--resume", str(tmp_path / "cut")]) == 0
+    logs = [without_times(lines(tmp_path / name / "steps.jsonl")) for name in ("uncut", "cut")]
+    assert logs[0] == logs[1] and logs[0][-1]["tokens"] < logs[0][0]["tokens"]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
@@ -248,7 +275,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_a_report_and_exits_with_130(
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "lr": ({"lr": 0.03}, "--lr was 0.02 and is now 0.03"),
     "optimizer": ({"optimizer": "sgd"}, "--optimizer was adamw and is now sgd"),
-    "steps": ({"steps": 20}, "--steps was 14 and is now 20"),
+    "fewer steps": ({"steps": 10}, "--steps was 14 and is now 10"),
     "accumulation": ({"grad_accumulation": 1}, "--grad-accumulation was 2 and is now 1"),
     "split": ({"eval_split": 0.4}, "--eval-split was 0.2 and is now 0.4"),
 }
@@ -362,7 +389,7 @@ def test_a_checkpoint_of_an_rslora_adapter_keeps_its_scaling(qwen2_fp32: Path, t
 
 
 def test_nothing_is_overwritten(interrupted: Path, qwen2_fp32: Path, rows: Path) -> None:
-    with pytest.raises(UsageError, match="exists already. Go on with it by --resume"):
+    with pytest.raises(UsageError, match="exists already. Go on with it: mesp train --resume"):
         train(qwen2_fp32, interrupted, TrainSettings(rows, **CHOSEN))
     (interrupted / "steps.jsonl").write_text("")
     with pytest.raises(UsageError, match=r"steps\.jsonl is shorter"):

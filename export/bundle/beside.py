@@ -1,6 +1,7 @@
 """Work in a second process beside this one, for a machine with more cores than one: lowering is a single thread of Python."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -38,6 +39,8 @@ def beside(work: Callable[[], None]) -> Iterator[None]:
 
 
 def _run(work: Callable[[], None], result: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits, which ends this one
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
     try:
         work()

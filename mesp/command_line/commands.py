@@ -9,9 +9,10 @@ import sys
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from .train_options import chosen_settings, given_settings
+from .next_steps import train_line
+from .train_options import given_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ def run_export(args: argparse.Namespace) -> int:
     print(f"  {len(manifest.programs)} programs, {size / 1e6:.0f} MB on disk, adapter {lora.nbytes / 1e6:.1f} MB")
     for note in notes(args.output / TOKENIZER):
         print(f"  {note}")
-    print(f"Train it with: mesp train {args.output} --data FILE -o RUN")
+    print(f"Train it with: {train_line(args.output)}")
     return 0
 
 
@@ -172,42 +173,6 @@ def run_inspect(args: argparse.Namespace) -> int:
         for line in lines:
             print(f"  {line}")
         print()
-    return 0
-
-
-def run_train(args: argparse.Namespace) -> int:
-    """mesp train"""
-    from contextlib import ExitStack
-
-    from mesp.runtime.report.words import summary
-    from mesp.runtime.training.interrupt import Interrupt
-    from mesp.runtime.training.start import check_start
-
-    settings = chosen_settings(args)
-    bundle = check_start(args.bundle, args.output, settings, args.resume)
-    with loading("PyTorch and ExecuTorch"):
-        from mesp.runtime.training.console_progress import Progress
-        from mesp.runtime.training.listener import Listeners
-        from mesp.runtime.training.loop import train
-    console = console_of(sys.stdout)
-    with ExitStack() as stack:
-        listeners: list[Any] = []
-        if args.tensorboard:
-            from mesp.runtime.training.tensorboard import TensorBoard
-
-            listeners.append(stack.enter_context(TensorBoard(args.output)))
-        listeners.append(stack.enter_context(Progress(console)))
-        stop = stack.enter_context(
-            Interrupt(lambda: console.print("Stopping after this step; once more to stop at once", highlight=False))
-        )
-        report = train(bundle, args.output, settings, Listeners(*listeners), args.resume, stop)
-    for name, value in summary(report):
-        print(f"{name:30} {value}")
-    print(f"{'Report':30} {args.output / 'report.html'}")
-    if report["status"] == "interrupted":
-        print(f"Interrupted after step {report['steps']}. Go on with the same command and --resume.")
-        return 130
-    print(f"{'Adapter':30} {args.output / 'adapter'}")
     return 0
 
 

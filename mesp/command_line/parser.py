@@ -21,10 +21,11 @@ from .commands import (
     run_merge,
     run_plan,
     run_report,
-    run_train,
     run_verify,
 )
 from .device import add_device_commands
+from .streams import drop, ended_as_by_ctrl_c, is_broken, spell_what_cannot_be_written, tell
+from .train import run_train
 from .train_options import add_memory_options, add_report_options, add_train_options
 
 if TYPE_CHECKING:
@@ -140,12 +141,15 @@ def _inspect_parser(commands: "Commands") -> None:
 
 def _train_parser(commands: "Commands") -> None:
     parser = commands.add_parser("train", help="fine-tune a bundle's adapter here", formatter_class=_Help)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="the run folder to make")
+    parser.add_argument("bundle", type=Path, nargs="?", help="the folder that mesp export made")
+    parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="the run folder to make")
     parser.add_argument(
         "--resume",
-        action="store_true",
-        help="go on with the interrupted run in that folder; give the options that it was started with",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="go on with the run in this folder, or in that of -o: with the settings, bundle and data that it was started with, "
+        "and with more --steps if they are given",
     )
     parser.add_argument("--tensorboard", action="store_true", help="write event files into RUN/tensorboard")
     add_train_options(parser)
@@ -235,23 +239,24 @@ def _silence_libraries() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0 done, 1 failed or a check missed, 2 wrong usage or bad input."""
+    spell_what_cannot_be_written()
     args = build_parser().parse_args(arguments)
     if not args.debug:
         _silence_libraries()
     run: Callable[[argparse.Namespace], int] = args.run
     try:
-        return run(args)
-    except MespError as error:
+        with ended_as_by_ctrl_c():
+            status = run(args)
+            sys.stdout.flush()
+            return status
+    except (MespError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and is_broken(sys.stdout):
+            drop(sys.stdout)  # whoever read it has enough, as head does
+            return 0
         if args.debug:
             raise
-        print(f"mesp {args.command}: {error}", file=sys.stderr)
-        status: int = error.exit_status
-        return status
-    except OSError as error:
-        if args.debug:
-            raise
-        print(f"mesp {args.command}: {error}", file=sys.stderr)
-        return 1
+        tell(f"mesp {args.command}: {error}")
+        return error.exit_status if isinstance(error, MespError) else 1
     except KeyboardInterrupt:
-        print(f"mesp {args.command}: interrupted", file=sys.stderr)
+        tell(f"mesp {args.command}: interrupted")
         return 130

@@ -4,5 +4,6 @@ records        a file's records, whatever its format
 rows           records as rows, checked: each key is used, refused or named
 conversations  messages as tokens, by the chat template
 labels         a row as tokens, and which of them are trained on
+opening        a prompt from the first row
 dataset        examples: windows, cutting, the held-out part, the order
 """

@@ -140,7 +140,8 @@ class Sampler:
         self._file.truncate(watch.RING_BYTES)
         self._ring = mmap.mmap(self._file.fileno(), watch.RING_BYTES, access=mmap.ACCESS_READ)
         command = [sys.executable, "-I", "-S", watch.__file__, str(os.getpid()), self._file.name]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        # In a session of its own: Ctrl-C, Ctrl-Z and the end of the terminal are meant for the trainer.
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         self._wait_for_the_first_sample()
         return self
 

@@ -72,7 +72,7 @@ def bundle_json(bundle: "Bundle") -> dict[str, Any]:
     """What a bundle is, for run.json and report.json."""
     manifest = bundle.manifest
     return {
-        "path": str(bundle.path),
+        "path": str(bundle.path.absolute()),
         "model": manifest.model.origin,
         "plan": dict(manifest.plan),
         "sha256": {name: item["sha256"] for name, item in manifest.files.items()},

@@ -4,6 +4,7 @@ settings          what a person chooses, checked
 config            a file of settings
 optimizer         learning rates, and the scalars of a step's update
 stepper           one step, one evaluation: which schedules of the bundle run, with which inputs
+resume            from a run's folder to what it was started with
 start             what is checked before torch is loaded
 loop              ``train``: steps, evaluations and checkpoints until the run is over
 adapter           PEFT's adapters, in and out

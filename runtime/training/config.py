@@ -61,9 +61,13 @@ def merged(given: Mapping[str, Any], config: Mapping[str, Any]) -> TrainSettings
     Raises:
         UsageError: there is no data, or a value that no run can have.
     """
+    return settings_of(over(given, config))
+
+
+def over(given: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, and of the other values those that it does not replace."""
     replaced = {DEFINITIONS[name].get("alternative_to") for name in given}
-    values = {name: value for name, value in config.items() if name not in replaced} | dict(given)
-    return settings_of(values)
+    return {name: value for name, value in config.items() if name not in replaced} | dict(given)
 
 
 def settings_of(values: Mapping[str, Any]) -> TrainSettings:

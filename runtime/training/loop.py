@@ -6,6 +6,7 @@ so it does the same as one that was never interrupted.
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,7 +33,7 @@ from ..report.pages import write_report
 from .adapter import WEIGHTS, Scaling, read_adapter, read_peft, write_peft
 from .checkpoints import Position, checkpoints, prune, read_checkpoint, write_checkpoint
 from .listener import Evaluation, Listener, Step
-from .run_writer import GO_ON, RunWriter
+from .run_writer import RunWriter, how_to_go_on
 from .settings import TrainSettings, differences
 from .start import check_start
 from .stepper import Stepper, Stopped
@@ -75,9 +76,13 @@ def train(
     identity = _run_json(bundle, settings, data, held_out)
     if resume:
         folder = RunWriter.reopen(output)
-        _check_same(folder.read_json(RUN) or {}, identity)
+        before = folder.read_json(RUN) or {}
+        _check_same(before, identity)
+        more_steps = identity["settings"]["steps"] > before["settings"]["steps"]
         if (report := folder.read_json(REPORT)) and report["status"] in FINISHED:
-            return report
+            if not more_steps:
+                return report
+            _check_can_go_on(folder)
     with Sampler() as sampler:
         # The run's folder is made when nothing can fail any more: what is offloaded goes to where it will be.
         scratch = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
@@ -90,6 +95,10 @@ def train(
                 "sampled_since_epoch_seconds": sampler.since_epoch_seconds,
             }
             folder = RunWriter.create(output, {**identity, **start})
+        elif more_steps:
+            write_json(
+                output / RUN, before | {name: identity[name] for name in ("settings", "steps_follow_from_epochs")}
+            )
         with folder:
             return run.everything(folder)
 
@@ -257,7 +266,7 @@ class _Run:
     def _checkpoint(self) -> None:
         if self.position.step in checkpoints(self.folder.checkpoints):
             return
-        with _going_on_later():
+        with _going_on_later(self.folder.path):
             self.position = replace(self.position, log_bytes=self.folder.log_bytes())
             path = write_checkpoint(
                 self.folder.checkpoints, self.bundle.manifest, self.state, self.scaling, self.position
@@ -274,19 +283,19 @@ class _Run:
 
     def _write_peft(self, name: str) -> None:
         manifest = self.bundle.manifest
-        with _going_on_later(), folder_that_appears_whole(self.folder.path / name, replace=True) as new:
+        with _going_on_later(self.folder.path), folder_that_appears_whole(self.folder.path / name, replace=True) as new:
             write_peft(new, manifest.lora, self.state[manifest.lora.state], self.scaling, manifest.model.origin)
 
 
 @contextmanager
-def _going_on_later() -> Iterator[None]:
+def _going_on_later(run: Path) -> Iterator[None]:
     """Adds to what the disk did not take how to go on."""
     try:
         yield
     except MespError as error:
-        raise MespError(f"{error} {GO_ON}") from error
+        raise MespError(f"{error} {how_to_go_on(run)}") from error
     except OSError as error:
-        raise MespError(f"The disk did not take it: {error.strerror or error}. {GO_ON}") from error
+        raise MespError(f"The disk did not take it: {error.strerror or error}. {how_to_go_on(run)}") from error
 
 
 def load_adapter(bundle: Bundle, adapter: Tensor, settings: TrainSettings | None = None) -> Scaling:
@@ -306,7 +315,8 @@ def _run_json(bundle: Bundle, settings: TrainSettings, data: Dataset, held_out: 
     steps = settings.steps_of(len(data.examples))
     start = settings.adapter / WEIGHTS if settings.adapter else None
     return {
-        "settings": settings.to_json() | {"steps": steps},
+        "settings": settings.to_json() | _whole_paths(settings) | {"steps": steps},
+        "steps_follow_from_epochs": settings.steps is None,
         "bundle": bundle_json(bundle),
         "data": _data_json(data),
         "eval_data": _data_json(held_out) if held_out else None,
@@ -315,8 +325,22 @@ def _run_json(bundle: Bundle, settings: TrainSettings, data: Dataset, held_out: 
     }
 
 
+def _whole_paths(settings: TrainSettings) -> dict[str, str]:
+    """Where the files are, from wherever the run is resumed."""
+    paths = {name: getattr(settings, name) for name in ("data", "eval_data", "adapter")}
+    return {name: os.path.abspath(path) for name, path in paths.items() if path is not None and path.exists()}
+
+
 def _data_json(data: Dataset) -> dict[str, Any]:
     return {"examples": len(data.examples), "sha256": data.fingerprint}
+
+
+def _check_can_go_on(folder: RunWriter) -> None:
+    """Refuses more steps where nothing is left to go on from."""
+    if not checkpoints(folder.checkpoints):
+        raise UsageError(
+            f"{folder.path} is done, and has no checkpoint to go on from. Start another run from its adapter: --adapter {folder.path / ADAPTER}"
+        )
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:

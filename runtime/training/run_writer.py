@@ -14,6 +14,7 @@ When a run is resumed, its logs are cut to where they were at the checkpoint, so
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -25,7 +26,15 @@ from ..contract.run_files import CHECKPOINTS, LOGS, PAGE, REPORT, RUN, TEXTS
 from ..errors import MespError, UsageError
 from ..files import write_json
 
-GO_ON = "The checkpoints before are complete: free some space, and go on with --resume."
+
+def resume_command(path: Path) -> str:
+    """The command that goes on with a run."""
+    return f"mesp train --resume {shlex.quote(str(path))}"
+
+
+def how_to_go_on(path: Path) -> str:
+    """What to do when the disk is full."""
+    return f"The checkpoints before are complete: free some space, and go on with: {resume_command(path)}"
 
 
 class RunWriter:
@@ -41,7 +50,7 @@ class RunWriter:
     def check_free(path: Path) -> None:
         """Raises UsageError if there is something at the place of a new folder; what a run left that never began does not count."""
         if path.exists() and (not path.is_dir() or any(not item.name.startswith(".") for item in path.iterdir())):
-            hint = "Go on with it by --resume, or choose" if (path / RUN).exists() else "Choose"
+            hint = f"Go on with it: {resume_command(path)}. Or choose" if (path / RUN).exists() else "Choose"
             raise UsageError(f"{path} exists already. {hint} another output, or remove it first.")
 
     @staticmethod
@@ -118,7 +127,9 @@ class RunWriter:
             self._logs[name].write(json.dumps(asdict(item)) + "\n")
             self._logs[name].flush()
         except OSError as error:
-            raise MespError(f"Could not write {self.path / name}: {error.strerror}. {GO_ON}") from error
+            raise MespError(
+                f"Could not write {self.path / name}: {error.strerror}. {how_to_go_on(self.path)}"
+            ) from error
 
     def log_bytes(self) -> dict[str, int]:
         """The length of each log, after it is safe on the device."""

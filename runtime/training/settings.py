@@ -130,11 +130,10 @@ def option(name: str) -> str:
 def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     """The settings that must be those of the run that is resumed, and are not.
 
-    Paths may differ, because what they lead to is compared by its contents; so may what changes no result.
+    Paths may differ, because what they lead to is compared by its contents; so may what changes no result. A run may be given more steps.
     """
-    names = [field.name for field in fields(TrainSettings) if not DEFINITIONS[field.name]["may_change_on_resume"]]
-    return [
-        f"{option(name)} was {before.get(name)} and is now {now[name]}"
-        for name in names
-        if now[name] != before.get(name)
-    ]
+    fixed = [field.name for field in fields(TrainSettings) if not DEFINITIONS[field.name]["may_change_on_resume"]]
+    changed = [name for name in fixed if name not in ("steps", "epochs") and now[name] != before.get(name)]
+    if now["steps"] < before["steps"]:
+        changed.insert(0, "steps")
+    return [f"{option(name)} was {before.get(name)} and is now {now[name]}" for name in changed]
