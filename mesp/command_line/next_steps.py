@@ -20,4 +20,4 @@ def generate_line(bundle: Path, run: Path, data: Path) -> str:
         return shlex.join(["mesp", "merge", str(bundle), adapter, "-o", "MODEL"])
     prompt = ["--prompt", opening.prompt if opening else "Once upon a time"]
     chat = ["--chat"] if opening and opening.chat else []
-    return shlex.join(["mesp", "generate", str(bundle), "--adapter", adapter, *prompt, *chat])
+    return shlex.join(["mesp", "generate", str(bundle), "--adapter", adapter, "--into", str(run), *prompt, *chat])
