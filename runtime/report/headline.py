@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .run_folder import RunFolder
-from .words import LONG_GAP_SECONDS, MB, duration, gap_in_words, megabytes, perplexity, steps_in_words
+from .words import LONG_GAP_SECONDS, MB, WHY_TOP_IS_MORE, duration, gap_in_words, megabytes, perplexity, steps_in_words
 
 _TONES = {"done": "good", "stopped_early": "good", "failed": "bad"}
 
@@ -75,7 +75,7 @@ def memory_card(run: RunFolder) -> Card:
         return Card(label, megabytes(peak), ("the largest sample: the run was not finished",))
     notes = [
         f"in {memory['peak_phase']}",
-        f"top shows {memory['vm_hwm_bytes'] / MB:,.0f} MB: libraries and the weights' mapped pages too, as most tools count",
+        f"top shows {memory['vm_hwm_bytes'] / MB:,.0f} MB: {WHY_TOP_IS_MORE}",
     ]
     if memory["longest_gap_seconds"] >= LONG_GAP_SECONDS:
         notes.append(_gap(run, memory))

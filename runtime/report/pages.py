@@ -14,11 +14,12 @@ from .headline import cards
 from .memory_bar import bars
 from .phone_rows import phone_rows
 from .run_folder import RunFolder, read_run
-from .words import WHY_TOP_IS_MORE, settings_rows, summary, weights_in_words
+from .words import settings_rows, summary, weights_in_words
 
 _PHONE = "The phone, and its memory from outside of the app"
 _MEMORY_NOTE = (
-    f"Over the idle process: what training adds, without the weights. What top shows is more, {WHY_TOP_IS_MORE}."
+    "Over the idle process: what training adds. The weights are read in place from the mapped file: the kernel can drop their pages at any "
+    "time, and they are not counted here. top counts them, and the libraries."
 )
 
 

@@ -7,9 +7,7 @@ from typing import Any
 MB = 1e6
 Rows = list[tuple[str, str | None]]
 PEAK, TOP = "Peak footprint over idle", "Resident, as top shows it"
-WHY_TOP_IS_MORE = (
-    "with the idle process, its libraries and the weights' mapped pages in it; most tools publish this one"
-)
+WHY_TOP_IS_MORE = "libraries and the weights' pages too; most tools publish this one"
 # Nothing was sampled for so long: said beside the peak, not in a table alone. Samples are 8 ms apart.
 LONG_GAP_SECONDS = 1.0
 
@@ -68,7 +66,7 @@ def outcome_rows(report: Mapping[str, Any]) -> Rows:
         ("Steps", steps_in_words(report)),
         ("Loss, first to last step", _from_to(report["loss_first"], report["loss_last"])),
         ("Held-out loss, before to after", _from_to(before, after)),
-        ("Held-out perplexity, before to after", _from_to(perplexity(before), perplexity(after), "{:.1f}")),
+        ("Perplexity, before to after", _from_to(perplexity(before), perplexity(after), "{:.1f}")),
         ("Best held-out loss", _format("{:.4f}", best) and _format(f"{best:.4f} at step {{}}", step)),
         ("Time a step, median", _format("{:.3f} s", report["step_seconds_median"])),
         ("Tokens a second", _format("{:.1f}", report["tokens_per_second"])),
@@ -126,8 +124,8 @@ def machine_rows(environment: Mapping[str, Any]) -> Rows:
 
 
 def megabytes(size: float) -> str:
-    """Of a million bytes."""
-    return f"{size / MB:,.1f} MB"
+    """Of a million bytes, or thousands for what is less than a tenth of that."""
+    return f"{size / MB:,.1f} MB" if size == 0 or abs(size) >= MB / 10 else f"{size / 1e3:.1f} kB"
 
 
 def perplexity(loss: float | None) -> float | None:
