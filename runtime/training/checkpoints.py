@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -81,15 +82,28 @@ def read_checkpoint(path: Path, manifest: Manifest, state: Mapping[str, Tensor])
         UsageError: it was damaged after it was written; names the file.
     """
     try:
-        position = Position(**json.loads((path / STATE).read_text()))
+        position = _position(json.loads((path / STATE).read_text()))
         scaling = read_peft(path, manifest.lora, state[manifest.lora.state])
         _read_moments(path / OPTIMIZER, _moments(manifest, state))
-    except (UsageError, OSError, ValueError, TypeError, SafetensorError) as error:
+    except (UsageError, OSError, ValueError, TypeError, RecursionError, SafetensorError) as error:
         raise UsageError(
             f"The checkpoint {path} is damaged: {error} Remove that folder, and --resume goes on from the one before, "
             "or from the beginning."
         ) from error
     return scaling, position
+
+
+def _position(values: dict[str, Any]) -> Position:
+    """Raises TypeError or ValueError for what is none."""
+    position = Position(**values)
+    counts = (position.step, position.evaluated_step, position.worse, *dict(position.log_bytes).values())
+    best = (position.best_step, position.best_loss)
+    numbers = [*counts, *(value for value in best if value is not None)]
+    if not all(isinstance(number, int | float) and number >= -1 for number in numbers) or (best[0] is None) != (
+        best[1] is None
+    ):
+        raise ValueError(f"{STATE} says {values}.")
+    return position
 
 
 def _moments(manifest: Manifest, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def train(
     if isinstance(bundle, Path):
         bundle = check_start(bundle, output, settings, resume)
     manifest = bundle.manifest
+    started = (RunWriter.started(output) if resume else None) or datetime.now().replace(microsecond=0)
     data, held_out = load_data(
         settings.data,
         manifest.tokens,
@@ -72,14 +74,15 @@ def train(
         eval_path=settings.eval_data,
         eval_split=settings.eval_split,
         seed=settings.seed,
+        now=started,
     )
     identity = _run_json(bundle, settings, data, held_out)
     if resume:
         folder = RunWriter.reopen(output)
-        before = folder.read_json(RUN) or {}
+        before = folder.read_run()
         _check_same(before, identity)
         more_steps = identity["settings"]["steps"] > before["settings"]["steps"]
-        if (report := folder.read_json(REPORT)) and report["status"] in FINISHED:
+        if (report := folder.read_json(REPORT)) and report.get("status") in FINISHED:
             if not more_steps:
                 return report
             _check_can_go_on(folder)
@@ -90,16 +93,16 @@ def train(
         if not resume:
             # With the idle footprint and what the run will take, so that a run that is killed can be reported too.
             start = {
+                "started": started.isoformat(),
                 "planned_bytes": planned_bytes(manifest, run.stepper.schedules),
                 "baseline_footprint_bytes": sampler.baseline_footprint_bytes,
                 "sampled_since_epoch_seconds": sampler.since_epoch_seconds,
             }
             folder = RunWriter.create(output, {**identity, **start})
-        elif more_steps:
-            write_json(
-                output / RUN, before | {name: identity[name] for name in ("settings", "steps_follow_from_epochs")}
-            )
         with folder:
+            if resume and more_steps:
+                changed = {name: identity[name] for name in ("settings", "steps_follow_from_epochs")}
+                write_json(output / RUN, before | changed)
             return run.everything(folder)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..contract.run_files import RUN
 from ..errors import UsageError
-from .config import merged
+from .config import check_names, merged
 from .run_writer import RunWriter
 from .settings import TrainSettings
 
@@ -20,10 +20,11 @@ def resumed(run: Path, given: Mapping[str, Any]) -> tuple[Path, TrainSettings]:
     Raises:
         UsageError: there is no run, or its run.json is damaged.
     """
-    start = RunWriter.reopen(run).read_json(RUN) or {}
+    start = RunWriter.reopen(run).read_run()
     try:
         bundle, settings = Path(start["bundle"]["path"]), dict(start["settings"])
         del settings["steps" if start.get("steps_follow_from_epochs") else "epochs"]
     except (KeyError, TypeError) as error:
         raise UsageError(f"{run / RUN} is damaged: it does not say what the run was started with.") from error
+    check_names(settings, str(run / RUN))
     return bundle, merged(given, settings)

@@ -10,8 +10,10 @@
     report.json, report.html
 
 When a run is resumed, its logs are cut to where they were at the checkpoint, so a step that is done again is not there twice.
+The folder is locked while it is written to: of two processes the second is refused. The lock ends with its process, however that ends.
 """
 
+import fcntl
 import json
 import os
 import shlex
@@ -19,12 +21,16 @@ import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from ..contract.run_files import CHECKPOINTS, LOGS, PAGE, REPORT, RUN, TEXTS
 from ..errors import MespError, UsageError
 from ..files import write_json
+
+# Of run.json: what a resumed run must agree with.
+_IDENTITY = {"settings", "bundle", "data", "eval_data", "adapter_sha256"}
 
 
 def resume_command(path: Path) -> str:
@@ -45,6 +51,7 @@ class RunWriter:
         self.checkpoints = path / CHECKPOINTS
         self._logs: dict[str, TextIO] = {}
         self._open = ExitStack()
+        self._locked = False
 
     @staticmethod
     def check_free(path: Path) -> None:
@@ -62,8 +69,15 @@ class RunWriter:
         """
         RunWriter.check_free(path)
         path.mkdir(parents=True, exist_ok=True)
-        write_json(path / RUN, run_json)
-        return RunWriter(path)
+        writer = RunWriter(path)
+        writer._lock()
+        try:
+            RunWriter.check_free(path)  # another process may have been here before the lock
+            write_json(path / RUN, run_json)
+        except BaseException:
+            writer._open.close()
+            raise
+        return writer
 
     @staticmethod
     def reopen(path: Path) -> "RunWriter":
@@ -76,6 +90,34 @@ class RunWriter:
             raise UsageError(f"There is no run to resume at {path}: it has no {RUN}. Start it without --resume.")
         return RunWriter(path)
 
+    @staticmethod
+    def check_resumable(path: Path) -> None:
+        """Raises UsageError if there is no run to resume, or another process goes on with it."""
+        with RunWriter.reopen(path) as writer:
+            writer.read_run()
+
+    @staticmethod
+    def started(path: Path) -> datetime | None:
+        """When a run was started, by its machine's clock; None if it was by a version that did not say so."""
+        text = RunWriter.reopen(path).read_run().get("started")
+        return datetime.fromisoformat(text) if text is not None else None
+
+    def read_run(self) -> dict[str, Any]:
+        """What the run was started with: run.json.
+
+        Raises:
+            UsageError: it is damaged.
+        """
+        run = self.read_json(RUN) or {}
+        try:
+            datetime.fromisoformat(run.get("started", "2000-01-01"))
+            parts = (run["settings"]["steps"], int), (run["settings"], dict), (run["bundle"]["sha256"], dict)
+            if run.keys() >= _IDENTITY and all(isinstance(value, type_) for value, type_ in parts):
+                return run
+        except (KeyError, TypeError, ValueError):
+            pass
+        raise UsageError(f"{self.path / RUN} is damaged: it lacks what the run was started with. Start another run.")
+
     def read_json(self, name: str) -> dict[str, Any] | None:
         """One of the folder's JSON files, None if it is not there.
 
@@ -83,11 +125,15 @@ class RunWriter:
             UsageError: it is damaged.
         """
         file = self.path / name
+        if not file.is_file():
+            return None
         try:
-            json_: dict[str, Any] | None = json.loads(file.read_text()) if file.is_file() else None
-        except ValueError as error:
+            contents = json.loads(file.read_text())
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{file} is damaged ({error}). Start another run.") from error
-        return json_
+        if not isinstance(contents, dict):
+            raise UsageError(f"{file} is damaged: it is no object. Start another run.")
+        return contents
 
     def open_logs(self, nbytes: Mapping[str, int]) -> None:
         """Opens the logs for appending, each cut to ``nbytes`` (of a checkpoint), and removes what was left half written.
@@ -111,7 +157,26 @@ class RunWriter:
             (self.path / name).unlink(missing_ok=True)
 
     def __enter__(self) -> "RunWriter":
+        if not self._locked:
+            self._lock()
         return self
+
+    def _lock(self) -> None:
+        """Takes the folder for this process.
+
+        Raises:
+            UsageError: another one has it.
+        """
+        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(folder)
+            raise UsageError(
+                f"Another process is training in {self.path}. Wait for it or end it, or choose another output."
+            ) from error
+        self._open.callback(os.close, folder)
+        self._locked = True
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # what a full disk did not take was reported when it was written
@@ -138,5 +203,16 @@ class RunWriter:
         return {name: os.fstat(file.fileno()).st_size for name, file in self._logs.items()}
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The lines of a log."""
-        return [json.loads(line) for line in (self.path / name).read_text().splitlines()]
+        """The lines of a log.
+
+        Raises:
+            UsageError: it is damaged.
+        """
+        file = self.path / name
+        try:
+            items = [json.loads(line) for line in file.read_text().splitlines()]
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{file} is damaged ({error}). Start another run.") from error
+        if not all(isinstance(item, dict) for item in items):
+            raise UsageError(f"{file} is damaged: a line is no object. Start another run.")
+        return items

@@ -13,10 +13,10 @@ def check_start(bundle: Path, output: Path, settings: TrainSettings, resume: boo
     """Looks for everything that a run reads, and opens its bundle.
 
     Raises:
-        UsageError: the run folder is there already, or to be resumed and not there; no data, adapter or bundle.
+        UsageError: the run folder is there already, or to be resumed and not there or in use; no data, adapter or bundle.
     """
     if resume:
-        RunWriter.reopen(output)
+        RunWriter.check_resumable(output)
     else:
         RunWriter.check_free(output)
     for path in (settings.data, settings.eval_data):

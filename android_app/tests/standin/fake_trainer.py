@@ -125,6 +125,7 @@ class Trainer:
             "eval_data": data if self._evaluates else None,
             "adapter_sha256": None,
             "versions": ENVIRONMENT,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S"),
             "planned_bytes": {"block_inputs": 0, "other_buffers": 0, "adapter": 4096, "program_results": 0},
             "baseline_footprint_bytes": self._idle,
             "sampled_since_epoch_seconds": time.time(),

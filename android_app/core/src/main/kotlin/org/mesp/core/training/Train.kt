@@ -1,6 +1,8 @@
 package org.mesp.core.training
 
 import java.io.File
+import java.time.LocalDateTime
+import java.time.format.DateTimeFormatter
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
 import org.mesp.core.data.Dataset
@@ -57,6 +59,7 @@ fun train(
                     // samples count from.
                     val start =
                         mapOf(
+                            "started" to JsonPrimitive(LocalDateTime.now().format(SECONDS)),
                             "planned_bytes" to JsonObject(loop.plannedBytes.mapValues { JsonPrimitive(it.value) }),
                             "baseline_footprint_bytes" to JsonPrimitive(sampler.baseline),
                             "sampled_since_epoch_seconds" to JsonPrimitive(sampler.sinceEpochSeconds),
@@ -79,3 +82,6 @@ private fun loadExamples(bundle: Bundle, settings: TrainSettings): Pair<Dataset,
         settings.evalSplit,
         settings.seed,
     )
+
+/** As the host writes the time; Java's own format leaves seconds of 0 out. */
+private val SECONDS = DateTimeFormatter.ofPattern("yyyy-MM-dd'T'HH:mm:ss")
