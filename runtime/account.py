@@ -86,6 +86,11 @@ class Account:
         for name in [name for name in self._left if any(fnmatchcase(name, pattern) for pattern in patterns)]:
             del self._left[name]
 
+    def ignore_what_is_off(self) -> None:
+        """Parts that are false, zero, empty or null do not matter."""
+        for name in [name for name in self._left if not self._given[name]]:
+            del self._left[name]
+
     def left(self) -> list[str]:
         """What nobody has accounted for so far, in order."""
         return sorted(self._left)
@@ -94,8 +99,8 @@ class Account:
         """To be called when everything is read.
 
         Args:
-            what: the parts are called, as in "tensors"
-            advice: what to do about those that are left
+            what: the parts that are left are, as in "tensors that mesp does not know"
+            advice: what to do about them
 
         Raises:
             UsageError: there are parts that nobody accounted for.
@@ -103,7 +108,7 @@ class Account:
         if left := self.left():
             more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
             names = ", ".join(self._described(name) for name in left[:_SHOWN])
-            raise UsageError(f"{self.where} has {what} that mesp does not know: {names}{more}. {advice}")
+            raise UsageError(f"{self.where} has {what}: {names}{more}. {advice}")
 
     def _described(self, name: str) -> str:
         value = self._given[name]

@@ -208,10 +208,18 @@ def test_training_that_cannot_begin(
 
 ADAPTERS: dict[str, tuple[dict[str, Any], str]] = {
     "rank": ({"r": 8}, "rank 8, but this bundle was exported with rank 4"),
-    "dora": ({"use_dora": True}, "only plain LoRA"),
-    "kind": ({"peft_type": "IA3"}, "only plain LoRA"),
-    "bias": ({"bias": "all"}, "only plain LoRA"),
-}
+    "dora": ({"use_dora": True}, "options for which it cannot be trained on: use_dora = True"),
+    "kind": ({"peft_type": "IA3"}, "the adapter's peft_type is 'IA3'; expected LORA"),
+    "bias": ({"bias": "all"}, "bias is 'all': biases are not trained"),
+    "weights changed too": ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa', by which the model's own weights were changed too"),
+    "patterns": ({"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 3}}, "alpha_pattern = {'q_proj': 3}, rank_pattern"),
+    "biases of its own": ({"lora_bias": True}, "lora_bias = True"),
+    "layers again": ({"layer_replication": [[0, 2]]}, "layer_replication = [[0, 2]]"),
+    "a later option": ({"use_warp": 1}, "use_warp = 1"),
+    "no rank": ({"r": None}, "r is missing, but must be a whole number of 1 to"),
+    "no scale": ({"lora_alpha": "8"}, "lora_alpha is '8', but must be a number above 0"),
+    "no weights": ({"use_warp": None, "use_dora": False}, "is not a whole safetensors file"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "message"), ADAPTERS.values(), ids=ADAPTERS)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from mesp.export.reference.merge import merge
 from mesp.runtime.errors import MespError, UsageError
-from mesp.runtime.training.adapter import CONFIG, WEIGHTS, same_base
+from mesp.runtime.training.adapter import WEIGHTS, same_base
+from mesp.runtime.training.adapter_config import CONFIG
 
 from .gguf_files import write_gguf
 from .models import LLAMA, QWEN2, make_model, save_checkpoint
@@ -33,18 +35,22 @@ def save_tokenizer(folder: Path, **options: Any) -> None:
     PreTrainedTokenizerFast(tokenizer_object=characters, eos_token=letters[-1], **options).save_pretrained(folder)
 
 
-def save_adapter(folder: Path, base: Path, model: Any, **changes: Any) -> Path:
-    """A PEFT adapter for a model, by PEFT, with B drawn too."""
+def save_adapter(folder: Path, base: Path, model: Any, everything: bool = False, **changes: Any) -> Path:
+    """A PEFT adapter for a model, by PEFT, with B drawn too, or with everything that it trains moved."""
     from peft import LoraConfig, get_peft_model
 
     settings = {"r": 4, "lora_alpha": 12, "target_modules": ["q_proj", "o_proj", "gate_proj", "down_proj"], **changes}
     peft_model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
     with torch.no_grad():
         for name, parameter in peft_model.named_parameters():
-            if "lora_B" in name:
+            if everything and parameter.requires_grad:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+            elif "lora_B" in name:
                 parameter.normal_(std=0.3)
     peft_model.peft_config["default"].base_model_name_or_path = str(base)
-    peft_model.save_pretrained(str(folder), save_embedding_layers=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peft_model.save_pretrained(str(folder), save_embedding_layers=False)
     return folder
 
 
@@ -132,6 +138,110 @@ def with_tensors(adapter: Path, folder: Path, change: Callable[[dict[str, Tensor
     return folder
 
 
+# Options whose results are PEFT's own, and what is merged: of a model whose head is its embedding.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "first values out of the weights": {"init_lora_weights": "pissa"},
+    "others": {"init_lora_weights": "olora"},
+    "on the tied head": {"target_modules": ["q_proj", "lm_head"]},
+    "on the tied embedding": {"target_modules": ["q_proj", "embed_tokens"]},
+    "on both": {"target_modules": ["q_proj", "embed_tokens", "lm_head"]},
+    "on both, alike": {"target_modules": ["q_proj", "embed_tokens"], "ensure_weight_tying": True},
+    "a head of its own": {"modules_to_save": ["lm_head"]},
+    "an embedding of its own": {"modules_to_save": ["embed_tokens"]},
+    "tokens of its own": {"trainable_token_indices": [1, 2, 3]},
+    "norms of its own": {"modules_to_save": ["norm"]},
+    "patterns and DoRA": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"o_proj": 3}, "use_dora": True},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_every_option_that_is_taken_gives_what_peft_gives(
+    checkpoint: Path, tmp_path: Path, options: dict[str, Any], recwarn: pytest.WarningsRecorder
+) -> None:
+    adapter = save_adapter(tmp_path / "adapter", checkpoint, make_model(**QWEN2), everything=True, **options)
+    reference = logits(checkpoint, adapter)
+    recwarn.clear()
+    merge(str(checkpoint), adapter, tmp_path / "merged")
+    assert not recwarn.list
+    assert (logits(tmp_path / "merged") - reference).abs().max() < LOGITS_FP32
+    assert (logits(checkpoint) - reference).abs().max() > 1000 * LOGITS_FP32
+
+
+UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
+    "first values at random": ({"init_lora_weights": "pissa_niter_4"}, "is 'pissa_niter_4', which changed the model's own weights in a way"),
+    "first values of data": ({"init_lora_weights": "corda"}, "is 'corda', which changed"),
+    "layers again": ({"layer_replication": [[0, 2], [1, 2]]}, "cannot be applied: layer_replication = "),
+    "a later option": ({"use_warp": {"turns": 2}}, "use_warp = {'turns': 2}. Use an adapter without them"),
+    "noise": ({"monteclora_config": {"n": 2}, "arrow_config": {"top_k": 1}}, "arrow_config = {'top_k': 1}, monteclora_config = "),
+    "no rank": ({"r": None}, "r is missing, but must be a whole number"),
+    "rank 0": ({"r": 0}, "r is 0, but must be a whole number of 1 to"),
+    "no scale": ({"lora_alpha": None}, "lora_alpha is missing, but must be a number above 0"),
+    "a number as the base": ({"base_model_name_or_path": 7}, "base_model_name_or_path is 7"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), UNKNOWN.values(), ids=UNKNOWN)
+def test_an_option_that_is_not_known_is_refused_by_name(
+    checkpoint: Path, adapter: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    other = with_config(adapter, tmp_path / "other", **changes)
+    with pytest.raises(UsageError) as error:
+        merge(str(checkpoint), other, tmp_path / "merged")
+    assert message in str(error.value)
+
+
+def test_options_of_a_later_version_that_are_switched_off_do_not_matter(
+    checkpoint: Path, adapter: Path, tmp_path: Path
+) -> None:
+    off = {"use_warp": False, "warp_config": None, "warps": [], "peft_version": "9.1", "lora_dropout": 0.3}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        merge(str(checkpoint), with_config(adapter, tmp_path / "other", **off), tmp_path / "merged")
+    assert (logits(tmp_path / "merged") - logits(checkpoint, adapter)).abs().max() < LOGITS_FP32
+
+
+def test_what_peft_warns_of_is_said(checkpoint: Path, adapter: Path, tmp_path: Path) -> None:
+    other = with_config(adapter, tmp_path / "other", use_warp=False)
+    with pytest.warns(UserWarning, match="other: PEFT warns: Unexpected keyword arguments .*use_warp"):
+        merge(str(checkpoint), other, tmp_path / "merged")
+
+
+def test_an_adapter_that_has_no_merged_form_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(tmp_path / "adapter", checkpoint, make_model(**QWEN2), alora_invocation_tokens=[1, 2])
+    with pytest.raises(MespError, match="cannot be merged: aLoRA does not support safe merging"):
+        merge(str(checkpoint), adapter, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_the_files_of_an_adapter_are_named_by_what_is_wrong_with_them(
+    checkpoint: Path, adapter: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    def refused(folder: Path, message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            merge(str(checkpoint), folder, tmp_path / "merged")
+
+    inner = with_tensors(adapter, tmp_path / "inner", rename_as_inside)
+    refused(inner, r"lora_A\.default\.weight has the adapter's name in it, so it was saved with state_dict")
+    (inner / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\n")
+    refused(inner, "is a Git LFS pointer")
+    (inner / WEIGHTS).unlink()
+    refused(inner, f"has no adapter's weights: {WEIGHTS} is not there")
+    torch.save(load_file(adapter / WEIGHTS), inner / "adapter_model.bin")
+    merge(str(checkpoint), inner, tmp_path / "merged")
+    assert (logits(tmp_path / "merged") - logits(checkpoint, adapter)).abs().max() < LOGITS_FP32
+    shutil.rmtree(tmp_path / "merged")
+    for text in ("", "[]", '"LORA"', "{", "[" * 100_000):
+        (inner / CONFIG).write_text(text)
+        refused(inner, "cannot be read as an adapter's configuration")
+
+
+def rename_as_inside(tensors: dict[str, Tensor]) -> None:
+    for name in list(tensors):
+        tensors[name.replace(".weight", ".default.weight")] = tensors.pop(name)
+
+
 FIRST = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
     "shape": (lambda t: t.update({FIRST: torch.zeros(4, 32)}), r"size mismatch for .*layers\.0\.self_attn\.q_proj"),
@@ -183,7 +293,7 @@ def test_folders_that_are_no_adapter_are_refused(checkpoint: Path, adapter: Path
     for folder, message in {
         checkpoint: f"is not a PEFT adapter: it has no {CONFIG}.$",
         tmp_path / "run": f"its adapter is in {tmp_path / 'run' / 'adapter'}",
-        kind: "PROMPT_TUNING; expected LORA",
+        kind: "'PROMPT_TUNING'; expected LORA",
         damaged: "has no adapter's weights that can be read",
     }.items():
         with pytest.raises(UsageError, match=message):

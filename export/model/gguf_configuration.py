@@ -168,4 +168,4 @@ def ignore_tokenizer(account: Account) -> None:
 
 def finish(account: Account) -> None:
     """Refuses the keys that are left."""
-    account.finish("keys", _ADVICE)
+    account.finish("keys that mesp does not know", _ADVICE)

@@ -59,4 +59,4 @@ def check_tensors(
         left = account.left()
         instead = f" It has tensors that no configuration of it tells of, such as {left[0]}." if left else ""
         raise UsageError(f"{origin} has no tensor {missing[0]}, which its configuration asks for.{instead}")
-    account.finish("tensors", _ADVICE)
+    account.finish("tensors that mesp does not know", _ADVICE)

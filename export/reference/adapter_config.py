@@ -1,29 +1,49 @@
 """The configuration of a PEFT adapter that someone made: read, and refused, before torch is loaded."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from mesp.runtime.account import shown
 from mesp.runtime.errors import UsageError
-from mesp.runtime.training.adapter import CONFIG
+from mesp.runtime.training.adapter_config import LEAVES_WEIGHTS, LoraConfig, finish, open_config, read_size
+
+# Options that PEFT computes and that were compared with it, adapter and merged model.
+_COMPUTED = (
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "bias",
+    "ensure_weight_tying",
+    "exclude_modules",
+    "fan_in_fan_out",
+    "kasa_config",
+    "layers_pattern",
+    "layers_to_transform",
+    "lora_bias",
+    "modules_to_save",
+    "rank_pattern",
+    "target_modules",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_dora",
+)
+# First values that PEFT takes out of the model's weights again when it loads an adapter, the same each time.
+_REPEATABLE = ("pissa", "olora", "mica")
 
 
-def read_adapter_config(folder: Path) -> dict[str, Any]:
+def read_adapter_config(folder: Path) -> LoraConfig:
     """The configuration of a PEFT adapter folder.
 
     Raises:
-        UsageError: no adapter there, or not a LoRA one.
+        UsageError: no adapter there, not a LoRA one, or one of options that are not known.
     """
-    file = folder / CONFIG
-    if not file.is_file():
-        inside = folder / "adapter"
-        hint = f" It is a run folder: its adapter is in {inside}." if (inside / CONFIG).is_file() else ""
-        raise UsageError(f"{folder} is not a PEFT adapter: it has no {CONFIG}.{hint}")
-    try:
-        config = json.loads(file.read_text())
-        kind = config.get("peft_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"{file} cannot be read as an adapter's configuration: {error}.") from error
-    if kind != "LORA":
-        raise UsageError(f"{file}: the adapter's peft_type is {kind}; expected LORA.")
-    return dict(config)
+    account = open_config(folder)
+    config = read_size(account)
+    initial: Any = account.take("init_lora_weights", True)
+    if initial not in (*LEAVES_WEIGHTS, *_REPEATABLE):
+        raise UsageError(
+            f"{account.where}: init_lora_weights is {shown(initial)}, which changed the model's own weights in a way that cannot be repeated. "
+            "Convert it in PEFT: save_pretrained(..., path_initial_model_for_weight_conversion=...)."
+        )
+    account.ignore(*_COMPUTED)
+    finish(account, "applied")
+    return config

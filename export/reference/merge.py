@@ -38,12 +38,28 @@ def merge(source: str, adapter: Path, output: Path, dtype: str = "auto", allow_o
     base = load_base(source)
     peft_model = attach(base, adapter, allow_other_base)
     with quiet():
+        _untie(peft_model)
         try:
             model = peft_model.merge_and_unload(safe_merge=True)
-        except ValueError as error:
+        except (
+            ValueError,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:  # not finite, or of a kind that has no merged form
             raise MespError(f"{adapter} cannot be merged: {error}") from error
         model.to(base.dtype if dtype == "auto" else getattr(torch, dtype))
         _write(model, base, output)
+
+
+def _untie(peft_model: Any) -> None:
+    """Gives the head weights of its own, if it has the embedding's and the adapter changes either: else both would be changed at once."""
+    model = peft_model.base_model.model
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    table, head = (getattr(end, "base_layer", end) for end in ends)
+    adapted = any(hasattr(end, "base_layer") for end in ends)
+    if adapted and getattr(head, "weight", None) is table.weight:
+        head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False
 
 
 def _write(model: Any, base: Base, output: Path) -> None:

@@ -4,6 +4,8 @@ Checkpoints are read as ``export`` reads them, GGUF files too: transformers' own
 quantized, depending on its version and on what else is installed, and such a model can neither be merged nor saved.
 """
 
+import re
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,8 @@ from torch import Tensor
 
 from mesp.runtime.engine.bundle import MANIFEST, TOKENIZER, Bundle, open_bundle
 from mesp.runtime.errors import UsageError
-from mesp.runtime.training.adapter import same_base
+from mesp.runtime.files import refuse_pointer
+from mesp.runtime.training.adapter import OLD_WEIGHTS, WEIGHTS, check_names, same_base
 
 from ..bundle.make_plan import bundle_config
 from ..model.checkpoint import Checkpoint, open_checkpoint
@@ -98,28 +101,52 @@ def attach(base: Base, folder: Path, allow_other_base: bool = False) -> Any:
     Raises:
         UsageError: an adapter that cannot be read, or was made for another model by its name or by its tensors.
     """
-    name = read_adapter_config(folder).get("base_model_name_or_path")
+    name = read_adapter_config(folder).base
     if not allow_other_base and not same_base(name, base.origin):
         raise UsageError(
             f"{folder} is an adapter of {name}, but the model is {base.origin}. "
             "If they are the same model under two names, add --allow-other-base."
         )
-    with quiet():
-        return _attach(base, folder)
+    _check_weights(folder)
+    with quiet(), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = _attach(base, folder)
+    for warning in said:  # PEFT's own words on what it makes of an adapter, once each
+        if "peft" in Path(warning.filename).parts and not _HANDLED.search(str(warning.message)):
+            warnings.warn(f"{folder}: PEFT warns: {str(warning.message).splitlines()[0]}", stacklevel=2)
+    return model
+
+
+# What PEFT warns of and is right all the same: ``merge`` unties what an adapter changes, and PEFT corrects fan_in_fan_out itself.
+_HANDLED = re.compile(r"tie_word_embeddings|ensure_weight_tying|fan_in_fan_out")
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuses a folder whose tensors PEFT would look for on the Hub, or has no names for."""
+    from safetensors import SafetensorError, safe_open
+
+    file = folder / WEIGHTS
+    if not file.is_file():
+        if (folder / OLD_WEIGHTS).is_file():
+            return  # which PEFT reads without running code in it
+        raise UsageError(f"{folder} has no adapter's weights: {WEIGHTS} is not there. Copy the whole folder.")
+    refuse_pointer(file)
+    try:
+        with safe_open(file, "pt") as stored:
+            check_names(file, stored.keys())
+    except SafetensorError as error:
+        raise UsageError(f"{folder} has no adapter's weights that can be read: {error}.") from error
 
 
 def _attach(base: Base, folder: Path) -> Any:
     from peft import PeftConfig, PeftModel
-    from safetensors import SafetensorError
 
     misfit = f"{folder} does not fit {base.origin}"
     try:
         model = PeftModel(base.model, PeftConfig.from_pretrained(str(folder)))
         loaded = model.load_adapter(folder, "default", torch_device="cpu")
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{folder} has no adapter's weights that can be read: {error}.") from error
-    except (ValueError, RuntimeError, TypeError) as error:  # targets that are not there, shapes, settings
-        reasons = str(error).strip().splitlines()
+    except Exception as error:  # targets that are not there, shapes, settings: PEFT promises no kind of error
+        reasons = str(error).strip().splitlines() or [type(error).__name__]
         raise UsageError(
             f"{misfit}: {next((r for r in reasons if 'size mismatch' in r), reasons[0]).strip()}"
         ) from error

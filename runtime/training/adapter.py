@@ -4,14 +4,13 @@ In memory the adapter is one flat tensor. The manifest says where in it each of 
 transposed: lora_A.weight is [rank, in] there and [in, rank] here.
 """
 
-import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
@@ -19,13 +18,14 @@ from ..engine.manifest import AdapterTensor, Lora
 from ..engine.schedule import TensorSpec
 from ..engine.tensor_file import TensorFile
 from ..errors import UsageError
-from ..files import replacing, write_json
+from ..files import refuse_pointer, replacing, write_json
+from .adapter_config import CONFIG, read_plain_lora
 
 if TYPE_CHECKING:
     from torch import Tensor  # what an adapter's configuration says is read, and refused, without torch
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS, OLD_WEIGHTS = "adapter_model.safetensors", "adapter_model.bin"
+_DTYPES = ("F32", "F16", "BF16")
 # What file names append for a number format: Q4_1, q8_0, IQ3_XXS, f16.
 _QUANTIZATION = re.compile(r"[.\-_](i?q\d(_[0-9a-z]+)*|(bf|fp|f)(16|32))$")
 
@@ -72,21 +72,46 @@ def read_adapter(path: Path, lora: Lora, adapter: "Tensor") -> None:
         UsageError: the file is not whole, or holds other tensors than this bundle trains.
     """
     places = named(lora, adapter)
+    _check_weights_file(path)
     try:
         with safe_open(path, "pt") as file:
+            check_names(path, file.keys())
             if set(file.keys()) != set(places):
                 raise UsageError(
                     f"{path} is an adapter of other projections or layers: {_difference(set(file.keys()), set(places))}"
                 )
             for key, place in places.items():
-                if tuple(file.get_slice(key).get_shape()) != tuple(place.shape):
+                stored = file.get_slice(key)
+                if tuple(stored.get_shape()) != tuple(place.shape):
                     raise UsageError(
-                        f"{path}: {key} is {file.get_slice(key).get_shape()}, but this bundle's is {list(place.shape)}."
+                        f"{path}: {key} is {stored.get_shape()}, but this bundle's is {list(place.shape)}."
                     )
+                if stored.get_dtype() not in _DTYPES:
+                    raise UsageError(f"{path}: {key} is stored as {stored.get_dtype()}; expected {', '.join(_DTYPES)}.")
             for key, place in places.items():
                 place.copy_(file.get_tensor(key))
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path} is not a whole safetensors file: {error}.") from error
+
+
+def _check_weights_file(path: Path) -> None:
+    """Raises UsageError for an adapter whose tensors are not there, or not in safetensors."""
+    old = path.with_name(OLD_WEIGHTS)
+    if path.is_file():
+        refuse_pointer(path)
+    elif old.is_file():
+        raise UsageError(
+            f"{path.parent} has its tensors in PyTorch's own format. Convert them once: python -c \"import torch; from safetensors.torch import "
+            f"save_file; save_file(torch.load('{old}', weights_only=True), '{path}')\""
+        )
+
+
+def check_names(path: Path, names: Iterable[str]) -> None:
+    """Raises UsageError for tensors under the names that they have inside of PEFT and not in its files."""
+    if odd := [name for name in names if re.search(r"\.lora_\w+\.(?!weight$|bias$)\w+\.weight$", name)]:
+        raise UsageError(
+            f"{path}: {min(odd)} has the adapter's name in it, so it was saved with state_dict(). Save it with PEFT's save_pretrained."
+        )
 
 
 def _difference(found: set[str], expected: set[str]) -> str:
@@ -133,62 +158,18 @@ def read_peft(folder: Path, lora: Lora, adapter: "Tensor", base_model: str | Non
     Raises:
         UsageError: no adapter, one of another rank, of other targets or another model, or of a kind that these programs do not compute.
     """
-    file, config = folder / CONFIG, read_config(folder)
-    refuse = [
-        name
-        for name in (
-            "use_dora",
-            "fan_in_fan_out",
-            "rank_pattern",
-            "alpha_pattern",
-            "modules_to_save",
-            "target_parameters",
-            "alora_invocation_tokens",
-        )
-        if config.get(name)
-    ]
-    if config.get("bias", "none") != "none":
-        refuse.append("bias")
-    if config.get("peft_type") != "LORA" or refuse:
+    config, file = read_plain_lora(folder), folder / CONFIG
+    if config.rank != lora.rank:
         raise UsageError(
-            f"{file}: only plain LoRA adapters can be trained on, not {config.get('peft_type')} with {', '.join(refuse) or 'its settings'}."
+            f"{file}: rank {config.rank}, but this bundle was exported with rank {lora.rank}. Export with --rank {config.rank}."
         )
-    rank, alpha = (_number(file, config, name) for name in ("r", "lora_alpha"))
-    if rank != lora.rank:
+    if base_model and not same_base(config.base, base_model):
         raise UsageError(
-            f"{file}: rank {rank}, but this bundle was exported with rank {lora.rank}. Export with --rank {rank}."
-        )
-    base = config.get("base_model_name_or_path")
-    if base_model and not same_base(base, base_model):
-        raise UsageError(
-            f"{folder} is an adapter of {base}, but this bundle is of {base_model}. "
+            f"{folder} is an adapter of {config.base}, but this bundle is of {base_model}. "
             "If they are the same weights under two names, pass --allow-other-base."
         )
     read_adapter(folder / WEIGHTS, lora, adapter)
-    return Scaling(float(alpha), bool(config.get("use_rslora")))
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a PEFT adapter.
-
-    Raises:
-        UsageError: there is none.
-    """
-    file = folder / CONFIG
-    try:
-        config = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder} is not a PEFT adapter: {CONFIG} cannot be read ({error}).") from error
-    if not isinstance(config, dict):
-        raise UsageError(f"{file} is not an adapter's configuration: expected a JSON object.")
-    return config
-
-
-def _number(file: Path, config: Mapping[str, Any], name: str) -> float:
-    value = config.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise UsageError(f"{file} has no number {name}, which every LoRA adapter has: is it whole?")
-    return value
+    return Scaling(config.alpha, config.rslora)
 
 
 def same_base(name_of_adapter: str | None, origin: str) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..data.records import check_file
 from ..engine.bundle import Bundle, open_bundle
-from .adapter import read_config
+from .adapter_config import read_plain_lora
 from .run_writer import RunWriter
 from .settings import TrainSettings
 
@@ -23,5 +23,5 @@ def check_start(bundle: Path, output: Path, settings: TrainSettings, resume: boo
         if path is not None:
             check_file(path)
     if settings.adapter is not None:
-        read_config(settings.adapter)
+        read_plain_lora(settings.adapter)
     return open_bundle(bundle)
