@@ -16,7 +16,7 @@ The rooms, in the order in which a run uses them:
     data/       from a file to the examples of a step
         records, rows, conversations, opening, labels, dataset
     training/   a run
-        settings, config, start, resume, optimizer, stepper, loop, adapter, checkpoints, run_writer, listener
+        settings, config, start, resume, optimizer, stepper, loop, adapter_config, adapter, checkpoints, run_writer, listener
         console_progress, tensorboard, interrupt
     memory/     what a run takes
         sampler, watch, environment
