@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from mesp.runtime.training import loop
-
 from .bundles import write_bundle
 from .lowering_cache import lowering_cached
 
@@ -131,9 +129,3 @@ def llama_mezo(bundles: Path) -> Path:
 @pytest.fixture(scope="session")
 def llama_float16(bundles: Path) -> Path:
     return exported(bundles, "float16")
-
-
-@pytest.fixture
-def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs leave an empty report.html: drawing one takes more than half of a tiny run's time, and is not what is tested."""
-    monkeypatch.setattr(loop, "write_report", lambda run: (run / "report.html").write_text(""))

@@ -43,8 +43,6 @@ CHOSEN: dict[str, Any] = {
     "checkpoint_every": 4,
 }
 
-pytestmark = pytest.mark.usefixtures("without_pages")
-
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:

@@ -11,8 +11,8 @@ from mesp.export.predict.footprint import footprint, longest_within
 from mesp.export.programs.plan import Plan
 from mesp.export.programs.workspace import with_chosen_tiles
 from mesp.runtime.engine.bundle import open_bundle
+from mesp.runtime.engine.planned import planned_bytes
 from mesp.runtime.errors import UsageError
-from mesp.runtime.report.inspect import memory_plan
 
 from .models import LLAMA
 
@@ -29,7 +29,7 @@ def test_what_is_counted_is_what_the_lowered_bundle_allocates(
     longest = bundle.manifest.tokens
     parts = footprint(bundle_plan(bundle).at(longest), optimizer)
     counted = sum(nbytes for name, nbytes in parts.items() if name not in MEASURED)
-    planned = sum(memory_plan(bundle, f"train.{optimizer}.{longest}").values())
+    planned = sum(planned_bytes(bundle.manifest, [f"train.{optimizer}.{longest}"]).values())
     assert counted == pytest.approx(planned, rel=0.02)
 
 

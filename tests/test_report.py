@@ -446,7 +446,7 @@ def test_comparisons_that_cannot_be_drawn_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_long_log_makes_a_file_of_sensible_size(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", steps=4000)
+    run = make_run(tmp_path / "run", steps=1500)
     write_report(run)
     assert (run / "report.html").stat().st_size < 400_000
 

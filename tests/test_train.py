@@ -72,7 +72,6 @@ OPTIMIZERS: dict[str, tuple[dict[str, Any], Any]] = {
 @pytest.mark.parametrize("fixture", ["qwen2_fp32", "llama_int4"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kept", [False, True], ids=["lean", "kept"])
-@pytest.mark.usefixtures("without_pages")
 def test_losses_are_pytorchs(
     fixture: str, optimizer: str, kept: bool, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -124,7 +123,6 @@ def peft_losses(bundle: Bundle, rows: list[dict[str, list[int]]], steps: int, si
         schedule.step()
 
 
-@pytest.mark.usefixtures("without_pages")
 def test_fifty_steps_with_everything_on_are_pytorchs_and_pefts(qwen2_fp32: Path, tmp_path: Path) -> None:
     """AdamW, cosine schedule, warm-up, accumulation of four rows of different lengths and targets, and clipping that takes hold."""
     bundle = open_bundle(qwen2_fp32)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mesp.runtime.contract import BETWEEN_STEPS, LOAD
+from mesp.runtime.engine.planned import WORDS
 from mesp.runtime.errors import MespError
 
 Samples = list[list[Any]]  # [seconds since the step's first, phase, bytes over idle]
@@ -19,15 +20,7 @@ def parts_of_peak(contents: Mapping[str, Any], tokens: int, peak: int) -> dict[s
     schedule = f"train.sgd.{tokens}"
     if schedule not in contents["memory_plan"]:
         raise MespError(f"The bundle has no schedule {schedule}, which a step of SGD runs.")
-    plan = dict(contents["memory_plan"][schedule])
-    arena, results = plan.pop("arena"), plan.pop("program results")
-    kept = contents["schedules"][schedule]["arena"]["buffers"].get("block_inputs", {"nbytes": 0})["nbytes"]
-    parts = {
-        "block inputs": kept,
-        **plan,
-        "results of the programs": results,
-        "other buffers": arena - kept,
-    }
+    parts = {WORDS.get(name, name): size for name, size in contents["memory_plan"][schedule].items()}
     return {**parts, "workspace and interpreter": peak - sum(parts.values())}
 
 

@@ -6,6 +6,8 @@ from .manifest import Manifest
 from .schedule import Call, references, walk
 
 BLOCK_INPUTS, OTHER_BUFFERS, RESULTS = "block_inputs", "other_buffers", "program_results"
+# As `mesp plan` calls them. A state's name is its own.
+WORDS = {BLOCK_INPUTS: "block inputs", OTHER_BUFFERS: "other buffers", RESULTS: "results of the programs"}
 
 
 def planned_bytes(manifest: Manifest, schedules: Iterable[str]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..engine.bundle import Bundle
 from ..engine.manifest import Manifest
+from ..engine.planned import OTHER_BUFFERS, WORDS, planned_bytes
 from ..engine.schedule import (
     Call,
     Draw,
@@ -17,7 +18,6 @@ from ..engine.schedule import (
     Source,
     Store,
     references,
-    walk,
 )
 from .words import weights_in_words
 
@@ -63,24 +63,11 @@ def _contents(bundle: Bundle) -> Iterator[str]:
         yield f"file      {name}  {item['bytes'] / _MB:.2f} MB  sha256 {item['sha256'][:16]}…"
 
 
-def memory_plan(bundle: Bundle, schedule: str) -> dict[str, int]:
-    """The parts of a step's memory that are known without running it, in bytes. XNNPACK's workspace comes on top."""
-    manifest = bundle.manifest
-    chosen = manifest.schedules[schedule]
-    called = {item.program for item in walk(chosen.instructions) if isinstance(item, Call)}
-    used = {reference.tensor for reference in references(chosen.instructions)}
-    states = {
-        name: tensor.spec.nbytes for name, tensor in manifest.tensors.items() if tensor.kind == "state" and name in used
-    }
-    results = sum(manifest.programs[name].planned_bytes for name in called)
-    return {**states, "arena": chosen.arena.nbytes, "program results": results}
-
-
 def _memory_lines(bundle: Bundle, schedule: str) -> Iterator[str]:
-    plan = memory_plan(bundle, schedule)
+    plan = planned_bytes(bundle.manifest, [schedule])
     for name, size in plan.items():
-        yield f"{size / _MB:9.2f} MB  {name}"
-        if name == "arena":
+        yield f"{size / _MB:9.2f} MB  {WORDS.get(name, name)}"
+        if name == OTHER_BUFFERS:
             for buffer, placed in sorted(
                 bundle.manifest.schedules[schedule].arena.buffers.items(), key=lambda item: -item[1].nbytes
             ):
@@ -182,5 +169,5 @@ def to_json(bundle: Bundle) -> Mapping[str, Any]:
     """The same as JSON: the manifest, and the memory plan of each schedule in bytes."""
     return {
         **bundle.manifest.to_json(),
-        "memory_plan": {name: memory_plan(bundle, name) for name in bundle.manifest.schedules},
+        "memory_plan": {name: planned_bytes(bundle.manifest, [name]) for name in bundle.manifest.schedules},
     }

@@ -1,8 +1,9 @@
 """Reports to look at, each one self-contained file: report.html of a run, and several runs beside each other."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..contract.run_files import PAGE
 from ..errors import UsageError
@@ -15,6 +16,9 @@ from .memory_bar import bars
 from .phone_rows import phone_rows
 from .run_folder import RunFolder, read_run
 from .words import settings_rows, summary, weights_in_words
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _PHONE = "The phone, and its memory from outside of the app"
 _MEMORY_NOTE = (
@@ -122,8 +126,14 @@ def _one(rows: Sequence[tuple[str, str | None]]) -> dict[str, list[str]]:
 
 
 def _write(path: Path, template: str, values: Mapping[str, Any]) -> None:
+    write_text(path, _environment().get_template(template).render(**values, units=UNITS))
+
+
+@cache
+def _environment() -> "Environment":
+    """Of the templates in this folder: what they are given is text, unless it says that it is markup."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader(__package__, "")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    write_text(path, environment.get_template(template).render(**values, units=UNITS))
+    return Environment(
+        loader=PackageLoader(__package__, ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
