@@ -12,7 +12,7 @@ from mesp.export.bundle.export import export_bundle
 from mesp.export.export_settings import ExportSettings, Tiling
 
 from .lowering_cache import lowering_cached
-from .models import LLAMA, LLAMA3_ROPE, QWEN2, save_checkpoint
+from .models import LLAMA, LLAMA3_ROPE, QWEN2, QWEN3, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ BUNDLES = {
             "tiling": Tiling(query_rows=8, ffn=64, vocabulary=50, rows=4),
         },
     ),
-    # int8 weights, and adapters on three projections of the upper layer alone, of an odd rank.
+    # Norms of query and key heads, int8 weights, and adapters on three projections of the upper layer alone, of an odd rank.
     "upper": Export(
-        LLAMA,
+        QWEN3,
         {
             "seq_len": (9,),
             "rank": 3,
@@ -63,7 +63,7 @@ BUNDLES = {
         },
     ),
     # The methods that MeSP is compared with.
-    "mebp": Export(QWEN2, {**SMALL, "rank": 2, "method": "mebp"}),
+    "mebp": Export(QWEN3, {**SMALL, "rank": 2, "method": "mebp"}),
     "store-h": Export(LLAMA, {**SMALL, "method": "store-h"}),
     "mezo": Export(LLAMA, {**SMALL, "method": "mezo"}),
     # Block inputs in float16 and in a file; by the command line.

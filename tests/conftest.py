@@ -44,7 +44,7 @@ RUNGS = [f"test_{name}" for names in LADDER.values() for name in names]
 
 
 # The fixtures of the bundles that are not among bundles.py's quick ones: `make test` leaves their tests to `make test-all`.
-LATER = {"qwen2_mebp", "llama_store_h", "llama_mezo"}
+LATER = {"qwen3_mebp", "llama_store_h", "llama_mezo"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -107,12 +107,12 @@ def llama_int4(bundles: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def llama_int8(bundles: Path) -> Path:
+def qwen3_int8(bundles: Path) -> Path:
     return exported(bundles, "upper")
 
 
 @pytest.fixture(scope="session")
-def qwen2_mebp(bundles: Path) -> Path:
+def qwen3_mebp(bundles: Path) -> Path:
     return exported(bundles, "mebp")
 
 

@@ -52,6 +52,7 @@ QWEN2: dict[str, Any] = {
     "model_type": "qwen2",
     "rms_norm_eps": 1e-6,
 }
+QWEN3: dict[str, Any] = {**LLAMA, "model_type": "qwen3", "rms_norm_eps": 1e-6}
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LLAMA3_ROPE = {
     "rope_type": "llama3",

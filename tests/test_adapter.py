@@ -82,8 +82,8 @@ def test_an_adapter_that_peft_trained_is_read(qwen2_fp32: Path, tmp_path: Path) 
     assert (ours - peft_log_probabilities(checkpoint, tmp_path)).abs().max() <= LOGITS_FP32
 
 
-def test_an_adapter_of_other_targets_changes_nothing(qwen2_fp32: Path, llama_int8: Path, tmp_path: Path) -> None:
-    other, lora = open_bundle(llama_int8).manifest.lora, open_bundle(qwen2_fp32).manifest.lora
+def test_an_adapter_of_other_targets_changes_nothing(qwen2_fp32: Path, qwen3_int8: Path, tmp_path: Path) -> None:
+    other, lora = open_bundle(qwen3_int8).manifest.lora, open_bundle(qwen2_fp32).manifest.lora
     write_peft(tmp_path, other, random_adapter(other).float(), Scaling(4.0), "model")
     config: dict[str, Any] = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"r": 4}))

@@ -10,9 +10,9 @@ from mesp.export.model.configuration import Configuration
 from mesp.export.model.families import FAMILIES, family, read_architecture
 from mesp.runtime.errors import UsageError
 
-from .models import LLAMA, LLAMA3_ROPE, QWEN2
+from .models import LLAMA, LLAMA3_ROPE, QWEN2, QWEN3
 
-CONFIGS = {"llama": LLAMA, "qwen2": QWEN2}
+CONFIGS = {"llama": LLAMA, "qwen2": QWEN2, "qwen3": QWEN3}
 # A value that differs from the one in the configurations above, for each field that a family uses.
 CHANGED: dict[str, Any] = {
     "vocab_size": 98,

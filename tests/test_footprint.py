@@ -20,7 +20,7 @@ CONFIGURATIONS = Path(__file__).parents[1] / "benchmarks" / "configurations"
 MEASURED = ("XNNPACK's workspace", "interpreter")
 
 
-@pytest.mark.parametrize("fixture", ["qwen2_fp32", "llama_int4", "llama_int8", "llama_float16"])
+@pytest.mark.parametrize("fixture", ["qwen2_fp32", "llama_int4", "qwen3_int8", "llama_float16"])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
 def test_what_is_counted_is_what_the_lowered_bundle_allocates(
     fixture: str, optimizer: str, request: pytest.FixtureRequest
@@ -120,8 +120,8 @@ def test_plan_takes_the_dtype_of_block_inputs(tmp_path: Path, capsys: pytest.Cap
         main(["plan", str(tmp_path), "--block-inputs", "bfloat16"])
 
 
-def test_a_block_as_a_whole_takes_more_than_its_tiles(qwen2_mebp: Path) -> None:
-    plan = bundle_plan(open_bundle(qwen2_mebp))
+def test_a_block_as_a_whole_takes_more_than_its_tiles(qwen3_mebp: Path) -> None:
+    plan = bundle_plan(open_bundle(qwen3_mebp))
     whole, tiles = (footprint(plan.having(method=method), "sgd") for method in ("mebp", "mesp"))
     assert whole["XNNPACK's workspace"] > tiles["XNNPACK's workspace"]
     assert whole["block inputs"] == tiles["block inputs"]

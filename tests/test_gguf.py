@@ -18,7 +18,7 @@ from mesp.runtime.errors import UsageError
 
 from .android_golden import TEXTS, TOKENIZERS, random_texts
 from .gguf_files import tokenizer_keys, write_gguf
-from .models import LLAMA, QWEN2, make_model
+from .models import LLAMA, QWEN2, QWEN3, make_model
 
 MODEL = make_model(**{**LLAMA, "rms_norm_eps": 2.0**-17})  # which GGUF's floats of 32 bits hold exactly
 ALPHABET = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz"]
@@ -89,8 +89,10 @@ def test_a_linear_rope_is_divided_by_its_factor(tmp_path: Path, keys: dict[str, 
         {**LLAMA, "attention_bias": True, "mlp_bias": True},
         {**QWEN2, "tie_word_embeddings": False},
         {**QWEN2, "head_dim": 32},
+        QWEN3,
+        {**QWEN3, "head_dim": 16},
     ],
-    ids=["llama", "biases", "qwen2", "wide-heads"],
+    ids=["llama", "biases", "qwen2", "wide-heads", "qwen3", "qwen3-with-heads-of-the-usual-width"],
 )
 def test_a_gguf_is_the_model_that_it_was_converted_from(tmp_path: Path, config: dict[str, Any]) -> None:
     model = make_model(**{**config, "rms_norm_eps": 2.0**-17})

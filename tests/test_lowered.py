@@ -24,7 +24,7 @@ from mesp.runtime.errors import MespError
 from .checks import assert_close
 from .tolerances import GRADIENT_FLOAT16_INPUTS, GRADIENT_FP32, LOWERED_FP32
 
-BUNDLES = ("qwen2_fp32", "llama_int4", "llama_int8", "llama_store_h", "qwen2_mebp")
+BUNDLES = ("qwen2_fp32", "llama_int4", "qwen3_int8", "llama_store_h", "qwen3_mebp")
 
 
 def draw(argument: Argument, generator: torch.Generator) -> Tensor:
@@ -34,7 +34,7 @@ def draw(argument: Argument, generator: torch.Generator) -> Tensor:
         return torch.randint(-128, 128, argument.shape, generator=generator, dtype=torch.int8)
     if argument.dtype == torch.float16:
         return torch.randn(argument.shape, generator=generator).half()
-    if argument.name == "ones":
+    if argument.stored and argument.stored.tensor == "ones":
         return torch.ones(argument.shape)
     if argument.name in ("v", "one_minus_beta2"):  # AdamW's second moment has a root
         return torch.rand(argument.shape, generator=generator)

@@ -23,6 +23,7 @@ from .models import (
     LLAMA3_ROPE,
     PROJECTIONS,
     QWEN2,
+    QWEN3,
     EagerSession,
     example,
     in_double,
@@ -113,6 +114,15 @@ CASES: dict[str, tuple[Any, ...]] = {
     "llama-all-heads": ({**LLAMA, "num_key_value_heads": 4}, 9, 4, PROJECTIONS, ODD),
     "qwen2": (QWEN2, 16, 4, PROJECTIONS, EVEN),
     "qwen2-odd-untied": ({**QWEN2, "tie_word_embeddings": False}, 7, 5, PROJECTIONS, ODD),
+    "qwen3": (QWEN3, 16, 4, PROJECTIONS, EVEN),
+    "qwen3-odd-untied-every-bias": (
+        {**QWEN3, "tie_word_embeddings": False, "attention_bias": True},
+        13,
+        3,
+        PROJECTIONS,
+        ODD,
+    ),
+    "qwen3-all-heads-some-targets": ({**QWEN3, "num_key_value_heads": 4}, 9, 2, ("k_proj", "o_proj"), ODD, 1),
     "only-query-and-value": (QWEN2, 12, 4, ("q_proj", "v_proj"), EVEN),
     "only-output": (LLAMA, 12, 4, ("o_proj",), ODD),
     "only-down": (LLAMA, 12, 4, ("down_proj",), ODD),
@@ -125,6 +135,7 @@ CASES: dict[str, tuple[Any, ...]] = {
 # MeBP's programs are not tiled by query rows; several feed-forward tiles, each with leaves of its own, must add up all the same.
 AUTODIFF: dict[str, tuple[Any, ...]] = {
     "mebp": (QWEN2, 13, 4, PROJECTIONS, WHOLE, 2, "mebp"),
+    "mebp-qwen3": (QWEN3, 13, 4, PROJECTIONS, WHOLE, 2, "mebp"),
     "mebp-every-bias": ({**LLAMA, "attention_bias": True, "mlp_bias": True}, 9, 2, PROJECTIONS, WHOLE, 2, "mebp"),
     "mebp-tiles": (LLAMA, 9, 3, PROJECTIONS, Tiling(query_rows=9, ffn=32, vocabulary=97), 2, "mebp"),
     "mebp-some-targets-of-the-topmost-layer": (LLAMA, 9, 3, ("v_proj", "o_proj", "up_proj"), WHOLE, 1, "mebp"),
@@ -134,6 +145,7 @@ AUTODIFF: dict[str, tuple[Any, ...]] = {
 STORED: dict[str, tuple[Any, ...]] = {
     "store-h": (QWEN2, 13, 4, PROJECTIONS, ODD, 2, "store-h"),
     "store-h-some-targets-of-the-topmost-layer": (LLAMA, 9, 3, ("v_proj", "o_proj", "up_proj"), ODD, 1, "store-h"),
+    "store-h-qwen3": (QWEN3, 13, 4, PROJECTIONS, ODD, 2, "store-h"),
     "store-h-only-down": (LLAMA, 12, 4, ("down_proj",), EVEN, 2, "store-h"),
 }
 EXACT = CASES | AUTODIFF | STORED

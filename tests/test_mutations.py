@@ -19,7 +19,7 @@ from mesp.export.schedules import mezo
 from mesp.export.schedules.store_h import StoreH
 
 from .checks import Draw, assert_close
-from .models import LLAMA
+from .models import LLAMA, QWEN3
 from .test_model import (
     IN_FLOAT16,
     STORED,
@@ -45,6 +45,10 @@ Check = Callable[[], None]
 
 def tile(sublayer: str) -> Check:
     return lambda: check_tile_backward(make_plan(BIASED, *TILINGS["rest"]), sublayer)
+
+
+def normed_heads() -> None:
+    check_tile_backward(make_plan(QWEN3, *TILINGS["rest"]), "attention")
 
 
 def whole_norm() -> None:
@@ -148,17 +152,19 @@ MUTATIONS: list[tuple[ModuleType | type, str, str, str, Check]] = [
     (
         AttentionTile,
         "enter_backward",
-        'ops.rope_backward(gradients["q"], cos, sin)',
-        'gradients["q"]',
+        "ops.rope_backward(gradients[name], cos, sin)",
+        "gradients[name]",
         tile("attention"),
     ),
     (
         AttentionTile,
         "enter_backward",
-        'ops.rope_backward(gradients["k"], cos, sin)',
-        'gradients["k"]',
-        tile("attention"),
+        'self._normed_backward(a, "k", dk, projected[self._k])',
+        "dk",
+        normed_heads,
     ),
+    (AttentionTile, "_normed_backward", "weight, rstd, ones", "weight, rstd * rstd, ones", normed_heads),
+    (AttentionTile, "_normed_backward", "rows, weight, rstd", "dy.reshape(rows.shape), weight, rstd", normed_heads),
     (AttentionTile, "backward", '"k": dk, "v": dv', '"k": dv, "v": dk', tile("attention")),
     (
         sublayer,

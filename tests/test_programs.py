@@ -16,7 +16,7 @@ from mesp.export.programs.program import Argument, Program
 from mesp.export.schedules.schedules import Schedules
 
 from .checks import Draw, assert_close
-from .models import LLAMA, PROJECTIONS, QWEN2, plan_of
+from .models import LLAMA, PROJECTIONS, QWEN2, QWEN3, plan_of
 from .tolerances import PROGRAM_FP64
 
 BIASED = {**LLAMA, "attention_bias": True, "mlp_bias": True}
@@ -128,7 +128,7 @@ def check_head(plan: Plan) -> None:
     assert_close(ours["dx"], dx, PROGRAM_FP64, "head: dx")
 
 
-@pytest.mark.parametrize("config", [BIASED, QWEN2], ids=["llama-biased", "qwen2"])
+@pytest.mark.parametrize("config", [BIASED, QWEN2, QWEN3], ids=["llama-biased", "qwen2", "qwen3"])
 @pytest.mark.parametrize(("tiling", "sublayer", "suffix"), TILES)
 def test_tile_backward(config: dict[str, Any], tiling: str, sublayer: str, suffix: str) -> None:
     check_tile_backward(make_plan(config, *TILINGS[tiling]), sublayer, suffix)

@@ -45,7 +45,7 @@ def run(qwen2_fp32: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return trained
 
 
-@pytest.mark.parametrize("bundle", ["qwen2_fp32", "llama_int4", "llama_int8", "qwen2_mebp", "llama_float16"])
+@pytest.mark.parametrize("bundle", ["qwen2_fp32", "llama_int4", "qwen3_int8", "qwen3_mebp", "llama_float16"])
 def test_a_bundles_manifest(bundle: str, request: pytest.FixtureRequest) -> None:
     check("manifest", read_json((request.getfixturevalue(bundle) / "manifest.json").read_text()))
 

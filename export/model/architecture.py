@@ -75,12 +75,15 @@ class Attention:
 
     Args:
         H, K, C: query heads, key-value heads, width of a head
+        q_norm, k_norm: RMSNorms of each query head and of each key head, before the rotary embedding; both, or none
     """
 
     H: int
     K: int
     C: int
     rotary: Rotary
+    q_norm: Norm | None = None
+    k_norm: Norm | None = None
 
     @property
     def G(self) -> int:
@@ -93,11 +96,12 @@ class Attention:
 
     @property
     def norms(self) -> tuple[Norm, ...]:
-        """Of its own: none."""
-        return ()
+        """Of its own."""
+        return tuple(norm for norm in (self.q_norm, self.k_norm) if norm)
 
     def description(self) -> str:
-        return f"{self.H} query heads, {self.K} key-value heads, each {self.C} wide"
+        normed = ", queries and keys normed" if self.norms else ""
+        return f"{self.H} query heads, {self.K} key-value heads, each {self.C} wide{normed}"
 
 
 @dataclass(frozen=True)

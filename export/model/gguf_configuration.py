@@ -89,7 +89,7 @@ def read_configuration(file: GgufFile, kind: str, account: Account) -> Any:
         "rope_parameters": _rope(file, account, kind, base, C),
         **{name: value for name, value in ends.items() if isinstance(value, int)},
     }
-    if C != D // H:
+    if C != D // H or kind == "qwen3":  # whose configuration has a width of its own where none is given
         values["head_dim"] = C
     if kind == "llama":  # whose converter writes biases where there are any, and no key
         values["attention_bias"] = "blk.0.attn_q.bias" in file.tensors

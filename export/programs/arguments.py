@@ -29,10 +29,10 @@ def norm_tensor(norm: Norm, sublayer: Sublayer | None = None) -> str:
     return f"{sublayer.prefix if sublayer else ''}{norm.tensor}.weight"
 
 
-def norm_weight(norm: Norm, sublayer: Sublayer | None = None) -> Argument:
+def norm_weight(norm: Norm, sublayer: Sublayer | None = None, name: str = "norm.weight") -> Argument:
     """A norm's weight [width], of a sublayer's or of the last."""
     owner = OfSublayer(sublayer, norm.width) if sublayer else None
-    return Argument("norm.weight", (norm.width,), stored=Reference(norm_tensor(norm, sublayer)), owner=owner)
+    return Argument(name, (norm.width,), stored=Reference(norm_tensor(norm, sublayer)), owner=owner)
 
 
 def weight_shape(sublayer: Sublayer, projection: Projection, group: TileGroup) -> tuple[int, int]:

@@ -48,11 +48,13 @@ class _Block:
         self._calls.append((program, names))
 
     def _stored(self, argument: Argument, tile: int) -> Argument:
-        """The argument for one tile. What differs by layer or tile gets a name of its own."""
+        """The argument for one tile. What differs by layer or tile gets a name of its own, and so do beginnings of one tensor."""
         assert argument.stored
         strides = dict(argument.stored.strides)
         place = Reference(argument.stored.tensor, argument.stored.offset + tile * strides.pop("tile", 0), strides)
         name = f"{place.tensor}.{place.offset}.{argument.name}" if argument.owner else argument.name
+        if self.inputs.get(name, argument).shape != argument.shape:
+            name = f"{name}.{argument.shape[0]}"
         return self.inputs.setdefault(name, replace(argument, name=name, stored=place))
 
     def arguments(self) -> list[Argument]:
@@ -78,7 +80,8 @@ def block_backward(plan: Plan, layer: Layer) -> Program:
     gradients = [_gradient(leaf) for leaf in leaves]
     inputs = (Argument("x", wide), Argument("dy", wide), *block.arguments())
 
-    table = _Decompositions({plan.tokens, plan.architecture.D}).table()
+    widths = {norm.width for sublayer in layer for norm in sublayer.norms}
+    table = _Decompositions({plan.tokens, *widths}).table()
 
     def body(a: Arguments) -> tuple[Tensor, ...]:
         def forward(x: Tensor, *tensors: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
     parts    what families have in common: attention, feed-forward, rotary embeddings
     llama    SmolLM2, Llama 3
     qwen2    Qwen2, Qwen2.5
+    qwen3    Qwen3
 
 To add a family, write its file and name it in ``FAMILIES``. DESIGN.md has the list of what else a new operation needs.
 """
@@ -16,7 +17,7 @@ from mesp.runtime.errors import UsageError
 
 from ..architecture import Architecture
 from ..configuration import Configuration
-from . import llama, qwen2
+from . import llama, qwen2, qwen3
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Family:
 FAMILIES = {
     "llama": Family("SmolLM2, Llama 3", llama.read, frozenset(("q_proj", "k_proj"))),
     "qwen2": Family("Qwen2, Qwen2.5", qwen2.read),
+    "qwen3": Family("Qwen3", qwen3.read),
 }
 
 

@@ -38,8 +38,12 @@ def decoder(config: Configuration, model_type: str, layer: Layer) -> Architectur
     )
 
 
-def attention(config: Configuration, biases: tuple[str, ...]) -> Sublayer:
-    """Causal attention with a rotary embedding; ``biases`` are the projections that have one.
+def attention(config: Configuration, biases: tuple[str, ...], normed: bool = False) -> Sublayer:
+    """Causal attention with a rotary embedding.
+
+    Args:
+        biases: the projections that have one
+        normed: each query and key head has an RMSNorm before the rotary embedding
 
     Raises:
         UsageError: numbers of heads, or a width, that cannot be.
@@ -52,7 +56,9 @@ def attention(config: Configuration, biases: tuple[str, ...]) -> Sublayer:
         raise UsageError(f"{H} query heads cannot share {K} key-value heads: the second must divide the first.")
     if C % 2 or not C:
         raise UsageError(f"A head width of {C} has no two halves, which the rotary embedding needs.")
-    middle = Attention(H, K, C, rotary(config, C))
+    eps = config.number("rms_norm_eps")
+    norms = [Norm(name, f"self_attn.{name}", C, eps) for name in ("q_norm", "k_norm")] if normed else []
+    middle = Attention(H, K, C, rotary(config, C), *norms)
 
     def projection(name: str, inputs: int, outputs: int, unit: int) -> Projection:
         return Projection(name, f"self_attn.{name}", inputs, outputs, name in biases, unit)
@@ -62,8 +68,21 @@ def attention(config: Configuration, biases: tuple[str, ...]) -> Sublayer:
         projection("k_proj", D, K * C, C),
         projection("v_proj", D, K * C, C),
     )
-    norm = Norm("input_layernorm", "input_layernorm", D, config.number("rms_norm_eps"))
+    norm = Norm("input_layernorm", "input_layernorm", D, eps)
     return Sublayer("attention", norm, into, middle, projection("o_proj", H * C, D, middle.G * C))
+
+
+def refuse_windows(config: Configuration) -> None:
+    """Qwen's switch for sliding windows. Where it is off, the fields of the windows say nothing.
+
+    Raises:
+        UsageError: it is on, or layers are of another kind than full attention.
+    """
+    if config["use_sliding_window"] or set(config["layer_types"] or ()) - {"full_attention"}:
+        raise UsageError(
+            "Sliding-window attention is not supported: the attention programs are causal over the whole sequence."
+        )
+    config.ignore("sliding_window", "max_window_layers")
 
 
 def feed_forward(config: Configuration, biased: bool) -> Sublayer:
