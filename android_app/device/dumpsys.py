@@ -3,13 +3,12 @@
 All sizes are in bytes and all temperatures in Celsius. A figure that the phone does not give is None.
 """
 
-import math
 import re
 from dataclasses import dataclass
 
 from .meminfo import MemInfo as MemInfo
 from .meminfo import meminfo as meminfo
-from .reading import Reader
+from .reading import Reader, known
 from .reading import Unreadable as Unreadable
 
 # android.os.PowerManager's THERMAL_STATUS_*.
@@ -18,6 +17,7 @@ STATUS_NAMES = ("NONE", "LIGHT", "MODERATE", "SEVERE", "CRITICAL", "EMERGENCY", 
 # android.os.Temperature's types that are no temperatures: a sensor of unknown type may have any unit (on a Pixel, some are the
 # difference of two others), and the battery's current limiter gives volts, amperes and percents.
 _NO_TEMPERATURE = {-1, 6, 7, 8}
+_CELSIUS = (-49.9, 199.9)  # what a phone can have; what is no number is not between them
 _TEMPERATURE = re.compile(r"\s*Temperature\{mValue=([^,]+), mType=(-?[0-9]+), mName=(.*), mStatus=-?[0-9]+\}\s*")
 _EXIT = re.compile(r"^\s*ApplicationExitInfo #[0-9]+:\s*$", re.MULTILINE)
 _DESCRIPTION = re.compile(r"(?<!\S)description=(.*?)\s+state=(?:empty|[0-9]+ bytes)\s+trace=(\S+)", re.DOTALL)
@@ -30,7 +30,7 @@ class Battery:
     """`dumpsys battery`, of all Android versions.
 
     Args:
-        level_percent: of a full charge
+        level_percent: of a full charge, 0 to 100
         celsius: Android gives tenths of a degree
         plugged: to AC, USB, a wireless charger or (Android 13 and later) a dock. After `dumpsys battery unplug` or `set` this is
             what was set, not what is.
@@ -46,7 +46,8 @@ class Thermal:
     """`dumpsys thermalservice`, of Android 10 and later.
 
     Args:
-        status: 0 to 6, see STATUS_NAMES. None where there is no such service, or no HAL behind it: it then says 0 at any heat.
+        status: 0 to 6, see STATUS_NAMES. None where there is no such service, no such status, or no HAL behind it: it then says 0 at
+            any heat.
         celsius: by the sensor's name, which every vendor chooses. Sensors without a temperature are left out.
     """
 
@@ -113,9 +114,11 @@ def battery(text: str) -> Battery:
         reader.fail("level, temperature and AC powered")
     if reader.search(r"^\s*present: (false)\s*$"):  # then the two are placeholders
         level = tenths = None
+    percent = None if level is None else known(level / scale * 100, 0, 100)
+    celsius = None if tenths is None else known(tenths / 10, *_CELSIUS)
     return Battery(
-        None if level is None else round(level * 100 / scale),
-        None if tenths is None else tenths / 10,
+        None if percent is None else round(percent),
+        celsius,
         "true" in powered if powered else None,
     )
 
@@ -130,8 +133,9 @@ def thermal(text: str) -> Thermal:
     if not text.strip() or "Can't find service" in text:
         return Thermal(None, {})
     status = reader.find(r"^\s*Thermal Status: (\S+)\s*$", "Thermal Status")
-    if status is None or not 0 <= status < len(STATUS_NAMES):
+    if status is None:
         reader.fail("Thermal Status: 0 to 6")
+    status = known(status, 0, len(STATUS_NAMES) - 1)
     if reader.search(r"^\s*HAL Ready: (false)") and not reader.search(r"^\s*IsStatusOverride: (true)"):
         status = None
     # The cached ones are of the last time that a listener was told: they may be hours old.
@@ -150,7 +154,7 @@ def _temperatures(heading: str, reader: Reader) -> dict[str, float]:
             value = float(found[1])
         except ValueError:
             reader.fail(f'a temperature for {found[3]}, not "{found[1]}"')
-        if int(found[2]) not in _NO_TEMPERATURE and math.isfinite(value) and value != 0 and -50 < value < 200:
+        if int(found[2]) not in _NO_TEMPERATURE and value != 0 and known(value, *_CELSIUS) is not None:
             celsius.setdefault(found[3], value)
     return celsius
 

@@ -2,7 +2,7 @@
 
 import re
 
-from .reading import Reader, Unreadable
+from .reading import Reader, Unreadable, known
 
 _NEXT = r"(?=\n\[[^\]\n]+\]: \[|\s*\Z)"
 _PROPERTY = re.compile(r"^\[([^\]\n]+)\]: \[(.*?)\]$" + _NEXT, re.MULTILINE | re.DOTALL)
@@ -11,7 +11,8 @@ _FIELD = re.compile(r"^([A-Za-z_][\w()]*):[ \t]+(0|[1-9][0-9]*)([ \t]+kB)?[ \t]*
 _MASKS = {"Cpus_allowed", "Mems_allowed"}
 _NO_FILE = re.compile(r"No such file|No such process|Permission denied")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGT])")
+_SIZE = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?)([KMGT])")
+_MOST_BYTES = 1 << 60
 _BLOCKS = {"1K-blocks": 1024, "1024-blocks": 1024, "512-blocks": 512}
 
 
@@ -27,6 +28,11 @@ def properties(text: str) -> dict[str, str]:
     if not found:
         raise Unreadable("getprop", text, "lines [name]: [value]")
     return found
+
+
+def frequencies(text: str) -> list[int]:
+    """The clocks of cores, in kHz, of their scaling_cur_freq. Those that are not read, off (0) or no clock's (4294967295) are left out."""
+    return [khz for word in text.split() if word.isdecimal() and (khz := known(int(word), 1, 10_000_000))]
 
 
 def fields(text: str) -> dict[str, int]:
@@ -53,8 +59,8 @@ def fields(text: str) -> dict[str, int]:
     return found
 
 
-def free_bytes(text: str) -> int:
-    """What is free for a user in the file system of PATH, by `df -k PATH`.
+def free_bytes(text: str) -> int | None:
+    """What is free for a user in the file system of PATH, by `df -k PATH`. None for a negative figure, as where the file system does not tell.
 
     Android 7 and later have toybox's df: "1K-blocks Used Available". Android 6 and earlier have toolbox's, which knows no -k (and
     says so in the same text), and gives "Size Used Free Blksize" with one decimal: 9.8G.
@@ -75,12 +81,14 @@ def free_bytes(text: str) -> int:
     return _size(row[column], header, reader)
 
 
-def _size(figure: str, header: list[str], reader: Reader) -> int:
+def _size(figure: str, header: list[str], reader: Reader) -> int | None:
     """Bytes: in the unit of the table, or in the figure's own."""
     unit = next((size for name, size in _BLOCKS.items() if name in header), None)
     if unit is not None:
-        return reader.whole(figure, "the free space") * unit
+        blocks: int | None = known(reader.whole(figure, "the free space"), 0, _MOST_BYTES / unit)
+        return None if blocks is None else blocks * unit
     size = _SIZE.fullmatch(figure)
     if size is None:
         reader.fail(f'a size for the free space, not "{figure}"')
-    return int(float(size[1]) * _UNITS[size[2]])
+    nbytes = known(float(size[1]) * _UNITS[size[2]], 0, _MOST_BYTES)
+    return None if nbytes is None else int(nbytes)

@@ -51,19 +51,24 @@ def meminfo(text: str) -> MemInfo | None:
     pss = {label: row["Pss Total"] for label, row in table.items() if "Pss Total" in row}
     total = totals.get("TOTAL PSS", totals.get("TOTAL", pss.pop("TOTAL", None)))
     pss.pop("TOTAL", None)
-    if total is None:
+    if total is None or total < 0:
         reader.fail("TOTAL PSS or TOTAL in an App Summary")
     heap = table.get("Native Heap", {})
     return MemInfo(
-        pss_bytes=pss,
-        summary_bytes=summary,
+        pss_bytes=_sizes(pss),
+        summary_bytes=_sizes(summary),
         total_pss_bytes=total,
-        total_rss_bytes=totals.get("TOTAL RSS"),
-        total_swap_pss_bytes=totals.get("TOTAL SWAP PSS"),
-        native_heap_size_bytes=heap.get("Heap Size"),
-        native_heap_alloc_bytes=heap.get("Heap Alloc"),
-        native_heap_free_bytes=heap.get("Heap Free"),
+        total_rss_bytes=_sizes(totals).get("TOTAL RSS"),
+        total_swap_pss_bytes=_sizes(totals).get("TOTAL SWAP PSS"),
+        native_heap_size_bytes=_sizes(heap).get("Heap Size"),
+        native_heap_alloc_bytes=_sizes(heap).get("Heap Alloc"),
+        native_heap_free_bytes=_sizes(heap).get("Heap Free"),
     )
+
+
+def _sizes(figures: dict[str, int]) -> dict[str, int]:
+    """Those that are sizes. A difference that Android works out (System, Heap Free) may be negative, and is none."""
+    return {name: figure for name, figure in figures.items() if figure >= 0}
 
 
 def _table(reader: Reader) -> dict[str, dict[str, int]]:

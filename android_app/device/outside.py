@@ -19,7 +19,7 @@ from typing import Any
 from . import dumpsys, kernel_files
 from .adb import Device, Disconnected, ShellFailed
 from .app import CLOCK, PACKAGE, epoch_seconds
-from .reading import Unreadable
+from .reading import Unreadable, known
 
 SERVICES_EVERY = 15
 
@@ -33,6 +33,7 @@ _KERNEL = {
     "frequencies": "cat /sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq",
 }
 _ROLLUP = {"rollup": 'run-as {package} cat "/proc/$PID/smaps_rollup"'}
+_FOOTPRINT = ("Private_Dirty", "Shared_Dirty", "Swap")
 _ROLLUP_HEAD = "Private_Dirty:"
 _SERVICES = {
     "dump": 'dumpsys meminfo "$PID"',
@@ -45,12 +46,13 @@ def _kernel(output: dict[str, str]) -> dict[str, Any]:
     status, memory = kernel_files.fields(output["status"]), kernel_files.fields(output["meminfo"])
     # What is not allowed to run-as is told in the vendor's own words.
     rollup = kernel_files.fields(output["rollup"]) if _ROLLUP_HEAD in output.get("rollup", "") else {}
-    if rollup:
-        source, parts = "smaps_rollup", [rollup[name] for name in ("Private_Dirty", "Shared_Dirty", "Swap")]
+    if rollup.keys() >= set(_FOOTPRINT):
+        source, parts = "smaps_rollup", [rollup[name] for name in _FOOTPRINT]
     elif "RssAnon" in status:
         source, parts = "status", [status.get(name, 0) for name in ("RssAnon", "RssShmem", "VmSwap")]
     else:  # a kernel before 4.5
         source, parts = None, []
+    swap = memory.keys() >= {"SwapTotal", "SwapFree"}
     return {
         "footprint_bytes": sum(parts) if source else None,
         "footprint_source": source,
@@ -59,8 +61,8 @@ def _kernel(output: dict[str, str]) -> dict[str, Any]:
         "vm_hwm_bytes": status.get("VmHWM"),
         "swap_bytes": status.get("VmSwap"),
         "available_bytes": memory.get("MemAvailable"),
-        "swap_used_bytes": memory["SwapTotal"] - memory["SwapFree"] if "SwapTotal" in memory else None,
-        "cpu_khz": [int(word) for word in output["frequencies"].split() if word.isdecimal()],
+        "swap_used_bytes": known(memory["SwapTotal"] - memory["SwapFree"], 0, memory["SwapTotal"]) if swap else None,
+        "cpu_khz": kernel_files.frequencies(output["frequencies"]),
     }
 
 
@@ -155,7 +157,7 @@ class Outside:
             seconds=30,
         )
         pid = output["pid"].strip()
-        if not pid.isdecimal() or "VmRSS:" not in output["status"]:
+        if not pid.isdecimal() or "VmRSS" not in kernel_files.fields(output["status"]):
             self._pid = 0
             return None
         self._pid = int(pid)

@@ -1,7 +1,7 @@
 """What the readers of Android's commands share: the failure, and numbers as a phone's language writes them."""
 
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mesp.runtime.errors import MespError
 
@@ -48,6 +48,14 @@ def is_whole(figure: str) -> bool:
 def whole(figure: str) -> int:
     """A whole number of a plain text, with or without separators of thousands."""
     return int(_SEPARATORS.sub("", figure))
+
+
+def known(figure: int | float | None, least: float, most: float) -> Any:
+    """The figure, or None for one that no phone can have measured: it stands for "not known".
+
+    Android and vendors write -1, 0x80000000 or the largest number of a type where they have no figure.
+    """
+    return figure if figure is not None and least <= figure <= most else None
 
 
 class Reader:

@@ -60,6 +60,39 @@ def test_battery_reads_its_scale_and_what_is_missing() -> None:
     assert dumpsys.battery("  level: ٧٢\r\n  temperature: ۳۳۰\r\n") == dumpsys.Battery(72, 33.0, None)
 
 
+@pytest.mark.parametrize("tenths", ["-2147483648", "2147483647", "-1000", "-999", "36500"])
+@pytest.mark.parametrize("level", ["-1", "-2147483648", "101", "255"])
+def test_what_no_battery_can_have_is_unknown(tenths: str, level: str) -> None:
+    text = f"  AC powered: true\n  level: {level}\n  scale: 100\n  temperature: {tenths}\n"
+    assert dumpsys.battery(text) == dumpsys.Battery(None, None, True)
+    assert dumpsys.battery("  level: 50\n  scale: -1\n") == dumpsys.Battery(None, None, None)
+    assert dumpsys.battery("  level: 0\n  temperature: -499\n") == dumpsys.Battery(0, -49.9, None)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-3.4028235E38", "-99.9", "36500.0", "0.0", "-2.14748365E9"])
+@pytest.mark.parametrize("status", ["-1", "7", "2147483647"])
+def test_what_no_sensor_can_have_is_unknown(value: str, status: str) -> None:
+    sensor = "Temperature{mValue=%s, mType=0, mName=%s, mStatus=0}\n"
+    text = f"Thermal Status: {status}\nCurrent temperatures from HAL:\n{sensor % (value, 'CPU0')}{sensor % ('41.5', 'CPU1')}"
+    assert dumpsys.thermal(text) == dumpsys.Thermal(None, {"CPU1": 41.5})
+
+
+def test_negative_sizes_are_unknown() -> None:
+    for blocks in ("1K-blocks", "512-blocks"):
+        text = f"Filesystem {blocks} Used Available Use% Mounted on\n/dev/fuse 100 200 -100 200% /sdcard\n"
+        assert kernel_files.free_bytes(text) is None
+        assert kernel_files.free_bytes(text.replace("-100", "18014398509481984")) is None
+    assert kernel_files.free_bytes("Filesystem Size Used Free Blksize\n/sdcard 9.8G 9.9G -102.4M 4096\n") is None
+    assert kernel_files.frequencies("0 1804800 4294967295 <unknown> 300000 -1\n") == [1804800, 300000]
+    summary = " App Summary\n Pss(KB)\n ------\n Java Heap: 10\n System: -5\n TOTAL: 5 TOTAL SWAP PSS: -1\n"
+    text = summary.replace(" Pss(KB)", " " * 30 + "Pss(KB)")
+    found = dumpsys.meminfo(text)
+    assert found is not None and found.summary_bytes == {"Java Heap": 10 * KIB}
+    assert (found.total_pss_bytes, found.total_swap_pss_bytes) == (5 * KIB, None)
+    with pytest.raises(Unreadable, match="TOTAL PSS"):
+        dumpsys.meminfo(text.replace("TOTAL: 5", "TOTAL: -5"))
+
+
 @pytest.mark.parametrize(
     ("phone", "status", "celsius"),
     [

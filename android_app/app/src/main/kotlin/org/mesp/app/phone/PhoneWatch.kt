@@ -32,7 +32,7 @@ class PhoneWatch(context: Context, private val changed: (Warmth, plugged: Boolea
     // Made on first use: its interface is not there before API 29.
     private val thermalListener by lazy {
         PowerManager.OnThermalStatusChangedListener {
-            thermal = it
+            thermal = known(it)
             tell()
         }
     }
@@ -47,7 +47,7 @@ class PhoneWatch(context: Context, private val changed: (Warmth, plugged: Boolea
     private fun listen() =
         try {
             power.addThermalStatusListener(thermalListener)
-            thermal = power.currentThermalStatus
+            thermal = known(power.currentThermalStatus)
         } catch (_: RuntimeException) {
             thermal = null // the phone has no thermal service: the battery's temperature has to do
         }
@@ -58,9 +58,13 @@ class PhoneWatch(context: Context, private val changed: (Warmth, plugged: Boolea
     }
 
     private fun read(intent: Intent) {
-        celsius = intent.getIntExtra(BatteryManager.EXTRA_TEMPERATURE, Int.MIN_VALUE).takeIf { it != Int.MIN_VALUE }?.let { it / 10.0 }
+        // In tenths of a degree. A phone that does not know says what no battery has: Int.MIN_VALUE, or -99.9.
+        celsius = intent.getIntExtra(BatteryManager.EXTRA_TEMPERATURE, Int.MIN_VALUE).takeIf { it in -499..1999 }?.let { it / 10.0 }
         plugged = intent.getIntExtra(BatteryManager.EXTRA_PLUGGED, 0) != 0
     }
+
+    /** The thermal status; null for one that Android does not have, such as -1. */
+    private fun known(status: Int) = status.takeIf { it in PowerManager.THERMAL_STATUS_NONE..PowerManager.THERMAL_STATUS_SHUTDOWN }
 
     private fun tell() = changed(Warmth(celsius, thermal), plugged)
 }
