@@ -223,6 +223,25 @@ def rows_of(kind: str) -> list[dict[str, Any]]:
         ]
     if kind == "messages":
         return list(conversations())
+    if kind == "marked":
+        return [_marked(row, index) for index, row in enumerate(conversations())]
+    if kind == "sharegpt":
+        speakers = {"system": "system", "user": "human", "assistant": "gpt"}
+        return [
+            {"conversations": [{"from": speakers[m["role"]], "value": m["content"]} for m in row["messages"]], "id": 1}
+            for row in conversations()
+        ]
+    if kind == "alpaca":
+        return [
+            {"instruction": one, "input": two, "output": three}
+            for one, two, three in zip(texts, texts[1:], texts[2:], strict=False)
+        ]
+    if kind == "padded":
+        numbers = [[0, 0, 5, 6, 7, 0], [5, 6, 7, 0, 0, 0], [0, 0, 0, 0, 0, 0]]
+        return [
+            {"input_ids": ids, "labels": [i or -100 for i in ids], "attention_mask": [min(i, 1) for i in ids]}
+            for ids in numbers
+        ]
     return [
         {"input_ids": list(range(1, 9)), "labels": [-100] * 5 + [6, 7, 8]},
         {"input_ids": [5], "labels": [5]},
@@ -232,10 +251,18 @@ def rows_of(kind: str) -> list[dict[str, Any]]:
     ]
 
 
+def _marked(row: dict[str, Any], index: int) -> dict[str, Any]:
+    """The row with one of the assistant's turns not to be trained on."""
+    messages = [dict(message) for message in row["messages"]]
+    turns = [message for message in messages if message["role"] == "assistant"]
+    turns[index % len(turns)] |= [{"weight": 0}, {"train": False}][index % 2]
+    return {"messages": messages}
+
+
 def write_files(folder: Path) -> list[str]:
     """Data files of every kind and format."""
     names = []
-    for kind in ("text", "completion", "messages", "ids"):
+    for kind in ("text", "completion", "messages", "ids", "marked", "sharegpt", "alpaca", "padded"):
         lines = "".join(json.dumps(row, ensure_ascii=kind == "ids") + "\n" for row in rows_of(kind))
         names.append(f"{kind}.jsonl")
         (folder / names[-1]).write_text(lines, newline="")
@@ -245,7 +272,9 @@ def write_files(folder: Path) -> list[str]:
     (folder / "book.txt").write_text(
         "\ufeff" + "\r\n".join(text for text in TEXTS[:24] if "\x04" not in text), newline=""
     )
-    return [*names, "text.jsonl.gz", "rows.csv", "book.txt"]
+    (folder / "list.json").write_text(json.dumps(rows_of("completion"), indent=1))
+    (folder / "rows.tsv").write_text('completion\tmore\tprompt\na\t1\tb\n"c\nd"\t\te,f\n')
+    return [*names, "text.jsonl.gz", "rows.csv", "rows.tsv", "list.json", "book.txt"]
 
 
 def described(dataset: Dataset | None) -> dict[str, Any] | None:

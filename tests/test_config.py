@@ -51,6 +51,7 @@ def test_what_is_given_replaces_the_files_alternative(
         ("step = 5", "run.toml: step is no setting. Did you mean steps?"),
         ("learning_rate = 5", "run.toml: learning_rate is no setting."),
         ("grad-accumulation = 5", "grad-accumulation is no setting. Did you mean grad_accumulation?"),
+        ('map = "question=prompt"', "--map question=prompt: question is no key of a row"),
         ("xyz = 5", "xyz is no setting. Settings are data, eval_data,"),
         ("[steps]", "--steps {} must be at least 1"),
         ('steps = "5"', "--steps 5 must be at least 1"),

@@ -74,6 +74,7 @@ def train(
         eval_path=settings.eval_data,
         eval_split=settings.eval_split,
         seed=settings.seed,
+        columns=settings.map,
         now=started,
     )
     identity = _run_json(bundle, settings, data, held_out)

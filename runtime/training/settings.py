@@ -8,6 +8,7 @@ from typing import Any
 
 from ..contract import schema
 from ..contract.limits import allows, types_of
+from ..data.rows import read_columns
 from ..errors import UsageError
 from .optimizer import LearningRate, Name, Optimizer, Shape
 
@@ -22,6 +23,7 @@ class TrainSettings:
     Args:
         data: training rows
         eval_data: held-out rows; or eval_split: the fraction of ``data`` that is held out
+        map: what the rows call the keys of their kind: "prompt=question,completion=answer"
         adapter: a PEFT adapter folder to start from, instead of the bundle's initial one
         allow_other_base: take that adapter even if it names another base model
         steps: how many; None for ``epochs`` passes over the data
@@ -43,6 +45,7 @@ class TrainSettings:
     data: Path
     eval_data: Path | None = None
     eval_split: float | None = None
+    map: str | None = None
     adapter: Path | None = None
     allow_other_base: bool = False
     steps: int | None = None
@@ -73,6 +76,7 @@ class TrainSettings:
         for name, value in _json_values(self).items():
             if not allows(DEFINITIONS[name], value):
                 raise UsageError(f"{option(name)} {value} must be {_expected(DEFINITIONS[name])}.")
+        read_columns(self.map)
         if self.momentum and self.optimizer != "sgd":
             raise UsageError(f"--momentum is sgd's; {self.optimizer} has moments of its own.")
         if self.eval_data is not None and self.eval_split is not None:

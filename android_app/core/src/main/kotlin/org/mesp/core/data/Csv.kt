@@ -5,9 +5,9 @@ internal class CsvException(message: String) : Exception(message)
 
 /**
  * Comma-separated values a line at a time, as Python's `csv.reader(strict=True)` reads them: a field in quotes may have commas, line feeds
- * and doubled quotes; nothing but a comma or the end of the line may follow its closing quote.
+ * and doubled quotes; nothing but a comma or the end of the line may follow its closing quote. Another [delimiter] may stand for the comma.
  */
-internal class Csv {
+internal class Csv(private val delimiter: Char = ',') {
     private enum class State { RECORD, FIELD, PLAIN, QUOTED, QUOTE, ENDED }
 
     private val field = StringBuilder()
@@ -39,8 +39,8 @@ internal class Csv {
         State.QUOTED -> if (character == '"') state = State.QUOTE else keep(character, State.QUOTED)
         State.QUOTE -> when (character) {
             '"' -> keep(character, State.QUOTED)
-            ',', '\r', '\n' -> plain(character)
-            else -> throw CsvException("',' expected after '\"'")
+            delimiter, '\r', '\n' -> plain(character)
+            else -> throw CsvException("'$delimiter' expected after '\"'")
         }
         State.ENDED -> if (character !in "\r\n") throw CsvException("carriage return in a field without quotes") else Unit
     }
@@ -50,7 +50,7 @@ internal class Csv {
     }
 
     private fun plain(character: Char) = when (character) {
-        ',' -> close(State.FIELD)
+        delimiter -> close(State.FIELD)
         '\r', '\n' -> close(State.ENDED)
         else -> keep(character, State.PLAIN)
     }

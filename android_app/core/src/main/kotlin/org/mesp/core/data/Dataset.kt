@@ -59,6 +59,7 @@ class Dataset(val examples: List<Example>, val cutRows: Int, val cutTokens: Int,
  * @param evalPath held-out data of its own
  * @param evalSplit or this fraction of the data
  * @param seed of the choice of held-out rows
+ * @param columns what the rows call the keys of their kind, of both files
  * @throws UsageException a file or row that cannot be used, by its line, or a part in which nothing is left to predict
  */
 fun loadData(
@@ -70,6 +71,7 @@ fun loadData(
     evalPath: File? = null,
     evalSplit: Double? = null,
     seed: Long = 0,
+    columns: String? = null,
 ): Pair<Dataset, Dataset?> {
     if (evalSplit != null && evalPath != null) {
         throw UsageException("Held-out data is a file or a part of the data: give eval_data or eval_split, not both.")
@@ -78,9 +80,9 @@ fun loadData(
         throw UsageException("eval_split $evalSplit must be a fraction above 0 and below 1.")
     }
     val label = Labeller(tokenizerFolder, vocabulary)
-    val file = read(path, label)
+    val file = read(path, label, columns)
     if (evalSplit == null) {
-        val heldOut = evalPath?.let { dataset(read(it, label), tokens, packing, it.path) }
+        val heldOut = evalPath?.let { dataset(read(it, label, columns), tokens, packing, it.path) }
         return Pair(dataset(file, tokens, packing, path.path), heldOut)
     }
     val (rest, part) = split(file, evalSplit, seed, path)
@@ -93,10 +95,10 @@ fun loadData(
 /** The labelled rows of a file, at least one, all of one kind. */
 private class Labels(val kind: Kind, val rows: List<Labelled>)
 
-private fun read(path: File, label: Labeller): Labels {
+private fun read(path: File, label: Labeller, columns: String?): Labels {
     var kind: Kind? = null
     val rows = ArrayList<Labelled>()
-    forEachRow(path) { row ->
+    forEachRow(path, columns) { row ->
         kind = row.kind
         rows += label(row)
     }

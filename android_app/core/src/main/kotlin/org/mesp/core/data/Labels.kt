@@ -85,7 +85,9 @@ private fun conversation(messages: List<Message>, tokenizer: Tokenizer): Labelle
     val rendered = template.render(messages)
     val tokens = tokenizer.encode(rendered.text)
     val labels = IntArray(tokens.ids.size) { MASKED }
-    for (turn in rendered.turns) {
+    val trained = messages.filter { it.role == "assistant" }.map { it.train }
+    for ((turn, train) in rendered.turns.zip(trained)) {
+        if (!train) continue
         for (place in if (template.marked == null) touching(tokens, turn) else between(tokens, turn)) labels[place] = tokens.ids[place]
     }
     return Labelled(tokens.ids, labels)

@@ -1,13 +1,6 @@
 package org.mesp.core.data
 
-import java.io.ByteArrayOutputStream
 import java.io.File
-import java.io.IOException
-import java.nio.ByteBuffer
-import java.nio.charset.CharacterCodingException
-import java.util.zip.GZIPInputStream
-import kotlinx.serialization.SerializationException
-import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonArray
 import kotlinx.serialization.json.JsonElement
 import kotlinx.serialization.json.JsonNull
@@ -15,24 +8,11 @@ import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
 import org.mesp.core.UsageException
 
-// The rows of a data file, checked, as runtime/data/rows.py describes them. A .txt is a text, a .csv has a header, and any other name is JSON lines.
-// Each may be compressed, with .gz after its name. Parquet and other compressions need libraries that a phone does not have; they are refused.
+// From the records of a file to checked rows, as runtime/data/rows.py describes: every key of a row is used, refused by its name, or an ordinary
+// column that is not read. RowKeys has the keys.
 
-/** What a row is. Its [keys] tell. A [FILE] is a .txt: a text that does not end. */
-internal enum class Kind(val keys: List<String>) {
-    FILE(emptyList()),
-    TEXT(listOf("text")),
-    COMPLETION(listOf("prompt", "completion")),
-    MESSAGES(listOf("messages")),
-    IDS(listOf("input_ids", "labels")),
-}
-
-internal const val EXPECTED =
-    "A row has \"text\", or \"prompt\" and \"completion\", or \"messages\", or \"input_ids\" and \"labels\""
-private val ROLES = listOf("system", "user", "assistant", "tool")
-
-/** A message of a conversation. */
-data class Message(val role: String, val content: String)
+/** A message of a conversation, and whether it is trained on, if it is the assistant's. */
+data class Message(val role: String, val content: String, val train: Boolean = true)
 
 /** A checked row; [where] is its file and line. */
 internal sealed class Row(val where: String, val kind: Kind)
@@ -48,168 +28,94 @@ internal class IdsRow(where: String, val ids: List<Long>, val labels: List<Long>
 /**
  * Reads a data file row by row.
  *
- * @throws UsageException no file, a damaged one, or a row that is malformed or of another kind than the first
+ * @param columns what the rows call the keys of their kind, as `--map` takes it: "prompt=question,completion=answer"
+ * @throws UsageException no file, a damaged one, or a row that is malformed, of another kind than the first, or has a key that would change
+ *   what is trained on
  */
-internal fun forEachRow(path: File, receive: (Row) -> Unit) {
-    if (!path.isFile) throw UsageException("There is no data file at $path.")
-    val name = path.name.lowercase()
-    refuseFormats(path, name)
+internal fun forEachRow(path: File, columns: String? = null, receive: (Row) -> Unit) {
+    val named = readColumns(columns)
     var first: Kind? = null
-    val check = { where: String, values: JsonElement ->
-        val kind = kindOf(values, where)
-        val expected = first ?: kind.also { first = it }
-        if (kind != expected) {
-            throw UsageException("$where: ${quoted(kind.keys)} after rows of ${quoted(expected.keys)}. Keep one kind in a file.")
+    forEachRecord(path, { text -> receive(TextRow(path.path, Kind.FILE, text)) }) { where, record ->
+        val taken = takenApart(record, named, where)
+        val expected = first ?: taken.kind.also { first = it }
+        if (taken.kind != expected) {
+            throw UsageException("$where: ${quoted(taken.kind.keys)} after rows of ${quoted(expected.keys)}. Keep one kind in a file.")
         }
-        receive(checked(kind, values as JsonObject, where))
-    }
-    when (name.removeSuffix(".gz").substringAfterLast('.', "")) {
-        "txt" -> readText(path, receive)
-        "csv" -> readCsv(path, check)
-        else -> readJsonLines(path, check)
+        refuseReserved(taken, where)
+        receive(checked(taken, where))
     }
 }
 
-private fun refuseFormats(path: File, name: String) {
-    if (name.endsWith(".bz2") || name.endsWith(".xz")) {
-        throw UsageException("$path: of compressed files only .gz is read on a phone. Decompress it first.")
+/** @throws UsageException it is not of the form "prompt=question,completion=answer", or what is left of a "=" is no key of a kind */
+internal fun readColumns(text: String?): Map<String, String> {
+    val columns = LinkedHashMap<String, String>()
+    for (part in text?.split(",").orEmpty()) {
+        val key = part.substringBefore('=').trim()
+        val column = part.substringAfter('=', "").trim()
+        if (key.isEmpty() || column.isEmpty()) {
+            throw UsageException("map $text: '$part' is not KEY=COLUMN, as in prompt=question,completion=answer.")
+        }
+        if (key !in TARGETS) throw UsageException("map $text: $key is no key of a row. Keys are ${TARGETS.joinToString(", ")}.")
+        if (columns.put(key, column) != null) throw UsageException("map $text: $key is there twice.")
     }
-    if (name.removeSuffix(".gz").endsWith(".parquet")) {
+    return columns
+}
+
+/** A record's kind; the keys that make it one, which are of the kind itself or [foreign]; and all others. */
+private class Taken(val kind: Kind, val foreign: String?, val used: Map<String, JsonElement>, val others: Map<String, JsonElement>)
+
+private fun takenApart(record: JsonElement, columns: Map<String, String>, where: String): Taken {
+    if (record !is JsonObject) throw UsageException("$where: ${short(record)} is not an object. $EXPECTED.")
+    columns.values.find { it !in record }?.let {
+        throw UsageException("$where: the row has no \"$it\", which map names; it has ${quoted(record.keys).ifEmpty { "nothing" }}.")
+    }
+    val named = if (columns.isEmpty()) record else columns.mapValues { record.getValue(it.value) }
+    val rest = if (columns.isEmpty()) emptyMap() else record - columns.values.toSet()
+    val kinds = Kind.entries.filter { it != Kind.FILE && named.keys.containsAll(it.keys) }
+    val foreign = if (kinds.isEmpty()) FOREIGN.filterValues(named.keys::containsAll) else emptyMap()
+    if (kinds.size + foreign.size > 1) {
+        val both = (kinds.map { it.keys } + foreign.values).joinToString(" and of ", transform = ::quoted)
+        throw UsageException("$where: the row is one of $both. Keep the keys of one kind only, or choose with map.")
+    }
+    if (kinds.isEmpty() && foreign.isEmpty()) {
+        val names = quoted(record.keys).ifEmpty { "nothing" }
+        throw UsageException("$where: $EXPECTED; this one has $names. Rename or add its keys, or say which they are with map.")
+    }
+    val name = foreign.keys.singleOrNull()
+    val kind = kinds.singleOrNull() ?: Kind.MESSAGES
+    val keys = (if (name == null) kind.keys else foreign.getValue(name)) + OPTIONAL[name ?: kind.label].orEmpty()
+    return Taken(kind, name, named.filterKeys { it in keys }, rest + named.filterKeys { it !in keys })
+}
+
+/** Refuses keys that are no ordinary columns: other trainers give them a meaning, which they would lose here. */
+private fun refuseReserved(taken: Taken, where: String) {
+    for ((name, value) in taken.others) {
+        val rule = RESERVED[name] ?: continue
+        if ((rule.kinds != null && taken.kind.label !in rule.kinds) || isNothing(value)) continue
+        val text = (value as? JsonPrimitive)?.content
+        if (text in rule.harmless || (rule.harmful.isNotEmpty() && text !in rule.harmful)) continue
         throw UsageException(
-            "$path: Parquet is not read on a phone. Make JSON lines of it on a computer: python -c \"from datasets import Dataset; " +
-                "Dataset.from_parquet('rows.parquet').to_json('rows.jsonl')\"",
+            "$where: \"$name\" would change what is trained on, and is not supported. ${rule.instead} Or leave the key out.",
         )
     }
 }
 
-private fun readText(path: File, receive: (Row) -> Unit) {
-    val text = StringBuilder()
-    forEachLine(path) { _, line -> text.append(line) }
-    if (!blank(text)) receive(TextRow(path.path, Kind.FILE, text.toString()))
+private fun isNothing(value: JsonElement?): Boolean = when (value) {
+    null, JsonNull -> true
+    is JsonArray -> value.isEmpty()
+    is JsonObject -> value.isEmpty()
+    is JsonPrimitive -> value.isString && value.content.isEmpty()
 }
 
-private fun readJsonLines(path: File, receive: (String, JsonElement) -> Unit) = forEachLine(path) { number, line ->
-    if (!blank(line)) {
-        val where = "$path, line $number"
-        receive(where, parse(line, where))
-    }
-}
-
-private fun parse(line: String, where: String): JsonElement {
-    try {
-        val fault = looseness(line) ?: return Json.parseToJsonElement(line)
-        throw SerializationException(fault)
-    } catch (error: SerializationException) {
-        throw UsageException(
-            "$where: not JSON (${error.message?.lineSequence()?.first()}). A file that is not .txt, .csv or .parquet has one JSON object " +
-                "a line. Turn a JSON list into that with: jq -c '.[]' FILE > FILE.jsonl",
-            error,
-        )
-    }
-}
-
-private val LITERAL = Regex("true|false|null|NaN|-?Infinity|-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?")
-private const val DEEPEST = 900
-
-/** What Python's parser refuses and kotlinx.serialization lets pass: unknown words, control characters in strings, endless depth. */
-private fun looseness(line: String): String? {
-    val word = StringBuilder()
-    var quoted = false
-    var escaped = false
-    var depth = 0
-    for (character in "$line ") {
-        if (escaped) {
-            escaped = false
-        } else if (quoted) {
-            if (character < ' ') return "a control character in a string"
-            escaped = character == '\\'
-            quoted = character != '"'
-        } else if (character in " \t\r\n,:[]{}\"") {
-            if (word.isNotEmpty() && !LITERAL.matches(word)) return "${short(word)} is no value"
-            word.clear()
-            quoted = character == '"'
-            if (character in "[{" && ++depth > DEEPEST) return "more than $DEEPEST levels"
-            if (character in "]}") depth--
-        } else {
-            word.append(character)
-        }
-    }
-    return null
-}
-
-private fun readCsv(path: File, receive: (String, JsonElement) -> Unit) {
-    val csv = Csv()
-    var where = "$path, line 1"
-    var header: List<String>? = null
-    try {
-        forEachLine(path) { number, line ->
-            csv.add(line)?.let { fields ->
-                val names = header
-                if (names == null) {
-                    header = fields
-                } else if (fields.isNotEmpty()) {
-                    if (fields.size != names.size) {
-                        val counts = "${fields.size} fields, but the header has ${names.size}"
-                        throw UsageException("$where: $counts. Quote each field that has a comma or a line feed.")
-                    }
-                    receive(where, JsonObject(names.zip(fields.map(::JsonPrimitive)).toMap()))
-                }
-                where = "$path, line ${number + 1}"
-            }
-        }
-        csv.end()
-    } catch (error: CsvException) {
-        throw UsageException("$where: not CSV (${error.message}). Close each quote, and double a quote inside quotes.", error)
-    }
-}
-
-/** The lines of a text file, numbered from 1, decompressed, with their ends. A line ends at a line feed and nowhere else. */
-private fun forEachLine(path: File, receive: (Int, String) -> Unit) {
-    var done = 0
-    try {
-        path.inputStream().use { file ->
-            val stream = (if (path.name.lowercase().endsWith(".gz")) GZIPInputStream(file) else file).buffered()
-            val line = ByteArrayOutputStream()
-            do {
-                val byte = stream.read()
-                if (byte >= 0) line.write(byte)
-                if (byte == '\n'.code || (byte < 0 && line.size() > 0)) {
-                    done++
-                    val text = Charsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(line.toByteArray())).toString()
-                    line.reset()
-                    receive(done, if (done == 1) text.removePrefix("\uFEFF") else text)
-                }
-            } while (byte >= 0)
-        }
-    } catch (error: CharacterCodingException) {
-        throw UsageException("$path, line $done: not UTF-8 text. Save the file as UTF-8.", error)
-    } catch (error: IOException) {
-        throw UsageException(
-            "$path, after line $done: cannot be read (${error.message}). Copy it again, whole and named as it is compressed.",
-            error,
-        )
-    }
-}
-
-private fun kindOf(values: JsonElement, where: String): Kind {
-    if (values !is JsonObject) throw UsageException("$where: ${short(values)} is not an object. $EXPECTED.")
-    val kinds = Kind.entries.filter { it != Kind.FILE && values.keys.containsAll(it.keys) }
-    if (kinds.size == 1) return kinds[0]
-    if (kinds.isNotEmpty()) {
-        val both = kinds.joinToString(" and of ") { quoted(it.keys) }
-        throw UsageException("$where: the row is one of $both. Keep the keys of one kind only.")
-    }
-    val names = quoted(values.keys).ifEmpty { "nothing" }
-    throw UsageException("$where: $EXPECTED; this one has $names. Rename or add its keys.")
-}
-
-private fun checked(kind: Kind, values: JsonObject, where: String): Row {
-    fun string(name: String) = string(values[name], "\"$name\"", where)
-    return when (kind) {
-        Kind.FILE, Kind.TEXT -> TextRow(where, kind, string("text"))
-        Kind.COMPLETION -> CompletionRow(where, string("prompt"), string("completion"))
-        Kind.MESSAGES -> MessagesRow(where, messages(values, where))
-        Kind.IDS -> idsRow(values, where)
+private fun checked(taken: Taken, where: String): Row {
+    val used = taken.used
+    fun string(name: String) = string(used[name], "\"$name\"", where)
+    return when {
+        taken.foreign == "Alpaca" -> MessagesRow(where, alpaca(used, where))
+        taken.kind == Kind.MESSAGES -> MessagesRow(where, messages(used, where))
+        taken.kind == Kind.COMPLETION -> CompletionRow(where, string("prompt"), string("completion"))
+        taken.kind == Kind.IDS -> idsRow(used, where)
+        else -> TextRow(where, taken.kind, string("text"))
     }
 }
 
@@ -224,22 +130,23 @@ private fun string(value: JsonElement?, name: String, where: String): String {
     return value.content
 }
 
-private fun messages(values: JsonObject, where: String): List<Message> {
-    val list = values.getValue("messages")
+/** Those of "messages" or of ShareGPT's "conversations"; a turn of either has a role and content, or a speaker and a value. */
+private fun messages(values: Map<String, JsonElement>, where: String): List<Message> {
+    val key = if ("messages" in values) "messages" else "conversations"
+    val list = values.getValue(key)
     if (list !is JsonArray || list.isEmpty()) {
-        throw UsageException("$where: \"messages\" must be a list of {\"role\", \"content\"}, not ${short(list)}.")
+        val expected = if (key == "messages") "{\"role\", \"content\"}" else "{\"from\", \"value\"}"
+        throw UsageException("$where: \"$key\" must be a list of $expected, not ${short(list)}.")
     }
-    if (isSomething(values["tools"])) {
-        throw UsageException("$where: \"tools\" are not supported. Put their description into the system's content.")
-    }
-    val messages = list.mapIndexed { index, message -> message(message, "messages[$index]", where) }
-    if (messages.none { it.role == "assistant" }) {
-        throw UsageException("$where: no message is the assistant's, to learn from. Add one, or remove the row.")
-    }
-    if (messages[0].role == "assistant") {
-        throw UsageException("$where: the first message is the assistant's. Put the message that it answers before it.")
-    }
-    return messages
+    val messages = list.mapIndexed { index, item -> message(withRole(item, "$key[$index]", where), "$key[$index]", where) }
+    return conversation(afterSystem(values["system"], messages, where), where)
+}
+
+private fun withRole(item: JsonElement, name: String, where: String): JsonElement {
+    if (item !is JsonObject || "from" !in item || "role" in item || "content" in item) return item
+    val speaker = (item["from"] as? JsonPrimitive)?.takeIf { it.isString }?.content
+    val role = SPEAKERS[speaker] ?: throw UsageException("$where: $name is from ${short(item["from"])}. Known are ${SPEAKERS.keys.joinToString(", ")}.")
+    return JsonObject(item - setOf("from", "value") + mapOf("role" to JsonPrimitive(role), "content" to (item["value"] ?: JsonNull)))
 }
 
 private fun message(message: JsonElement, name: String, where: String): Message {
@@ -250,34 +157,98 @@ private fun message(message: JsonElement, name: String, where: String): Message 
         throw UsageException("$where: $name has the role $given. Roles are ${ROLES.joinToString(", ")}.")
     }
     val content = string(message["content"], "$name[\"content\"]", where)
-    val extra = message.filter { (key, value) -> key != "role" && key != "content" && value != JsonNull }.keys
+    val extra = message.filter { (key, value) -> key !in KNOWN && !isNothing(value) }.keys
     if (extra.isNotEmpty()) throw UsageException("$where: $name has ${quoted(extra)}. Write it into the content, or remove it.")
-    return Message(role, content)
+    val train = train(message, name, where)
+    if (role != "assistant" && train == true) {
+        throw UsageException("$where: $name is marked to be trained on, but only the assistant's messages are. Remove the mark.")
+    }
+    return Message(role, content, train ?: true)
 }
 
-/** Whether Python would take the value for true. */
-private fun isSomething(value: JsonElement?): Boolean = when (value) {
-    null, JsonNull -> false
-    is JsonArray -> value.isNotEmpty()
-    is JsonObject -> value.isNotEmpty()
-    is JsonPrimitive -> when {
-        value.isString -> value.content.isNotEmpty()
-        else -> value.content != "false" && value.content.toDoubleOrNull() != 0.0
+private val KNOWN = setOf("role", "content", "weight", "train")
+
+/** What "weight" (0 or 1) and "train" (a boolean) say; null if they are not there. */
+private fun train(message: JsonObject, name: String, where: String): Boolean? {
+    fun mark(key: String, words: String, of: (JsonPrimitive) -> Boolean?): Boolean? {
+        val value = message[key]
+        if (value == null || value == JsonNull) return null
+        return (value as? JsonPrimitive)?.takeIf { !it.isString }?.let(of)
+            ?: throw UsageException("$where: $name[\"$key\"] must be $words, not ${short(value)}.")
     }
+    val weight = mark("weight", "0 or 1") { mapOf(0.0 to false, 1.0 to true)[it.content.toDoubleOrNull()?.plus(0.0)] }
+    val train = mark("train", "true or false") { it.content.toBooleanStrictOrNull() }
+    if (weight != null && train != null && weight != train) {
+        throw UsageException("$where: $name has a \"weight\" and a \"train\" that say the opposite. Keep one of both.")
+    }
+    return weight ?: train
 }
 
-private fun idsRow(values: JsonObject, where: String): IdsRow {
-    val (ids, labels) = Kind.IDS.keys.map { name ->
-        val numbers = (values.getValue(name) as? JsonArray)?.map(::wholeNumber)
-        if (numbers == null || null in numbers) {
-            throw UsageException("$where: \"$name\" must be a list of whole numbers, not ${short(values[name])}.")
-        }
-        numbers.filterNotNull()
+private fun alpaca(values: Map<String, JsonElement>, where: String): List<Message> {
+    fun text(name: String) = string(values[name], "\"$name\"", where)
+    val input = if (isNothing(values["input"])) "" else text("input")
+    val question = listOf(text("instruction"), input).filter(String::isNotEmpty).joinToString("\n")
+    val messages = listOf(Message("user", question), Message("assistant", text("output")))
+    return conversation(afterSystem(values["system"], messages, where), where)
+}
+
+private fun afterSystem(system: JsonElement?, messages: List<Message>, where: String): List<Message> {
+    if (isNothing(system)) return messages
+    val content = string(system, "\"system\"", where)
+    if (messages[0].role == "system") {
+        throw UsageException("$where: \"system\" stands beside a first message of the system. Keep one of both.")
     }
+    return listOf(Message("system", content)) + messages
+}
+
+private fun conversation(messages: List<Message>, where: String): List<Message> {
+    if (messages.none { it.role == "assistant" }) {
+        throw UsageException("$where: no message is the assistant's, to learn from. Add one, or remove the row.")
+    }
+    if (messages[0].role == "assistant") {
+        throw UsageException("$where: the first message is the assistant's. Put the message that it answers before it.")
+    }
+    return messages
+}
+
+/** Token ids and labels without padding. */
+private fun idsRow(values: Map<String, JsonElement>, where: String): IdsRow {
+    val numbers = values.filter { (name, value) -> name in Kind.IDS.keys || value != JsonNull }.mapValues { (name, value) ->
+        val list = (value as? JsonArray)?.map(::wholeNumber)
+        if (list == null || null in list) throw UsageException("$where: \"$name\" must be a list of whole numbers, not ${short(value)}.")
+        list.filterNotNull()
+    }
+    val (ids, labels) = Kind.IDS.keys.map(numbers::getValue)
     if (ids.size != labels.size) {
         throw UsageException("$where: ${ids.size} input_ids but ${labels.size} labels. Give each token its own label, not shifted.")
     }
-    return IdsRow(where, ids, labels)
+    for (name in OPTIONAL.getValue("ids")) {
+        val size = numbers[name]?.size ?: continue
+        if (size != ids.size) throw UsageException("$where: ${ids.size} input_ids but $size $name. Give each token its own.")
+    }
+    val kept = unmasked(numbers["attention_mask"], labels, where)
+    val positions = numbers["position_ids"]?.slice(kept).orEmpty()
+    if (positions.zipWithNext().any { (before, after) -> after != before + 1 }) {
+        throw UsageException("$where: \"position_ids\" must count up by one, but do not: ${short(positions)}. Make each sequence a row of its own.")
+    }
+    return IdsRow(where, ids.slice(kept), labels.slice(kept))
+}
+
+/** Where the tokens are that attention sees: all in one piece, with padding before and after. Padding is no target. */
+private fun unmasked(mask: List<Long>?, labels: List<Long>, where: String): IntRange {
+    if (mask == null) return labels.indices
+    val seen = mask.indices.filter { mask[it] == 1L }
+    val kept = if (seen.isEmpty()) IntRange.EMPTY else seen.first()..seen.last()
+    if (mask.any { it != 0L && it != 1L } || kept.count() != seen.size) {
+        throw UsageException(
+            "$where: \"attention_mask\" must be of 1, with 0 for padding before and after, not ${short(mask)}. " +
+                "Make each sequence a row of its own.",
+        )
+    }
+    labels.indices.find { it !in kept && labels[it] != MASKED.toLong() }?.let {
+        throw UsageException("$where: labels[$it] is a target, but \"attention_mask\" says that it is padding. Give it the label -100.")
+    }
+    return kept
 }
 
 private val WHOLE = Regex("-?[0-9]+")
@@ -288,11 +259,4 @@ private fun wholeNumber(value: JsonElement): Long? {
     return value.content.toLongOrNull() ?: if (value.content.startsWith('-')) Long.MIN_VALUE else Long.MAX_VALUE
 }
 
-private fun blank(text: CharSequence) = text.all(::isPythonSpace)
-
-/** What Python's str.strip takes off. */
-internal fun isPythonSpace(character: Char) = character.isWhitespace() || character == '\u0085'
-
 private fun quoted(names: Collection<String>) = names.joinToString(", ") { "\"$it\"" }
-
-private fun short(value: Any?): String = value.toString().let { if (it.length <= 60) it else it.take(59) + "…" }

@@ -4,12 +4,14 @@ import kotlin.math.ceil
 import kotlinx.serialization.SerialName
 import kotlinx.serialization.Serializable
 import org.mesp.core.UsageException
+import org.mesp.core.data.readColumns
 
 /**
  * The choices of a run, with the names, defaults and limits of runtime/contract/settings.schema.json: those of `mesp train`.
  *
  * @param data training rows
  * @param evalData held-out rows; or [evalSplit], the fraction of [data] that is held out
+ * @param map what the rows call the keys of their kind: "prompt=question,completion=answer"
  * @param adapter a PEFT adapter folder to start from, instead of the bundle's initial one
  * @param steps how many; null for [epochs] passes over the data
  * @param lr the learning rate after the warm-up; null for the optimizer's default
@@ -26,6 +28,7 @@ data class TrainSettings(
     val data: String,
     @SerialName("eval_data") val evalData: String? = null,
     @SerialName("eval_split") val evalSplit: Double? = null,
+    val map: String? = null,
     val adapter: String? = null,
     @SerialName("allow_other_base") val allowOtherBase: Boolean = false,
     val steps: Int? = null,
@@ -73,6 +76,7 @@ data class TrainSettings(
             )
         for ((name, value) in counts) need(value == null || value >= 1, name, value, "at least 1")
         need(checkpointEvery >= 0, "checkpoint_every", checkpointEvery, "at least 0, where 0 is none but the last")
+        readColumns(map)
         if (momentum != 0.0 && optimizer != "sgd") refuse("momentum is sgd's; $optimizer has moments of its own.")
         if (evalData != null && evalSplit != null) {
             refuse("eval_data and eval_split are two ways to hold rows out: give one of them.")

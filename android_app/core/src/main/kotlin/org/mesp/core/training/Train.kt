@@ -81,6 +81,7 @@ private fun loadExamples(bundle: Bundle, settings: TrainSettings): Pair<Dataset,
         settings.evalData?.let(::File),
         settings.evalSplit,
         settings.seed,
+        settings.map,
     )
 
 /** As the host writes the time; Java's own format leaves seconds of 0 out. */
