@@ -14,7 +14,7 @@ The rooms, in the order in which a run uses them:
         scratch, tensor_file      memory in files: what is offloaded, and safetensors written piece by piece
         random_signs              the noise of MeZO, the same on every machine
     data/       from a file to the examples of a step
-        records, rows, conversations, opening, labels, dataset
+        hub, records, rows, conversations, opening, labels, dataset
     training/   a run
         settings, config, start, resume, optimizer, stepper, loop, adapter_config, adapter, checkpoints, run_writer, listener
         console_progress, tensorboard, interrupt

@@ -26,6 +26,7 @@ LADDER = {
         "schedule",
         "scratch",
         "rows",
+        "hub",
         "data",
         "masks",
         "mobile",

@@ -19,6 +19,7 @@ from mesp.device.phone import describe
 from mesp.device.transfer import Item, adapter_items, bundle_items, data_item, tidy
 from mesp.device.verdict import End
 from mesp.runtime.contract.run_files import DEVICE, PAGE, RUN
+from mesp.runtime.data.hub import data_files
 from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.files import write_json
 from mesp.runtime.report.pages import write_report
@@ -129,8 +130,8 @@ def _request(args: argparse.Namespace, bundle: str) -> Request:
         raise UsageError("Name the bundle to train with, as mesp device push called it.")
     bundle = app.check_name(bundle, "The bundle")
     chosen = chosen_settings(args)
-    data = data_item(chosen.data)
-    held_out = [data_item(chosen.eval_data)] if chosen.eval_data else []
+    data = data_item(_local(chosen.data))
+    held_out = [data_item(_local(chosen.eval_data))] if chosen.eval_data else []
     adapter = adapter_items(chosen.adapter) if chosen.adapter else []
     paths = {"data", "eval_data", "adapter"}
     settings = {name: value for name, value in chosen.to_json().items() if name not in paths and value is not None}
@@ -139,6 +140,14 @@ def _request(args: argparse.Namespace, bundle: str) -> Request:
     if adapter:
         settings["adapter"] = f"adapters/{PurePosixPath(adapter[0].target).parent.name}"
     return Request(run, output, bundle, PurePosixPath(data.target).name, settings, [data, *held_out, *adapter])
+
+
+def _local(data: Path) -> Path:
+    """The one file that is sent to the phone."""
+    files, notes = data_files(data)
+    if len(files) > 1:
+        raise UsageError(f"{notes[0]}: a phone takes one file. Join them, or name one of them.")
+    return files[0]
 
 
 def _start_and_follow(device: Device, args: argparse.Namespace, request: Request, console: Console) -> int:

@@ -1,5 +1,6 @@
 """From a data file to the examples of a step.
 
+hub            where data is that is not here
 records        a file's records, whatever its format
 rows           records as rows, checked: each key is used, refused or named
 conversations  messages as tokens, by the chat template

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from ..engine.sizes import Size
 from ..errors import UsageError
+from .hub import data_files, spelled
 from .labels import MASKED, Labelled, Labeller
 from .records import Record, records
 from .rows import EXPECTED, Kind, RowReader
@@ -186,10 +187,11 @@ def _read(path: Path, label: Labeller, columns: str | None) -> _File:
         row = reader(*record)
         return row.kind, label(row)
 
-    pairs = _all_or_none(records(path), labelled)
+    files, notes = data_files(path)
+    pairs = _all_or_none(itertools.chain.from_iterable(map(records, files)), labelled)
     if not pairs:
-        raise UsageError(f"{path} has no rows. {EXPECTED}.")
-    return _File(pairs[0][0], [row for _, row in pairs], tuple(reader.notes))
+        raise UsageError(f"{spelled(path)} has no rows. {EXPECTED}.")
+    return _File(pairs[0][0], [row for _, row in pairs], (*notes, *reader.notes))
 
 
 def _all_or_none(items: Iterable[Record], make: Callable[[Record], T]) -> list[T]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..contract import schema
 from ..contract.limits import allows, types_of
+from ..data.hub import spelled
 from ..data.rows import read_columns
 from ..errors import UsageError
 from .optimizer import LearningRate, Name, Optimizer, Shape
@@ -21,7 +22,7 @@ class TrainSettings:
     """The choices of a run.
 
     Args:
-        data: training rows
+        data: training rows: a file, or what ``data.hub`` reads from the Hugging Face Hub
         eval_data: held-out rows; or eval_split: the fraction of ``data`` that is held out
         map: what the rows call the keys of their kind: "prompt=question,completion=answer"
         adapter: a PEFT adapter folder to start from, instead of the bundle's initial one
@@ -115,7 +116,7 @@ class TrainSettings:
 
 def _json_values(settings: TrainSettings) -> dict[str, Any]:
     """The settings as JSON has them, paths as text."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
+    return {name: spelled(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
 
 
 def _expected(definition: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..data.records import check_file
+from ..data.hub import check_data
 from ..engine.bundle import Bundle, open_bundle
 from .adapter_config import read_plain_lora
 from .run_writer import RunWriter
@@ -21,7 +21,7 @@ def check_start(bundle: Path, output: Path, settings: TrainSettings, resume: boo
         RunWriter.check_free(output)
     for path in (settings.data, settings.eval_data):
         if path is not None:
-            check_file(path)
+            check_data(path)
     if settings.adapter is not None:
         read_plain_lora(settings.adapter)
     return open_bundle(bundle)
