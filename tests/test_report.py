@@ -158,6 +158,9 @@ def titles(run: Path) -> list[str]:
 def test_a_report_begins_with_the_four_numbers(tmp_path: Path) -> None:
     page = drawn(make_run(tmp_path / "run"))
     held_out, peak, time, status = cards(read_run(tmp_path / "run"))
+    assert page.words[:2] == ["Fine-tuning of <tiny>.gguf"] * 2
+    about = "run · 16 tokens · weights int4 32 · mesp, rank 4 · adamw, learning rate 0.01"
+    assert page.words[2] == f"{tmp_path.name}/{about}"
     assert held_out.value == "4.000 → 3.600" and held_out.notes[0] == "perplexity 54.6 → 36.6"
     assert (
         peak.value == "9.0 MB"

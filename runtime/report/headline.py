@@ -37,7 +37,7 @@ def loss_card(run: RunFolder) -> Card:
     if last is not None and run.report["eval_loss_after"] is None:
         notes.append(f"as far as step {last}")
     elif run.report.get("best_step"):
-        notes.append(f"of step {run.report['best_step']}, the best")
+        notes.append(f"the best evaluation, at step {run.report['best_step']}")
     return Card("Held-out loss, before and after", arrow(before, after, 3), tuple(notes))
 
 

@@ -36,7 +36,7 @@ def write_report(run: Path) -> None:
     folder = read_run(run)
     drawn, ticks = bars({"": folder})
     values = {
-        "title": f"Fine-tuning run: {run.resolve().name}",
+        "title": f"Fine-tuning of {_model(folder) or 'a model'}",
         "about": _about(folder),
         "reason": folder.report.get("reason"),
         "cards": cards(folder),
@@ -108,12 +108,21 @@ def unique_names(runs: Sequence[Path]) -> list[str]:
     return names
 
 
+def _model(run: RunFolder) -> str | None:
+    """The last part of its name: of a path, and of an id on the Hub. None of a run that was refused before it was known."""
+    bundle = run.report["bundle"] or run.start.get("bundle")
+    return PurePath(bundle["model"]).name if bundle else None
+
+
 def _about(run: RunFolder) -> str:
-    """The model and how it was trained, in a line."""
-    bundle, settings, words = run.report["bundle"] or run.start.get("bundle"), run.settings, []
+    """Which run it is, and how it trained, in a line."""
+    bundle, settings, words = (
+        run.report["bundle"] or run.start.get("bundle"),
+        run.settings,
+        ["/".join(run.path.resolve().parts[-2:])],
+    )
     if bundle:
-        plan, model = bundle["plan"], bundle["model"]
-        words = [PurePath(model).name if model.startswith(("/", ".")) else model]
+        plan = bundle["plan"]
         words += [f"{' or '.join(map(str, plan['seq_len']))} tokens", f"weights {weights_in_words(plan)}"]
         words.append(f"{plan['method']}, rank {plan['rank']}")
     if "optimizer" in settings:
