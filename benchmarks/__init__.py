@@ -28,6 +28,7 @@
         head_on_targets     what a head on the rows with targets saves
         sequence_lengths    what several sequence lengths save
         program_workspace   XNNPACK's workspace of the largest programs, measured and predicted
+        start               what the command line takes to refuse, to start and to train two steps
         kill_and_resume     whether a killed and resumed run comes to the same adapter
         android_core        the Android core on this machine against the host's runtime
 
