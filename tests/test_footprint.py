@@ -1,6 +1,7 @@
 """The predicted memory: against what lowering planned, its search, and its command."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from mesp.export.programs.plan import Plan
 from mesp.export.programs.workspace import with_chosen_tiles
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.engine.planned import planned_bytes
-from mesp.runtime.errors import UsageError
 
 from .models import LLAMA
 
@@ -68,13 +68,15 @@ def test_the_longest_sequence_within_a_budget_is_the_longest(llama_int4: Path) -
     def predict(plan: Plan) -> dict[str, int]:
         return footprint(plan, "sgd")
 
+    def longest(budget: int) -> int | None:
+        found = longest_within(budget, 64, make, predict)
+        return found and found.tokens
+
     need = {tokens: sum(predict(make(tokens)).values()) for tokens in (16, 32, 48, 64)}
     for tokens in (16, 32, 48):
-        assert longest_within(need[tokens], 64, make, predict).tokens == tokens
-        assert longest_within(need[tokens + 16] - 1, 64, make, predict).tokens == tokens
-    assert longest_within(10**12, 64, make, predict).tokens == 64  # all that the model takes
-    with pytest.raises(UsageError, match="not enough for 16 tokens"):
-        longest_within(need[16] - 1, 64, make, predict)
+        assert longest(need[tokens]) == longest(need[tokens + 16] - 1) == tokens
+    assert longest(10**12) == 64  # all that the model takes
+    assert longest(need[16] - 1) is None
 
 
 @pytest.mark.parametrize("method", ["mesp", "mebp"])
@@ -93,6 +95,24 @@ def test_a_plan_for_a_budget_is_that_of_the_length_it_finds(method: str, capsys:
     first, found = capsys.readouterr().out.split("\n", 1)
     assert main([*command, "--seq-len", first.split()[-2], "--head-rows", "32"]) == 0
     assert capsys.readouterr().out == found
+
+
+def test_a_budget_that_is_too_small_names_what_would_fit_with_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    """And each figure is what the plan with these options says."""
+    command = ["plan", str(CONFIGURATIONS / "smollm2-135m"), "--gflops", "100"]
+    assert main([*command, "--seq-len", "256", "--budget-mb", "50"]) == 2
+    error = capsys.readouterr().err
+    named = dict(re.findall(r"(--[^(]+) \((\d+\.\d) MB\)", error))
+    assert {"--optimizer sgd", "--layers 15"} <= named.keys() and "256 tokens, which take" in error
+    assert [*named][-1] == "--offload inputs --optimizer sgd --rank 4 --layers 15"
+    for options, size in named.items():
+        assert float(size) <= 50
+        assert main([*command, "--seq-len", "256", *options.split()]) == 0
+        (shown,) = re.findall(r"(\S+) MB  over an idle process", capsys.readouterr().out)
+        assert float(shown) == pytest.approx(float(size), abs=0.06), options
+    assert main([*command, "--budget-mb", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "1 MB are not enough for 16 tokens" in error and "Not enough: --offload inputs (" in error
 
 
 def test_a_configuration_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

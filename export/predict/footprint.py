@@ -14,13 +14,13 @@ import torch
 from mesp.runtime.engine.arena import plan_arena
 from mesp.runtime.engine.schedule import Call, references, walk
 from mesp.runtime.engine.sizes import schedule_names, sizes
-from mesp.runtime.errors import UsageError
 
 from ..bundle.weights_file import weight_tensors
 from ..programs.plan import Plan
 from ..programs.program import F32, Program
 from ..schedules.schedules import Schedules, method_of
 
+SHORTEST = 16  # tokens of a sequence that is looked for
 _INTERPRETER_BYTES = 1_800_000
 _PLANNED_BESIDE = 64  # bytes of a program's results, for its sizes and alignment
 
@@ -71,26 +71,21 @@ def _result_bytes(plan: Plan, program: Program) -> int:
 
 def longest_within(
     budget: int, longest: int, make: Callable[[int], Plan], predict: Callable[[Plan], Mapping[str, int]]
-) -> Plan:
-    """The plan of the longest sequence whose footprint is at most ``budget`` bytes, in steps of 16 tokens up to ``longest``.
+) -> Plan | None:
+    """The plan of the longest sequence whose footprint is at most ``budget`` bytes, in steps of ``SHORTEST`` tokens up to ``longest``.
 
     Args:
         make: the plan of a sequence of so many tokens, with the tiles that an export would have
 
-    Raises:
-        UsageError: not even the shortest fits.
+    Returns:
+        None if not even the shortest fits.
     """
 
-    def need(tokens: int) -> int:
-        return sum(predict(make(tokens)).values())
+    def fits(steps: int) -> bool:
+        return sum(predict(make(SHORTEST * steps)).values()) <= budget
 
-    if need(16) > budget:
-        raise UsageError(
-            f"{budget / 1e6:.0f} MB are not enough for 16 tokens, which need {need(16) / 1e6:.0f}. A lower --rank, fewer --layers or --targets, "
-            "or --optimizer sgd need less."
-        )
-    low, high = 1, longest // 16  # in 16 tokens: low fits
+    low, high = 0, longest // SHORTEST  # low fits, if it is any length at all
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if need(16 * middle) <= budget else (low, middle - 1)
-    return make(16 * low)
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return make(SHORTEST * low) if low else None

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from .next_steps import train_line
-from .train_options import given_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from rich.console import Console
 
     from mesp.export.export_settings import ExportSettings
-    from mesp.export.programs.plan import Plan
 
 
 def run_export(args: argparse.Namespace) -> int:
@@ -30,7 +28,7 @@ def run_export(args: argparse.Namespace) -> int:
     from mesp.runtime.files import check_absent
     from mesp.runtime.report.words import weights_in_words
 
-    settings = _export_settings(args)
+    settings = export_settings(args)
     check_absent(args.output)
     find_checkpoint(args.checkpoint, args.random_init)
     with loading("PyTorch and ExecuTorch"):
@@ -51,85 +49,12 @@ def run_export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _export_settings(args: argparse.Namespace) -> "ExportSettings":
+def export_settings(args: argparse.Namespace) -> "ExportSettings":
+    """The settings of an export: what is on the command line, over the defaults."""
     from mesp.export.export_settings import ExportSettings
 
     chosen = {field.name: getattr(args, field.name) for field in fields(ExportSettings) if hasattr(args, field.name)}
     return ExportSettings(**chosen)
-
-
-def run_plan(args: argparse.Namespace) -> int:
-    """mesp plan"""
-    import math
-
-    from mesp.export.model.checkpoint import find_model
-    from mesp.runtime.errors import UsageError
-    from mesp.runtime.training.settings import TrainSettings
-
-    training = TrainSettings(data=Path(), **given_settings(args))
-    if args.budget_mb is not None and not 0 < args.budget_mb < 1e9:
-        raise UsageError(f"--budget-mb {args.budget_mb} must be a number of megabytes above 0.")
-    if args.gflops is not None and not (math.isfinite(args.gflops) and args.gflops > 0):
-        raise UsageError(f"--gflops {args.gflops} must be a number of GFLOP/s above 0.")
-    optimizer = training.make_optimizer(steps=1).program
-    find_model(args.model)
-    with loading("PyTorch"):
-        from mesp.export.predict.duration import duration, measured_gflops
-        from mesp.export.predict.footprint import footprint
-
-    def predict(plan: "Plan") -> dict[str, int]:
-        return footprint(plan, optimizer, training.grad_accumulation > 1, training.clip_norm is not None)
-
-    plan = _plan_of(args, predict)
-    parts = predict(plan)
-    for name, nbytes in parts.items():
-        print(f"{nbytes / 1e6:9.2f} MB  {name}")
-    print(f"{sum(parts.values()) / 1e6:9.2f} MB  over an idle process, {' or '.join(map(str, plan.lengths))} tokens")
-    columns, rows = plan.tiling.ffn, plan.vocabulary().width
-    print(f"In tiles of a key-value head, {columns} columns of the feed-forward layer, {rows} rows of the vocabulary.")
-    rate, whose = args.gflops, "given"
-    if rate is None:
-        with console_of(sys.stderr).status("measuring the rate of products here"):
-            rate, whose = measured_gflops(plan), "measured here"
-    seconds = duration(plan, rate, training.grad_accumulation)
-    for name, value in seconds.items():
-        print(f"{value:9.2f} s   {name}")
-    sequences = f"{training.grad_accumulation} times " if training.grad_accumulation > 1 else ""
-    print(f"{sum(seconds.values()):9.2f} s   a step of {sequences}{plan.tokens} tokens, at {rate:.3g} GFLOP/s, {whose}")
-    return 0
-
-
-def _plan_of(args: argparse.Namespace, predict: "Callable[[Plan], dict[str, int]]") -> "Plan":
-    """A bundle's plan, or that of a checkpoint with the settings, at the longest length within the budget if there is one."""
-    from dataclasses import replace
-
-    from mesp.export.bundle.make_plan import bundle_plan, make_plan
-    from mesp.export.export_settings import ExportSettings
-    from mesp.export.model.checkpoint import open_checkpoint
-    from mesp.export.predict.footprint import longest_within
-    from mesp.runtime.engine.bundle import MANIFEST, open_bundle
-    from mesp.runtime.errors import UsageError
-
-    settings = _export_settings(args)
-    if (Path(args.model) / MANIFEST).is_file():
-        if settings != ExportSettings() or args.budget_mb is not None:
-            raise UsageError(
-                f"{args.model} is a bundle, whose lengths, adapter and weights are what they were exported with. "
-                "Plan its checkpoint for other ones."
-            )
-        return bundle_plan(open_bundle(Path(args.model), verify_files=False))
-    checkpoint = open_checkpoint(args.model, random_init=Path(args.model).is_dir())
-    plan = make_plan(checkpoint.config, settings)
-    if args.budget_mb is None:
-        return plan
-
-    def make(tokens: int) -> "Plan":
-        fewer = tuple(rows for rows in settings.head_rows if rows < tokens)
-        return make_plan(checkpoint.config, replace(settings, seq_len=(tokens,), head_rows=fewer))
-
-    found = longest_within(int(args.budget_mb * 1e6), plan.architecture.max_tokens, make, predict)
-    print(f"The longest sequence within {args.budget_mb:g} MB is {found.tokens} tokens:")
-    return found
 
 
 def run_verify(args: argparse.Namespace) -> int:

@@ -1,11 +1,26 @@
 """What to do next, as commands that can be copied."""
 
+import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
+from mesp.export.export_settings import ExportSettings, option
 from mesp.runtime.contract.run_files import ADAPTER
 from mesp.runtime.data.opening import opening_of
 from mesp.runtime.engine.bundle import TOKENIZER
+
+
+def export_line(args: argparse.Namespace, lengths: Sequence[int]) -> str:
+    """After a plan: what was given of an export's options, with the lengths that were found."""
+    chosen = {name: getattr(args, name) for name in ExportSettings.__dataclass_fields__ if hasattr(args, name)}
+    if chosen.get("seq_len", ExportSettings.seq_len) != tuple(lengths):
+        chosen["seq_len"] = tuple(lengths)
+    words = ["mesp", "export", args.model, "-o", "BUNDLE"]
+    for name, value in chosen.items():
+        words += [option(name), ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    weights = list(Path(args.model).glob("*.safetensors")) if Path(args.model).is_dir() else [args.model]
+    return shlex.join([*words, *([] if weights else ["--random-init"])])
 
 
 def train_line(bundle: Path) -> str:

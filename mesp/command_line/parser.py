@@ -19,11 +19,11 @@ from .commands import (
     run_generate,
     run_inspect,
     run_merge,
-    run_plan,
     run_report,
     run_verify,
 )
 from .device import add_device_commands
+from .plan import run_plan
 from .streams import drop, ended_as_by_ctrl_c, is_broken, spell_what_cannot_be_written, tell
 from .train import run_train
 from .train_options import add_memory_options, add_report_options, add_train_options
@@ -99,7 +99,10 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
             continue
         named = {name: setting.metadata[name] for name in ("help", "choices", "metavar") if name in setting.metadata}
         default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
-        parser.add_argument(option(setting.name), type=_READERS.get(setting.type, str), default=default, **named)
+        if default not in ("", None):
+            named["help"] += f" (default: {default})"
+        reader = _READERS.get(setting.type, str)
+        parser.add_argument(option(setting.name), type=reader, default=argparse.SUPPRESS, **named)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
