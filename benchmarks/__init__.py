@@ -40,5 +40,5 @@
     results/        what was measured, with versions and machine
 
 What sampling from outside costs a run on a phone needs the stand-in of the app's tests: android_app/tools/sampling_cost.py.
-Nothing here starts the command line, but the demo, or knows of phones: ``mesp device bench`` hands in what trains a cell.
+Nothing here starts the command line, but the demo and ``start``, or knows of phones: ``mesp device bench`` hands in what trains a cell.
 """

@@ -39,6 +39,24 @@ The rooms, in the order in which data flows:
         adapter_config        PEFT's, as someone made it
         merge, generate, generate_options    the adapter in the model's weights; text before and after
 
+    api                       what ``mesp`` has of this package
+
 ``mesp.runtime`` holds what a phone needs as well: the schedule's language, the bundle's format, the interpreter. It never imports this
 package. DESIGN.md in this folder says why things are as they are, with the measurements.
 """
+
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _Export(ModuleType):
+    """This package, which can be called: ``mesp.export(...)`` exports."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        from .api import export
+
+        return export(*arguments, **named)
+
+
+sys.modules[__name__].__class__ = _Export

@@ -6,9 +6,10 @@ metadata, for ``--help``.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from mesp.runtime.account import check_names
 from mesp.runtime.errors import UsageError
 
 ALL = ("all",)
@@ -114,6 +115,36 @@ class ExportSettings:
         }
         tiling = values.pop("tiling")
         return ExportSettings(**values, tiling=Tiling(**tiling) if tiling else None)
+
+
+def settings_of(values: Mapping[str, Any], where: str) -> ExportSettings:
+    """Settings from values as Python has them: a number or a name may stand for one of several, and a list for a tuple.
+
+    Args:
+        where: who was given them, for messages
+
+    Raises:
+        UsageError: a name that is no setting, with the one that comes nearest, or a value that it cannot have.
+    """
+    known = {field.name: field for field in fields(ExportSettings)}
+    check_names(values, known, where)
+    return ExportSettings(**{name: _value(known[name], value) for name, value in values.items()})
+
+
+def _value(setting: Any, value: Any) -> Any:
+    """A value as the setting's type has it."""
+    several = setting.type in (tuple[int, ...], tuple[str, ...])
+    kind = {tuple[int, ...]: int, tuple[str, ...]: str, int | None: int, str | None: str}.get(
+        setting.type, setting.type
+    )
+    if value is None and setting.default is None:
+        return None
+    items = value if several and isinstance(value, list | tuple) else (value,)
+    right = int | float if kind is float else kind
+    if not all(isinstance(item, right) and not isinstance(item, bool) for item in items):
+        words = {int: "whole number", float: "number", str: "text"}.get(kind, "Tiling")
+        raise UsageError(f"{setting.name} {value!r} must be a {words}{', or a list of them' if several else ''}.")
+    return tuple(items) if several else value
 
 
 def option(name: str) -> str:

@@ -1,7 +1,5 @@
 """Runs a bundle on the host: what the app on the phone does, in Python.
 
-The Python API is what this package exports: ``train`` with ``TrainSettings``, a ``Listener`` to follow a run, ``write_report``.
-
 The rooms, in the order in which a run uses them:
 
     contract/   what Python, Kotlin and the harness share, as JSON Schema
@@ -28,55 +26,8 @@ The rooms, in the order in which a run uses them:
         inspect                   a bundle, for a person
 
     errors, files, account        what all rooms share
+    api                           what ``mesp`` has of this package
 
 Each room's own page tells more. Nothing here knows of transformers or of MeSP: a bundle's schedules say what to do, and its manifest says what
 to keep and under which names.
 """
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .engine.bundle import Bundle, open_bundle
-    from .engine.session import Session
-    from .errors import MespError, UsageError
-    from .report.pages import write_comparison, write_report
-    from .training.listener import Evaluation, Listener, Step
-    from .training.loop import train
-    from .training.settings import TrainSettings
-
-# Imported when they are asked for: ExecuTorch takes seconds, and the command line's help should not.
-_HOME = {
-    "Bundle": "engine.bundle",
-    "open_bundle": "engine.bundle",
-    "MespError": "errors",
-    "UsageError": "errors",
-    "Evaluation": "training.listener",
-    "Listener": "training.listener",
-    "Step": "training.listener",
-    "write_comparison": "report.pages",
-    "write_report": "report.pages",
-    "Session": "engine.session",
-    "TrainSettings": "training.settings",
-    "train": "training.loop",
-}
-__all__ = [
-    "Bundle",
-    "Evaluation",
-    "Listener",
-    "MespError",
-    "Session",
-    "Step",
-    "TrainSettings",
-    "UsageError",
-    "open_bundle",
-    "train",
-    "write_comparison",
-    "write_report",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -4,8 +4,9 @@ A reader takes the parts that it understands, names those that change nothing, a
 format adds is refused until somebody has understood it.
 """
 
+import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -114,6 +115,19 @@ class Account:
         value = self._given[name]
         plain = value is None or isinstance(value, bool | int | float | str | list | dict)
         return f"{name} = {shown(value)}" if plain else name
+
+
+def check_names(values: Iterable[str], known: Collection[str], where: str) -> None:
+    """Refuses a name that is no setting's, with the one that comes nearest.
+
+    Raises:
+        UsageError: names it.
+    """
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, cutoff=0.5)
+            hint = f"Did you mean {near[0]}?" if near else f"Settings are {', '.join(known)}."
+            raise UsageError(f"{where}: {name} is no setting. {hint}")
 
 
 def shown(value: Any) -> str:

@@ -4,14 +4,16 @@ import inspect
 import re
 import shutil
 import signal
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import mesp.export.bundle.export
-import mesp.runtime
+import mesp
 from mesp.command_line.parser import main
+from mesp.export.bundle import export as export_module
 from mesp.runtime.training.interrupt import Interrupt
 
 from .test_merge import save_tokenizer
@@ -23,29 +25,61 @@ README = Path(__file__).parent.parent / "README.md"
 def test_the_readmes_example_runs(qwen2_fp32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it, but for the export itself, whose arguments are checked and whose result is a bundle that is there already."""
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    original = mesp.export.bundle.export.export_bundle
+    original = export_module.export_bundle
 
     def export_bundle(*arguments: Any, **named: Any) -> None:
         bound = inspect.signature(original).bind(*arguments, **named)
+        assert bound.arguments["settings"] == mesp.ExportSettings(seq_len=(64, 256))
         shutil.copytree(qwen2_fp32, bound.arguments["output"])
         save_tokenizer(bound.arguments["output"] / "tokenizer")
 
-    monkeypatch.setattr(mesp.export.bundle.export, "export_bundle", export_bundle)
+    monkeypatch.setattr(export_module, "export_bundle", export_bundle)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf").write_text("")
     (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 9)
     namespace: dict[str, Any] = {}
     exec(code, namespace)
-    report = namespace["report"]
-    assert report["status"] == "done" and report["memory"]["delta_footprint_bytes"] > 0
-    assert (tmp_path / "run" / "report.html").exists()
+    run: mesp.Run = namespace["run"]
+    assert run == mesp.open_run("run") and run.status == "done" and run.steps == 20
+    assert run.memory and run.memory.delta_footprint_bytes > 0 and run.adapter == Path("run/adapter")
+    assert run.page.exists() and mesp.report("run") == run.page
+    assert mesp.train(output="run", resume=True, steps=21).steps == 21
 
 
 def test_everything_that_the_package_names_is_there() -> None:
-    assert {name: getattr(mesp.runtime, name).__name__ for name in mesp.runtime.__all__} == {
-        name: name for name in mesp.runtime.__all__
-    }
+    assert dir(mesp) == sorted(mesp.__all__)
+    assert all(getattr(mesp, name) for name in mesp.__all__)
+    assert callable(mesp.export) and mesp.__version__ == version("mesp")
     with pytest.raises(AttributeError, match="no attribute 'fit'"):
-        mesp.runtime.fit  # noqa: B018
+        mesp.fit  # type: ignore[attr-defined]  # noqa: B018
+
+
+REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "a setting of export": (
+        lambda: mesp.export("x", "new", rnak=3),
+        "mesp.export: rnak is no setting. Did you mean rank?",
+    ),
+    "a type of export": (lambda: mesp.export("x", "new", rank="8"), "rank '8' must be a whole number"),
+    "several for one": (lambda: mesp.export("x", "new", rank=[8]), r"rank \[8\] must be a whole number"),
+    "a checkpoint": (lambda: mesp.export("absent", "new", seq_len=64), "There is no checkpoint at absent"),
+    "a setting of train": (
+        lambda: mesp.train("absent", "new", data="x", step=3),
+        "step is no setting. Did you mean steps?",
+    ),
+    "a type of train": (lambda: mesp.train("absent", "new", data="x", steps="3"), "--steps 3 must be at least 1"),
+    "no data": (lambda: mesp.train("absent", "new"), "Give the rows to train on"),
+    "no bundle": (lambda: mesp.train(data="x"), "needs a bundle"),
+    "a run": (lambda: mesp.open_run("absent"), "is not a run folder"),
+    "an option": (lambda: mesp.generate("absent", "hi", top=1), "top is no setting. Did you mean top_p?"),
+    "an adapter": (lambda: mesp.merge("absent", "absent", "new"), "is not a PEFT adapter"),
+    "a plan": (lambda: mesp.plan("absent", optimizer="lion"), "--optimizer lion must be sgd or adamw"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_used_is_a_usage_error(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(mesp.UsageError, match=message):
+        call()
 
 
 def test_tensorboard_has_every_step_once_after_a_run_was_resumed(

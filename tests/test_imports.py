@@ -24,8 +24,8 @@ BENEATH = {
 }
 # A room imports only from those before it. Modules that lie beside the rooms count as rooms.
 ROOMS = {
-    "runtime": ["errors", "files", "account", "contract", "engine", "data", "memory", "report", "training"],
-    "export": ["export_settings", "model", "programs", "schedules", "bundle", "predict", "reference"],
+    "runtime": ["errors", "files", "account", "contract", "engine", "data", "memory", "report", "training", "api"],
+    "export": ["export_settings", "model", "programs", "schedules", "bundle", "predict", "reference", "api"],
 }
 
 

@@ -24,6 +24,7 @@ from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
 
 ROOT = Path(__file__).resolve().parents[2]
+MESP = Path(sys.executable).with_name("mesp")
 # {bundle}, {rows} and {run} are filled in; the first ones are refused.
 REFUSED = {
     "train": "train missing --data missing.txt -o {run}",
@@ -85,7 +86,7 @@ def measure(bundle: Path, checkout: Path, measured: dict[str, Measured]) -> None
                 rows.write_text('{"input_ids": [1, 2, 3, 4, 5], "labels": [1, 2, 3, 4, 5]}\n' * 2)
                 words = shlex.split(text.format(bundle=shlex.quote(str(bundle)), rows=rows, run=run))
                 torch, _ = cpu_seconds([sys.executable, "-c", "import torch"], checkout)
-                seconds, found = cpu_seconds([sys.executable, "-m", "mesp.command_line", *words], checkout)
+                seconds, found = cpu_seconds([str(MESP), *words], checkout)
                 if found != status:
                     raise SystemExit(f"mesp {shlex.join(words)} ended with {found}, not {status}.")
                 of_command = measured.setdefault(key, Measured(status))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesp.runtime.contract import schema
 from mesp.runtime.contract.limits import types_of
+from mesp.runtime.training.settings import MEMORY
 
 if TYPE_CHECKING:
     from mesp.runtime.training.settings import TrainSettings
@@ -36,7 +37,7 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
 def add_memory_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a run that its memory depends on."""
     definitions = schema("settings")["properties"]
-    for name in ("optimizer", "momentum", "grad_accumulation", "clip_norm"):
+    for name in MEMORY:
         _add_option(parser, name, definitions[name])
 
 

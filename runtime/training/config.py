@@ -7,12 +7,12 @@
 It is TOML. A path in it is from where the command is started, as on the command line.
 """
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..account import check_names
 from ..errors import UsageError
 from .settings import DEFINITIONS, TrainSettings
 
@@ -31,24 +31,11 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UsageError(
             f'{path} is not TOML ({error}). A line of it is such as: steps = 200, or data = "chat.jsonl"'
         ) from error
-    check_names(values, str(path))
+    check_names(values, DEFINITIONS, str(path))
     for name in values:
         if (other := DEFINITIONS[name].get("alternative_to")) in values:
             raise UsageError(f"{path}: {name} and {other} are two ways to say the same. Keep one of them.")
     return values
-
-
-def check_names(values: Mapping[str, Any], where: str) -> None:
-    """Refuses a name that is no setting's, with the one that comes nearest.
-
-    Raises:
-        UsageError: names it.
-    """
-    for name in values:
-        if name not in DEFINITIONS:
-            near = difflib.get_close_matches(name, DEFINITIONS, 1, cutoff=0.5)
-            hint = f"Did you mean {near[0]}?" if near else f"Settings are {', '.join(DEFINITIONS)}."
-            raise UsageError(f"{where}: {name} is no setting. {hint}")
 
 
 def merged(given: Mapping[str, Any], config: Mapping[str, Any]) -> TrainSettings:
@@ -78,9 +65,4 @@ def settings_of(values: Mapping[str, Any]) -> TrainSettings:
     """
     if values.get("data") is None:
         raise UsageError('Give the rows to train on: --data FILE, or data = "FILE" in a configuration file.')
-    paths = {
-        name: Path(value)
-        for name, value in values.items()
-        if DEFINITIONS[name].get("format") == "path" and isinstance(value, str)
-    }
-    return TrainSettings(**{**values, **paths})
+    return TrainSettings(**values)

@@ -35,7 +35,7 @@ from .adapter import WEIGHTS, Scaling, read_adapter, read_peft, write_peft
 from .checkpoints import Position, checkpoints, prune, read_checkpoint, write_checkpoint
 from .listener import Evaluation, Listener, Step
 from .run_writer import RunWriter, how_to_go_on
-from .settings import TrainSettings, differences
+from .settings import PATHS, TrainSettings, differences
 from .start import check_start
 from .stepper import Stepper, Stopped
 
@@ -331,7 +331,7 @@ def _run_json(bundle: Bundle, settings: TrainSettings, data: Dataset, held_out: 
 
 def _whole_paths(settings: TrainSettings) -> dict[str, str]:
     """Where the files are, from wherever the run is resumed."""
-    paths = {name: getattr(settings, name) for name in ("data", "eval_data", "adapter")}
+    paths = {name: getattr(settings, name) for name in PATHS}
     return {name: os.path.abspath(path) for name, path in paths.items() if path is not None and path.exists()}
 
 

@@ -14,6 +14,9 @@ from ..errors import UsageError
 from .optimizer import LearningRate, Name, Optimizer, Shape
 
 DEFINITIONS: Mapping[str, Mapping[str, Any]] = schema("settings")["properties"]
+PATHS = tuple(name for name, definition in DEFINITIONS.items() if definition.get("format") == "path")
+# What the memory of a run depends on.
+MEMORY = ("optimizer", "momentum", "grad_accumulation", "clip_norm")
 DEFAULT_LR: Mapping[str, float] = DEFINITIONS["lr"]["default_by_optimizer"]
 
 
@@ -74,6 +77,9 @@ class TrainSettings:
         Raises:
             UsageError: names the option, what it is and what it must be.
         """
+        for name in PATHS:
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, Path(value))
         for name, value in _json_values(self).items():
             if not allows(DEFINITIONS[name], value):
                 raise UsageError(f"{option(name)} {value} must be {_expected(DEFINITIONS[name])}.")

@@ -9,8 +9,8 @@ from .run_writer import RunWriter
 from .settings import TrainSettings
 
 
-def check_start(bundle: Path, output: Path, settings: TrainSettings, resume: bool) -> Bundle:
-    """Looks for everything that a run reads, and opens its bundle.
+def check_start(bundle: Path | Bundle, output: Path, settings: TrainSettings, resume: bool) -> Bundle:
+    """Looks for everything that a run reads, and opens its bundle, if it is not open.
 
     Raises:
         UsageError: the run folder is there already, or to be resumed and not there or in use; no data, adapter or bundle.
@@ -24,4 +24,4 @@ def check_start(bundle: Path, output: Path, settings: TrainSettings, resume: boo
             check_data(path)
     if settings.adapter is not None:
         read_plain_lora(settings.adapter)
-    return open_bundle(bundle)
+    return bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
