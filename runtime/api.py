@@ -67,16 +67,11 @@ def open_run(path: str | Path) -> Run:
     """
     folder = Path(path)
     report, adapter = read_run(folder).report, folder / ADAPTER
-    figures = {field.name: report.get(field.name) for field in fields(Run)}
-    return Run(
-        **{
-            **figures,
-            "path": folder,
-            "memory": _memory(report["memory"]),
-            "adapter": adapter if adapter.is_dir() else None,
-            "page": folder / PAGE,
-        }
-    )
+    figures: dict[str, Any] = {field.name: report.get(field.name) for field in fields(Run)}
+    figures["path"], figures["page"] = folder, folder / PAGE
+    figures["memory"] = _memory(report["memory"])
+    figures["adapter"] = adapter if adapter.is_dir() else None
+    return Run(**figures)
 
 
 def _memory(memory: Mapping[str, Any]) -> MemoryReport | None:

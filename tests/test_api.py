@@ -51,7 +51,7 @@ def test_everything_that_the_package_names_is_there() -> None:
     assert all(getattr(mesp, name) for name in mesp.__all__)
     assert callable(mesp.export) and mesp.__version__ == version("mesp")
     with pytest.raises(AttributeError, match="no attribute 'fit'"):
-        mesp.fit  # type: ignore[attr-defined]  # noqa: B018
+        mesp.fit  # noqa: B018
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {

@@ -70,7 +70,7 @@ def test_the_longest_sequence_within_a_budget_is_the_longest(llama_int4: Path) -
 
     def longest(budget: int) -> int | None:
         found = longest_within(budget, 64, make, predict)
-        return found and found.tokens
+        return None if found is None else found.tokens
 
     need = {tokens: sum(predict(make(tokens)).values()) for tokens in (16, 32, 48, 64)}
     for tokens in (16, 32, 48):

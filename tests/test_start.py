@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 HEAVY = ("torch", "executorch", "transformers", "peft", "numpy", "matplotlib", "huggingface_hub", "gguf")
 REFUSED = {
@@ -70,7 +71,7 @@ def test_what_is_wrong_is_refused_before_anything_heavy_is_loaded(qwen2_fp32: Pa
         input="\n".join(lines), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     found = [json.loads(line[7:]) for line in process.stdout.splitlines() if line.startswith("ANSWER ")]
-    expected = {name: [0 if name in HELP else 2, []] for name in commands}
+    expected: dict[str, list[Any]] = {name: [0 if name in HELP else 2, []] for name in commands}
     assert dict(zip(commands, found, strict=True)) == expected, process.stderr
     assert "Traceback" not in process.stderr
     assert not (tmp_path / "new").exists()

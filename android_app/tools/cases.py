@@ -109,11 +109,11 @@ class _Recorder:
     def __exit__(self, *_: object) -> None:
         executorch_runtime.load = self._load
 
-    def call(self, module: Any, place: tuple[str, str], arguments: Tensors, clone_outputs: bool) -> Tensors:
+    def call(self, module: Any, place: tuple[str, str], arguments: Tensors, clone_outputs: bool) -> list[torch.Tensor]:
         self._count[place] = self._count.get(place, 0) + 1
         # An accumulator is argument and result in one place: copy before.
         before = [argument.clone() for argument in arguments] if self._count[place] <= 2 else None
-        results: Tensors = module.run_method(place[1], arguments, clone_outputs=clone_outputs)
+        results: list[torch.Tensor] = module.run_method(place[1], arguments, clone_outputs=clone_outputs)
         if before is not None:
             self._calls[place] = before, [result.clone() for result in results]
         return results
@@ -135,8 +135,8 @@ class _Recorded:
     def __init__(self, module: Any, path: Path, recorder: _Recorder):
         self._module, self._bundle, self._recorder = module, path.parent.name, recorder
 
-    def run_method(self, name: str, arguments: Tensors, clone_outputs: bool = True) -> Tensors:
-        return self._recorder.call(self._module, (self._bundle, name), arguments, clone_outputs)
+    def run_method(self, name: str, inputs: Sequence[Any], clone_outputs: bool = True) -> list[torch.Tensor]:
+        return self._recorder.call(self._module, (self._bundle, name), inputs, clone_outputs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)

@@ -5,7 +5,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from mesp.runtime.errors import UsageError
 
@@ -73,7 +73,7 @@ def run_train(args: argparse.Namespace) -> int:
         from mesp.runtime.training.loop import train
     stop = Interrupt(lambda: console.print("Stopping after this step; once more to stop at once", highlight=False))
     output = Output(sys.stdout, stop.ask)
-    console = console_of(output)
+    console = console_of(cast(TextIO, output))
     with ExitStack() as stack:
         listeners: list[Any] = []
         if args.tensorboard:

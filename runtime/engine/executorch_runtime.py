@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch  # loads the libraries that the extension module is linked against
-from executorch.extension.pybindings import _C as native  # type: ignore[attr-defined]  # its types are portable_lib's
+from executorch.extension.pybindings import _C as native
 
 
 class Programs(Protocol):

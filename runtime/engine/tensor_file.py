@@ -71,7 +71,7 @@ class TensorFile:
         spec = self.tensors[name]
         if str(values.dtype) != f"torch.{spec.dtype}" or first + values.numel() > spec.elements:
             raise ValueError(f"{name} is {spec}; cannot take {values.numel()} of {values.dtype} at {first}")
-        data = memoryview(values.contiguous().flatten().numpy()).cast("B")
+        data = values.contiguous().flatten().numpy().data.cast("B")
         _write_all(self._file, data, self._start + self._offsets[name] + first * ITEM_BYTES[spec.dtype])
 
     def close(self) -> None:

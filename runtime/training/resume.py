@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..account import check_names
 from ..contract.run_files import RUN
 from ..errors import UsageError
-from .config import check_names, merged
+from .config import merged
 from .run_writer import RunWriter
-from .settings import TrainSettings
+from .settings import DEFINITIONS, TrainSettings
 
 
 def resumed(run: Path, given: Mapping[str, Any]) -> tuple[Path, TrainSettings]:
@@ -26,5 +27,5 @@ def resumed(run: Path, given: Mapping[str, Any]) -> tuple[Path, TrainSettings]:
         del settings["steps" if start.get("steps_follow_from_epochs") else "epochs"]
     except (KeyError, TypeError) as error:
         raise UsageError(f"{run / RUN} is damaged: it does not say what the run was started with.") from error
-    check_names(settings, str(run / RUN))
+    check_names(settings, DEFINITIONS, str(run / RUN))
     return bundle, merged(given, settings)
