@@ -182,6 +182,33 @@ def test_a_bundle_that_is_not_what_export_wrote(
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_given_for_a_bundle_is_named(
+    checkpoint: Path, qwen2_fp32: Path, rows: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("run/run.json", "adapter/adapter_config.json", "empty/notes.txt", "several/one/manifest.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "model.bin").write_bytes(b"GGUF\x03")
+    (tmp_path / "bundle.zip").touch()
+    (tmp_path / "text.txt").touch()
+    cases = {
+        str(checkpoint): f"it is a checkpoint. Make a bundle of it: mesp export {checkpoint} -o BUNDLE",
+        "model.bin": "it is a checkpoint. Make a bundle of it: mesp export model.bin -o BUNDLE",
+        "run": "it is the folder of a run. Go on with that run: mesp train --resume run",
+        "adapter": "it is an adapter. Give the bundle, and the adapter as: --adapter adapter",
+        "bundle.zip": "it is an archive. Unpack it",
+        "text.txt": "it is a file. Expected a folder that was made with",
+        "empty": "it has no manifest.json. Expected a folder that was made with",
+        "several": "it holds one. Give one of them.",
+        "absent": "there is nothing. Make one with: mesp export CHECKPOINT -o absent",
+        "Qwen/Qwen2.5-0.5B": "there is nothing. If it is a model on the Hugging Face Hub: mesp export Qwen/Qwen2.5-0.5B",
+    }
+    for path, message in cases.items():
+        refused(capsys, 2, f"{path} is not a bundle: {message}", "train", path, "--data", rows, "-o", "out")
+    assert not (tmp_path / "out").exists()
+
+
 TRAINING = {
     "steps": (["--steps", "0"], "--steps 0 must be at least 1"),
     "rate": (["--lr", "nan"], "--lr nan"),

@@ -54,9 +54,7 @@ def open_bundle(path: Path, verify_files: bool = True) -> Bundle:
     """
     file = path / MANIFEST
     if not file.is_file():
-        raise UsageError(
-            f"{path} is not a bundle: it has no {MANIFEST}. Make one with: mesp export CHECKPOINT -o {path}"
-        )
+        raise UsageError(f"{path} is not a bundle: {_what_it_is(path)}")
     try:
         json_ = json.loads(file.read_text())
         version = json_["format_version"]
@@ -79,6 +77,35 @@ def open_bundle(path: Path, verify_files: bool = True) -> Bundle:
         check(schedule.instructions, manifest.programs, bundle.tensors())
         check_arena(schedule.arena, schedule.instructions, bundle.tensors(), manifest.arena_kinds())
     return bundle
+
+
+def _what_it_is(path: Path) -> str:
+    """What stands in a bundle's place, and how to get a bundle."""
+    export = f"Make a bundle of it: mesp export {path} -o BUNDLE"
+    if not path.exists():
+        if path.suffix == ".gguf" or path.parent.exists():
+            return f"there is nothing. Make one with: mesp export CHECKPOINT -o {path}"
+        return f"there is nothing. If it is a model on the Hugging Face Hub: mesp export {path} -o BUNDLE"
+    if path.suffix.lower() == ".zip":
+        return "it is an archive. Unpack it, and give the folder."
+    if path.is_file():
+        gguf = path.open("rb").read(4) == b"GGUF"
+        return f"it is a checkpoint. {export}" if gguf else f"it is a file. {_EXPECTED}"
+    for name, what in _FOLDERS.items():
+        if (path / name).is_file():
+            return what.format(export=export, path=path)
+    below = sorted(item.parent.name for item in path.glob(f"*/{MANIFEST}"))
+    if below:
+        return f"it holds {', '.join(below[:4])}. Give one of them."
+    return f"it has no {MANIFEST}. {_EXPECTED}"
+
+
+_EXPECTED = "Expected a folder that was made with: mesp export CHECKPOINT -o BUNDLE"
+_FOLDERS = {
+    "run.json": "it is the folder of a run. Go on with that run: mesp train --resume {path}",
+    "adapter_config.json": "it is an adapter. Give the bundle, and the adapter as: --adapter {path}",
+    "config.json": "it is a checkpoint. {export}",
+}
 
 
 def _check_files(path: Path, manifest: Manifest) -> None:
