@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow
 import pytest
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from mesp.runtime.contract import rows_table
 from mesp.runtime.data.dataset import Dataset, load_data
@@ -54,6 +55,31 @@ def test_padding_is_left_out_and_positions_must_follow_each_other() -> None:
     assert read({**row, "position_ids": [1, 1, 0, 1, 1]})[0] == [kept]
     assert read({**kept, "position_ids": [5, 6], "attention_mask": None})[0] == [kept]
     assert read({**row, "attention_mask": [0] * 5, "labels": [-100] * 5})[0] == [{"input_ids": [], "labels": []}]
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 3), (2, 0), (3, 1)])
+def test_a_padded_row_has_the_loss_that_transformers_gives_it(before: int, after: int) -> None:
+    """The first token has no label: transformers would predict it from the padding."""
+    config = LlamaConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, vocab_size=32
+    )
+    model = LlamaForCausalLM(config).double()
+    ids, labels = [5, 6, 7, 8, 9], [MASKED, 6, 7, 8, 9]
+    padded = {
+        "input_ids": [0] * before + ids + [0] * after,
+        "labels": [MASKED] * before + labels + [MASKED] * after,
+        "attention_mask": [0] * before + [1] * len(ids) + [0] * after,
+    }
+
+    def loss(row: dict[str, list[int]]) -> torch.Tensor:
+        value: torch.Tensor = model(**{name: torch.tensor([numbers]) for name, numbers in row.items()}).loss
+        return value
+
+    (kept,), _ = read(padded)
+    torch.testing.assert_close(loss(kept), loss(padded), rtol=1e-6, atol=0)
+    without_mask = {name: padded[name] for name in ("input_ids", "labels")}
+    if before:
+        assert abs(loss(without_mask) - loss(padded)) > 1e-4
 
 
 @pytest.mark.parametrize(

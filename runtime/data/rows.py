@@ -42,6 +42,7 @@ ROLES: list[str] = _TABLE["roles"]
 SPEAKERS: dict[str, str] = _TABLE["speakers"]
 EXPECTED = 'A row has "text", or "prompt" and "completion", or "messages", or "input_ids" and "labels"'
 RENAME = "Rename its keys, or say which they are: --map prompt=question,completion=answer"
+_ALL: dict[str, list[str]] = {**_TABLE["kinds"], **FOREIGN}  # the keys of each format of rows
 _TARGETS = list(dict.fromkeys(key for table in (KEYS, FOREIGN, OPTIONAL) for keys in table.values() for key in keys))
 MASKED = -100  # the label of what is no target
 _HOW = {
@@ -122,14 +123,14 @@ class RowReader:
         named, others = self._named(values, where)
         formats = _matching(KEYS, named) or _matching(FOREIGN, named)
         if len(formats) > 1:
-            both = " and of ".join(_quoted({**KEYS, **FOREIGN}[name]) for name in formats)
+            both = " and of ".join(_quoted(_ALL[name]) for name in formats)
             raise UsageError(
                 f"{where}: the row is one of {both}. Keep the keys of one kind only, or choose with --map, as in --map text=text."
             )
         if not formats:
             raise UsageError(f"{where}: {EXPECTED}; this one has {_quoted(values) or 'nothing'}. {RENAME}.")
         (format_,) = formats
-        keys = [*{**KEYS, **FOREIGN}[format_], *OPTIONAL.get(format_, ())]
+        keys = [*_ALL[format_], *OPTIONAL.get(format_, ())]
         used = {key: named.pop(key) for key in keys if key in named}
         return _kind_of(format_), used, {**others, **named}, format_
 
