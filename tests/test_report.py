@@ -155,6 +155,15 @@ def titles(run: Path) -> list[str]:
     return [chart.title for chart in [*([loss] if loss else []), *other_charts(folder)]]
 
 
+def test_a_report_may_be_drawn_elsewhere(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert write_report(run) == run / "report.html"
+    elsewhere = write_report(run, tmp_path / "pages" / "one.html")
+    assert elsewhere.read_text() == (run / "report.html").read_text()
+    with pytest.raises(UsageError, match=r"must be a file that ends in \.html"):
+        write_report(run, run / "steps.jsonl")
+
+
 def test_a_report_begins_with_the_four_numbers(tmp_path: Path) -> None:
     page = drawn(make_run(tmp_path / "run"))
     held_out, peak, time, status = cards(read_run(tmp_path / "run"))
@@ -380,7 +389,7 @@ def test_a_comparison_begins_with_what_differs(tmp_path: Path) -> None:
     assert different.pop("lr") == ["0.01", "0.02", "0.01"] and set(different) == {
         "Machine"
     }  # the killed run has not told its own
-    assert comparison.same(runs)["model"] == ["models/<tiny>.gguf"] and page.words.count("models/<tiny>.gguf") == 2
+    assert comparison.same(runs)["model"] == ["<tiny>.gguf"] and "<tiny>.gguf" in page.words
     results = comparison.results(runs)
     assert results["Held-out loss"] == ["4.000 → 3.600", "4.000 → 3.600", "4.000 → 3.778"]
     assert results["Peak footprint over idle"] == ["9.0 MB", "9.0 MB", "not known"]
@@ -398,6 +407,15 @@ def test_a_comparison_begins_with_what_differs(tmp_path: Path) -> None:
 def test_runs_that_differ_in_nothing_say_so(tmp_path: Path) -> None:
     write_comparison([make_run(tmp_path / "one"), make_run(tmp_path / "two")], tmp_path / "both.html")
     assert any(word.startswith("Nothing that was chosen") for word in Page(tmp_path / "both.html").words)
+
+
+def test_files_are_compared_by_their_contents(tmp_path: Path) -> None:
+    paths = [changed(make_run(tmp_path / name), data=f"{name}/rows.txt") for name in ("one", "moved", "other")]
+    changed(paths[2], sha256="f" * 64)
+    runs = {path.name: read_run(path) for path in paths}
+    different = comparison.differences(runs)
+    assert set(different) == {"data, sha256 of its tokens", "eval data, sha256 of its tokens"}
+    assert different["data, sha256 of its tokens"] == ["dddddddddddd…", "dddddddddddd…", "ffffffffffff…"]
 
 
 def test_losses_of_other_rows_have_a_chart_of_their_own(tmp_path: Path) -> None:
@@ -441,7 +459,7 @@ def test_comparisons_that_cannot_be_drawn_are_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     with pytest.raises(UsageError, match=r"must be a file that ends in \.html"):
         write_comparison([run], run / "steps.jsonl")
-    with pytest.raises(UsageError, match="9 runs cannot be compared: expected 1 to 8"):
+    with pytest.raises(UsageError, match="9 runs cannot be compared: expected 2 to 8"):
         write_comparison([run] * 9, tmp_path / "page.html")
     with pytest.raises(UsageError, match="is not a run folder"):
         write_comparison([run, tmp_path], tmp_path / "page.html")

@@ -105,9 +105,8 @@ def run_report(args: argparse.Namespace) -> int:
     """mesp report"""
     from mesp.runtime.report.pages import write_comparison, write_report
 
-    if len(args.runs) == 1 and args.output is None:
-        write_report(args.runs[0])
-        print(args.runs[0] / "report.html")
+    if len(args.runs) == 1:
+        print(write_report(args.runs[0], args.output))
         return 0
     output = args.output or Path("report.html")
     write_comparison(args.runs, output)

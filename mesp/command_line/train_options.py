@@ -94,5 +94,5 @@ def add_report_options(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="the page that compares several runs; report.html if not given",
+        help="the page to write; if not given, RUN/report.html, and for several runs report.html",
     )

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from pathlib import PurePath
 from typing import Any
 
+from ..engine.bundle import WEIGHTS
 from .charts import Chart, Kind, Line, line_chart, series, smooth
 from .figures import LOSS, OVER_IDLE, baseline, footprints, with_speed
 from .headline import arrow, held_out, peak_over_idle, seconds_of
@@ -53,6 +55,7 @@ def columns(parts: Sequence[Sequence[tuple[str, str | None]]]) -> Table:
 
 # A run has a seed too.
 _PLAN = {"seed": "export's seed"}
+_PATHS = ("data", "eval_data", "adapter")
 
 
 def _chosen(runs: Runs) -> Table:
@@ -60,19 +63,33 @@ def _chosen(runs: Runs) -> Table:
 
 
 def _choices(run: RunFolder) -> list[tuple[str, str | None]]:
+    """What lies in files is known by its hash: the same file may have another path, and another file the same name."""
     bundle = run.start.get("bundle") or run.report["bundle"]
-    plan = bundle["plan"] if bundle else {}
-    made = settings_rows({_PLAN.get(name, name): value for name, value in plan.items() if name != "tiling"})
-    rows = [
-        (f"{what}, sha256 of its tokens", _digest(run, key))
-        for key, what in (("data", "data"), ("eval_data", "eval data"))
+    exported = (
+        settings_rows({_PLAN.get(name, name): value for name, value in bundle["plan"].items() if name != "tiling"})
+        if bundle
+        else []
+    )
+    named = {name: PurePath(value).name if name in _PATHS and value else value for name, value in run.settings.items()}
+    return [
+        ("model", PurePath(bundle["model"]).name if bundle else None),
+        ("weights, sha256", _short((bundle or {}).get("sha256", {}).get(WEIGHTS))),
+        *exported,
+        *settings_rows(named),
+        ("data, sha256 of its tokens", _short(_sha256(run, "data"))),
+        ("eval data, sha256 of its tokens", _short(_sha256(run, "eval_data"))),
+        ("adapter, sha256", _short(run.start.get("adapter_sha256"))),
+        *machine_rows(run.report["environment"]),
     ]
-    model = [("model", bundle["model"])] if bundle else []
-    return [*model, *made, *settings_rows(run.settings), *rows, *machine_rows(run.report["environment"])]
 
 
-def _digest(run: RunFolder, key: str) -> str | None:
-    digest = (run.start.get(key) or {}).get("sha256")
+def _sha256(run: RunFolder, key: str) -> str | None:
+    """Of the tokens of a run's rows."""
+    digest: str | None = (run.start.get(key) or {}).get("sha256")
+    return digest
+
+
+def _short(digest: str | None) -> str | None:
     return f"{digest[:12]}…" if digest else None
 
 
@@ -133,9 +150,9 @@ def loss_charts(runs: Runs) -> list[Chart]:
 
 
 def _grouped(title: str, key: str, shown: Runs, runs: Runs, note: str) -> Iterator[Chart]:
-    groups: dict[str, dict[str, RunFolder]] = {}
+    groups: dict[str | None, dict[str, RunFolder]] = {}
     for name, run in shown.items():
-        groups.setdefault(_rows_of(run, key), {})[name] = run
+        groups.setdefault(_sha256(run, key), {})[name] = run
     for own in groups.values():
         names = f" of {', '.join(own)}" if len(groups) > 1 else ""
         x_label, place = _places(own)
@@ -149,11 +166,6 @@ def _grouped(title: str, key: str, shown: Runs, runs: Runs, note: str) -> Iterat
                 for name, run in own.items()
             ]
         yield line_chart(f"{title}{names}", x_label, LOSS, lines, note=note + (_OTHER_ROWS if names else ""))
-
-
-def _rows_of(run: RunFolder, key: str) -> str:
-    """What tells one set of rows from another: their hash, which is that of their tokens."""
-    return str((run.start.get(key) or {}).get("sha256"))
 
 
 Place = Callable[[RunFolder], Mapping[int, float]]

@@ -27,13 +27,19 @@ _MEMORY_NOTE = (
 )
 
 
-def write_report(run: Path) -> None:
-    """Draws report.html from the files of a run folder, of a run that was not finished too.
+def write_report(run: Path, output: Path | None = None) -> Path:
+    """Draws a run from the files of its folder, also one that was not finished.
+
+    Args:
+        output: the page; report.html in the folder if not given
+
+    Returns:
+        The page's path.
 
     Raises:
-        UsageError: not a run folder, or a file in it that is damaged.
+        UsageError: not a run folder, or a file in it that is damaged; an output that is not an .html file.
     """
-    folder = read_run(run)
+    page, folder = _page(output or run / PAGE), read_run(run)
     drawn, ticks = bars({"": folder})
     values = {
         "title": f"Fine-tuning of {_model(folder) or 'a model'}",
@@ -52,19 +58,19 @@ def write_report(run: Path) -> None:
             "Settings": _one(settings_rows(folder.settings)),
         },
     }
-    _write(run / PAGE, "run.html.jinja", values)
+    _write(page, "run.html.jinja", values)
+    return page
 
 
 def write_comparison(runs: Sequence[Path], output: Path) -> None:
     """Draws several runs into one page: what differs, what came of it, a line a run in the charts.
 
     Raises:
-        UsageError: no run, too many, one twice, or one that is not a run folder; an output that is not an .html file.
+        UsageError: too few runs, too many, one twice, or one that is not a run folder; an output that is not an .html file.
     """
-    if output.suffix != ".html":
-        raise UsageError(f"{output} must be a file that ends in .html: the comparison is a page.")
-    if not 1 <= len(runs) <= COLOURS:
-        raise UsageError(f"{len(runs)} runs cannot be compared: expected 1 to {COLOURS}, one for each colour.")
+    _page(output)
+    if not 2 <= len(runs) <= COLOURS:
+        raise UsageError(f"{len(runs)} runs cannot be compared: expected 2 to {COLOURS}, one for each colour.")
     folders = {name: read_run(run) for name, run in zip(unique_names(runs), runs, strict=True)}
     drawn, ticks = bars(folders)
     values = {
@@ -84,8 +90,13 @@ def write_comparison(runs: Sequence[Path], output: Path) -> None:
             _PHONE: comparison.columns([phone_rows(folder.device) for folder in folders.values()]),
         },
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
     _write(output, "comparison.html.jinja", values)
+
+
+def _page(output: Path) -> Path:
+    if output.suffix != ".html":
+        raise UsageError(f"{output} must be a file that ends in .html: a report is a page.")
+    return output
 
 
 def unique_names(runs: Sequence[Path]) -> list[str]:
@@ -135,6 +146,7 @@ def _one(rows: Sequence[tuple[str, str | None]]) -> dict[str, list[str]]:
 
 
 def _write(path: Path, template: str, values: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, _environment().get_template(template).render(**values, units=UNITS))
 
 
