@@ -18,7 +18,7 @@ TESTS_IN := $(BIN)/python -W ignore -m pytest
 TIMED := $(BIN)/python tests/timed.py
 
 .PHONY: demo test test-all test-python test-measuring test-android test-harness test-thorough test-arm64 test-dex test-demo test-durations \
-	apk android-setup lint types wheel clean setup
+	fuzz apk android-setup lint types wheel clean setup
 
 demo: setup
 	$(BIN)/python -m mesp.bench.demo $(DEMO)
@@ -63,6 +63,10 @@ test-arm64: setup
 	$(PYTHON) $(TOOLS)/packages.py arm64
 	$(BIN)/python -W ignore $(TOOLS)/test.py prepare
 	$(TIMED) $@ $(BIN)/python $(TOOLS)/arm64.py $(TESTS)
+
+# That no file brings anything down: ten thousand mutated configurations, tokenizers, GGUF headers, adapters, bundles and rows, the same each time.
+fuzz: setup
+	MESP_FUZZ=10000 $(TIMED) $@ $(TESTS_IN) tests/test_fuzz.py -n 2 --dist load --maxschedchunk 1
 
 # That the README's first command works: a real model, exported, trained and reported.
 test-demo: setup

@@ -163,7 +163,7 @@ def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> No
 
 BUNDLES: dict[str, tuple[Callable[[Path], Any], int, str]] = {
     "no manifest": (lambda bundle: (bundle / "manifest.json").unlink(), 2, "is not a bundle"),
-    "not JSON": (lambda bundle: (bundle / "manifest.json").write_text("{"), 2, "is not a bundle's manifest"),
+    "not JSON": (lambda bundle: (bundle / "manifest.json").write_text("{"), 2, "cannot be read as a bundle's manifest"),
     "a part missing": (lambda bundle: change_manifest(bundle, lambda manifest: manifest.pop("lora")), 2, "is damaged"),
     "newer": (change_version, 2, f"bundle format 99; this version of mesp reads format {FORMAT_VERSION}"),
     "changed byte": (change_byte, 2, "its SHA-256 is not the manifest's"),

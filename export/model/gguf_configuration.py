@@ -12,6 +12,7 @@ from mesp.runtime.account import Account, shown
 from mesp.runtime.errors import UsageError
 
 from .gguf_file import GgufFile, GgufTensor
+from .huggingface_folder import reading
 
 ROPE_FACTORS = "rope_freqs.weight"
 _LARGEST = 1 << 24
@@ -94,7 +95,8 @@ def read_configuration(file: GgufFile, kind: str, account: Account) -> Any:
     if kind == "llama":  # whose converter writes biases where there are any, and no key
         values["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
         values["mlp_bias"] = "blk.0.ffn_gate.bias" in file.tensors
-    return AutoConfig.for_model(kind, **values)
+    with reading(file.path, "a model"):  # what transformers checks itself, as that heads share the width
+        return AutoConfig.for_model(kind, **values)
 
 
 def _rope(file: GgufFile, account: Account, kind: str, base: float, width: int) -> dict[str, Any]:

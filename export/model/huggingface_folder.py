@@ -44,7 +44,9 @@ def reading(file: Path | str, what: str) -> Iterator[None]:
         yield
     except UsageError:
         raise
-    except Exception as error:  # these readers promise no kind of error: TypeError, KeyError, and Rust's panics
+    except BaseException as error:  # these readers promise no kind of error, and Rust's panics are no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # Ctrl-C
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(f"{file} cannot be read as {what}: {reason}") from error
 

@@ -7,13 +7,14 @@ adapter.safetensors   the initial adapter, in PEFT's layout
 tokenizer/            what the tokenizer needs, and mobile.json, what a phone needs; absent if the checkpoint had none
 """
 
-import json
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from ..account import shown
 from ..errors import MespError, UsageError
-from ..files import sha256
+from ..files import read_json_object, sha256
 from .arena import check_arena
 from .manifest import FORMAT_VERSION, Manifest
 from .schedule import TensorSpec, check
@@ -55,24 +56,30 @@ def open_bundle(path: Path, verify_files: bool = True) -> Bundle:
     file = path / MANIFEST
     if not file.is_file():
         raise UsageError(f"{path} is not a bundle: {_what_it_is(path)}")
-    try:
-        json_ = json.loads(file.read_text())
-        version = json_["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file} is not a bundle's manifest. Export the bundle again.") from error
+    json_ = read_json_object(file, "a bundle's manifest")
+    version = json_.get("format_version")
     if version != FORMAT_VERSION:
         raise UsageError(
-            f"{path} has bundle format {version}; this version of mesp reads format {FORMAT_VERSION}. Export it again, or update mesp."
+            f"{path} has bundle format {shown(version)}; this version of mesp reads format {FORMAT_VERSION}. Export it again, or update mesp."
         )
     try:
-        manifest = Manifest.from_json(json_)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file} is damaged ({error!r}). Export the bundle again.") from error
+        return _opened(path, json_, verify_files)
+    except (OSError, LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+        # What a manifest says is used as it is: whatever is of another kind fails here, where all of it is looked at.
+        raise UsageError(
+            f"{file} is damaged ({type(error).__name__}: {shown(str(error))}). Export the bundle again."
+        ) from error
+
+
+def _opened(path: Path, json_: dict[str, Any], verify_files: bool) -> Bundle:
+    manifest = Manifest.from_json(json_)
     if verify_files:
         _check_files(path, manifest)
     bundle = Bundle(path, manifest, read_layout(path / WEIGHTS))
     if unknown := set(manifest.warm_up) - set(manifest.programs):
-        raise MespError(f"{file} would warm up with {', '.join(sorted(unknown))}, which the bundle does not have.")
+        raise MespError(
+            f"{path / MANIFEST} would warm up with {', '.join(sorted(unknown))}, which the bundle does not have."
+        )
     for schedule in manifest.schedules.values():
         check(schedule.instructions, manifest.programs, bundle.tensors())
         check_arena(schedule.arena, schedule.instructions, bundle.tensors(), manifest.arena_kinds())

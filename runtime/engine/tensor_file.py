@@ -99,17 +99,25 @@ def read_layout(path: Path) -> dict[str, tuple[TensorSpec, int]]:
     """The tensors of a safetensors file and their places in bytes from its start.
 
     Raises:
-        MespError: it is not one.
+        MespError: it is not one, or not whole.
     """
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if size > os.path.getsize(path):
-            raise MespError(f"{path} is not a safetensors file.")
-        header = json.loads(file.read(size))
-    header.pop("__metadata__", None)
+    whole = os.path.getsize(path)
     dtypes = {short: name for name, short in _DTYPES.items()}
-    return {
-        name: (TensorSpec(tuple(item["shape"]), dtypes[item["dtype"]]), 8 + size + item["data_offsets"][0])
-        for name, item in header.items()
-        if not name.startswith(_PADDING)
-    }
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > whole:
+                raise ValueError("its header is longer than the file")
+            header = json.loads(file.read(size))
+        header.pop("__metadata__", None)
+        layout = {
+            name: (TensorSpec(tuple(item["shape"]), dtypes[item["dtype"]]), 8 + size + item["data_offsets"][0])
+            for name, item in header.items()
+            if not name.startswith(_PADDING)
+        }
+        for name, (spec, start) in layout.items():
+            if not 8 + size <= start <= start + spec.nbytes <= whole:
+                raise ValueError(f"its tensor {name} is not inside of it")
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise MespError(f"{path} is not a whole safetensors file: {error}.") from error
+    return layout
