@@ -243,6 +243,12 @@ def test_a_tokenizer_that_would_be_left_out_is_refused(folder: Path) -> None:
     assert open_checkpoint(str(folder)).tokenizer() is None
 
 
+def test_settings_of_generation_that_cannot_be_read_are_refused(folder: Path) -> None:
+    (folder / "generation_config.json").write_text('{"eos_token_id": ')
+    with pytest.raises(UsageError, match=r"generation_config\.json cannot be read as settings of generation"):
+        load_base(str(folder))
+
+
 def test_other_places_of_a_model_are_said(folder: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     refused(folder, "weights in PyTorch's own format")

@@ -11,9 +11,14 @@ HEAVY = ("torch", "executorch", "transformers", "peft", "numpy", "matplotlib", "
 REFUSED = {
     "export, no checkpoint": "export absent -o new",
     "export, no GGUF file": "export absent.gguf -o new",
-    "export, no model in it": "export there -o new",
+    "export, no model in it": "export empty -o new",
     "export, output exists": "export absent -o there",
     "export, rank": "export absent -o new --rank 0",
+    "export, one file of a model": "export there/config.json -o new",
+    "export, no whole GGUF file": "export text.gguf -o new",
+    "export, another architecture": "export gemma -o new",
+    "export, a quantized model": "export fp8 -o new",
+    "export, a pointer": "export pointer -o new",
     "plan, no checkpoint": "plan absent",
     "plan, budget": "plan absent --budget-mb -1",
     "verify, no bundle": "verify absent",
@@ -58,7 +63,18 @@ for line in sys.stdin:
 def test_what_is_wrong_is_refused_before_anything_heavy_is_loaded(qwen2_fp32: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "letter.txt").write_text("")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").write_text("to be or not to be")
+    (tmp_path / "text.gguf").write_text("GGUF")
+    (tmp_path / "there" / "config.json").touch()
+    configurations = {
+        "gemma": '{"model_type": "gemma3"}',
+        "fp8": '{"model_type": "llama", "quantization_config": {"quant_method": "fp8"}}',
+        "pointer": "version https://git-lfs.github.com/spec/v1",
+    }
+    for name, text in configurations.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "lora_alpha": 8}')

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _EXPECTED = "Expected a folder with a config.json, a .gguf file, or a Hub id such as Qwen/Qwen2.5-0.5B"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-GGUF_MAGIC = b"GGUF"
+_FILES_OF_FOLDERS = (".safetensors", ".bin", ".json")
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def find_checkpoint(source: str, random_init: bool = False) -> Path:
             raise UsageError(f"--random-init takes a folder with a config.json, and {source} is a file.")
         if not path.is_file():
             raise UsageError(f"There is no GGUF file at {path}.")
+        _check_gguf(path)
         return path
     if not path.exists():
         if random_init or not _HUB_ID.fullmatch(source) or source.startswith("."):
@@ -90,7 +91,22 @@ def find_checkpoint(source: str, random_init: bool = False) -> Path:
         path = _download(source)
     if not (path / "config.json").is_file():
         raise UsageError(f"{source} has no config.json. {_instead(path)}")
+    from .huggingface_folder import check_config
+
+    check_config(path)
     return path
+
+
+def _check_gguf(path: Path) -> None:
+    """Refuses a file that is not whole or of a family that there are no programs for."""
+    from .families import family
+    from .gguf_configuration import read_keys
+    from .gguf_file import GgufHeader
+
+    if path.suffix in _FILES_OF_FOLDERS:
+        raise UsageError(f"{path} is one file of a model. Give the folder that it is in: {path.parent}")
+    kind, _ = read_keys(GgufHeader(path))
+    family(kind, str(path))
 
 
 def find_model(source: str) -> Path:

@@ -5,13 +5,10 @@ Every key is used, known to change nothing, or refused by name. What a key means
 
 from typing import Any
 
-import numpy as np
-import torch
-
 from mesp.runtime.account import Account, shown
 from mesp.runtime.errors import UsageError
 
-from .gguf_file import GgufFile, GgufTensor
+from .gguf_file import GgufFile, GgufHeader, GgufTensor
 from .huggingface_folder import reading
 
 ROPE_FACTORS = "rope_freqs.weight"
@@ -24,7 +21,7 @@ _ABOUT_THE_FILE = ("general.*", "quantize.imatrix.*", "split.tensors.count", "sp
 _ADVICE = "A model with settings that are left out would be computed wrongly: use one without them."
 
 
-def read_keys(file: GgufFile) -> tuple[str, Account]:
+def read_keys(file: GgufHeader) -> tuple[str, Account]:
     """The architecture that a file names, and its other keys to be read.
 
     Raises:
@@ -41,7 +38,7 @@ def read_keys(file: GgufFile) -> tuple[str, Account]:
     if "general.architecture" not in account:
         raise UsageError(f"{file.path} does not say what model it is: it has no general.architecture.")
     architecture = account.text("general.architecture")
-    if not file.tensors:
+    if not file.described:
         raise UsageError(f"{file.path} holds a vocabulary and no weights. Use the file of the whole model.")
     account.ignore(*_ABOUT_THE_FILE)
     return architecture, account
@@ -125,6 +122,8 @@ def _llama3(file: GgufFile, tensor: GgufTensor, parameters: dict[str, Any], widt
     A GGUF has the factors and not the four numbers that they were made of, but Llama 3 has one set of three of these, and the largest factor is
     the fourth. transformers' own formula must then give the file's factors.
     """
+    import numpy as np
+    import torch
     from transformers import LlamaConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 

@@ -11,18 +11,20 @@ package's.
 
 import mmap
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from mesp.runtime.errors import UsageError
 from mesp.runtime.files import refuse_pointer
 
-from .checkpoint import GGUF_MAGIC
+if TYPE_CHECKING:
+    import numpy as np  # what is no model is refused without numpy
 
+_MAGIC = b"GGUF"
 _SCALARS = {
     0: "B",
     1: "b",
@@ -39,6 +41,8 @@ _SCALARS = {
 _STRING, _ARRAY = 8, 9
 _VERSIONS = (2, 3)
 _MOST_DIMENSIONS = 4
+
+_Described = tuple[str, tuple[int, ...], int, int]  # a tensor's name, shape, number of its type, place in the data
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ class GgufTensor:
     nbytes: int
 
 
-class GgufFile:
-    """A GGUF file, opened.
+class GgufHeader:
+    """What a GGUF file says before its data.
 
     Raises:
         UsageError: it is not whole.
@@ -67,25 +71,25 @@ class GgufFile:
     def __init__(self, path: Path):
         self.path = path
         refuse_pointer(path)
-        try:
+        with self._reading():
             with open(path, "rb") as file:
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._place = 0
-            self.keys, self.tensors = self._read()
+            self.keys, self.described = self._read()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
         except (
             ValueError,
             struct.error,
         ) as error:  # UnicodeDecodeError is one of the first; an empty file has no mapping
-            raise UsageError(f"{path} is not a whole GGUF file: {error}. Download it again.") from error
+            raise UsageError(f"{self.path} is not a whole GGUF file: {error}. Download it again.") from error
 
-    def blocks(self, tensor: GgufTensor) -> np.ndarray:
-        """The stored bytes by rows, [rows, bytes]; a vector is one row."""
-        data = np.frombuffer(self._data, np.uint8, tensor.nbytes, tensor.start)
-        return data.reshape(tensor.shape[0] if len(tensor.shape) > 1 else 1, -1)
-
-    def _read(self) -> tuple[dict[str, Any], dict[str, GgufTensor]]:
-        if self._data[:4] != GGUF_MAGIC:
-            raise ValueError(f"it begins with {self._data[:4]!r} and not with {GGUF_MAGIC!r}")
+    def _read(self) -> tuple[dict[str, Any], list[_Described]]:
+        if self._data[:4] != _MAGIC:
+            raise ValueError(f"it begins with {self._data[:4]!r} and not with {_MAGIC!r}")
         self._place = 4
         version = self._scalar("I")
         if version not in _VERSIONS:
@@ -97,37 +101,9 @@ class GgufFile:
             if name in keys:
                 raise ValueError(f"the key {name} is there twice")
             keys[name] = self._value(self._scalar("I"))
-        alignment = keys.get("general.alignment", 32)
-        if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-            raise ValueError(f"general.alignment is {alignment} and no power of two")
-        described = [self._tensor() for _ in range(tensors)]
-        start = -(-self._place // alignment) * alignment
-        return keys, self._placed(described, start)
+        return keys, [self._tensor() for _ in range(tensors)]
 
-    def _placed(self, described: list[tuple[str, tuple[int, ...], int, int]], start: int) -> dict[str, GgufTensor]:
-        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
-        tensors: dict[str, GgufTensor] = {}
-        for name, shape, kind, offset in described:
-            if kind not in list(GGMLQuantizationType):
-                raise ValueError(f"the type of {name}, number {kind}, is not one that the gguf package knows")
-            dtype = GGMLQuantizationType(kind)
-            block, block_bytes = GGML_QUANT_SIZES[dtype]
-            if shape[-1] % block:
-                raise ValueError(
-                    f"{name} has rows of {shape[-1]}, which {dtype.name} cannot cut into blocks of {block}"
-                )
-            nbytes = prod(shape) // block * block_bytes
-            if start + offset + nbytes > len(self._data):
-                end = start + offset + nbytes
-                raise ValueError(f"its tensor {name} ends at byte {end}, the file at {len(self._data)}")
-            if name in tensors:
-                raise ValueError(f"the tensor {name} is there twice")
-            tensors[name] = GgufTensor(shape, dtype.name, start + offset, nbytes)
-        return tensors
-
-    def _tensor(self) -> tuple[str, tuple[int, ...], int, int]:
-        """Name, shape, number of the type, place in the data."""
+    def _tensor(self) -> _Described:
         name, dimensions = self._string(), self._scalar("I")
         if not 1 <= dimensions <= _MOST_DIMENSIONS:
             raise ValueError(f"the tensor {name} has {dimensions} dimensions")
@@ -165,3 +141,49 @@ class GgufFile:
     def _fits(self, nbytes: int) -> None:
         if nbytes > len(self._data) - self._place:
             raise ValueError(f"it tells of more than it has at byte {self._place}")
+
+
+class GgufFile(GgufHeader):
+    """A GGUF file, opened: its tensors have their places in it.
+
+    Raises:
+        UsageError: it is not whole.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        with self._reading():
+            alignment = self.keys.get("general.alignment", 32)
+            if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+                raise ValueError(f"general.alignment is {alignment} and no power of two")
+            self.tensors = self._placed(-(-self._place // alignment) * alignment)
+
+    def blocks(self, tensor: GgufTensor) -> "np.ndarray":
+        """The stored bytes by rows, [rows, bytes]; a vector is one row."""
+        import numpy as np
+
+        data = np.frombuffer(self._data, np.uint8, tensor.nbytes, tensor.start)
+        return data.reshape(tensor.shape[0] if len(tensor.shape) > 1 else 1, -1)
+
+    def _placed(self, start: int) -> dict[str, GgufTensor]:
+        """The tensors by name; their data begins at ``start``."""
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+        tensors: dict[str, GgufTensor] = {}
+        for name, shape, kind, offset in self.described:
+            if kind not in list(GGMLQuantizationType):
+                raise ValueError(f"the type of {name}, number {kind}, is not one that the gguf package knows")
+            dtype = GGMLQuantizationType(kind)
+            block, block_bytes = GGML_QUANT_SIZES[dtype]
+            if shape[-1] % block:
+                raise ValueError(
+                    f"{name} has rows of {shape[-1]}, which {dtype.name} cannot cut into blocks of {block}"
+                )
+            nbytes = prod(shape) // block * block_bytes
+            if start + offset + nbytes > len(self._data):
+                end = start + offset + nbytes
+                raise ValueError(f"its tensor {name} ends at byte {end}, the file at {len(self._data)}")
+            if name in tensors:
+                raise ValueError(f"the tensor {name} is there twice")
+            tensors[name] = GgufTensor(shape, dtype.name, start + offset, nbytes)
+        return tensors

@@ -14,14 +14,12 @@ from mesp.runtime.files import read_json_object
 from .families import family
 
 
-def read_config(folder: Path) -> Any:
-    """transformers' configuration of a folder.
+def check_config(folder: Path) -> None:
+    """Looks at a folder's config.json without transformers, which takes seconds to load.
 
     Raises:
         UsageError: it cannot be read, is of a family that there are no programs for, or of weights that were quantized.
     """
-    from transformers import AutoConfig
-
     file = folder / "config.json"
     raw = read_json_object(file, "a model configuration")
     family(raw.get("model_type"), str(file))
@@ -33,7 +31,17 @@ def read_config(folder: Path) -> Any:
             f"{file}: the weights are quantized by {shown(method)} (quantization_config), which is not read. "
             "Use the model before it was quantized, or a GGUF file of it."
         )
-    with reading(file, "a model configuration"), quiet():
+
+
+def read_config(folder: Path) -> Any:
+    """transformers' configuration of a folder that ``check_config`` has passed.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    from transformers import AutoConfig
+
+    with reading(folder / "config.json", "a model configuration"), quiet():
         return AutoConfig.from_pretrained(folder)
 
 

@@ -22,7 +22,7 @@ from mesp.runtime.training.adapter import OLD_WEIGHTS, WEIGHTS, check_names, sam
 from ..bundle.make_plan import bundle_config
 from ..model.checkpoint import Checkpoint, open_checkpoint
 from ..model.families import read_architecture
-from ..model.huggingface_folder import load_tokenizer, quiet
+from ..model.huggingface_folder import load_tokenizer, quiet, reading
 from .adapter_config import read_adapter_config
 from .bundle_weights import dequantized_tensors
 
@@ -61,10 +61,11 @@ def _from_checkpoint(checkpoint: Checkpoint) -> Base:
     tokenizer = checkpoint.tokenizer()
     if checkpoint.quantized:
         return Base(model, tokenizer, checkpoint.origin, torch.float32)
-    if (Path(checkpoint.origin) / "generation_config.json").is_file():
+    if (file := Path(checkpoint.origin) / "generation_config.json").is_file():
         from transformers import GenerationConfig
 
-        model.generation_config = GenerationConfig.from_pretrained(checkpoint.origin)
+        with reading(file, "settings of generation"):
+            model.generation_config = GenerationConfig.from_pretrained(checkpoint.origin)
     return Base(model, tokenizer, checkpoint.origin, dtype or torch.float32)
 
 

@@ -1,15 +1,15 @@
 """What families have in common. The names of projections and norms are those of transformers' Llama, which most models keep."""
 
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from mesp.runtime.account import check_number, shown
 from mesp.runtime.errors import UsageError
 
 from ..architecture import Architecture, Attention, FeedForward, Layer, Norm, Projection, Rotary, Sublayer
 from ..configuration import Configuration, refuse_unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor  # a model of no family is refused without torch
 
 QKV = ("q_proj", "k_proj", "v_proj")
 
@@ -120,8 +120,10 @@ def rotary(config: Configuration, width: int) -> Rotary:
     return Rotary("rope", tuple(frequencies.tolist()), scale)
 
 
-def _frequencies(whole: Any, kind: str, values: dict[str, Any], width: int) -> tuple[Tensor, float]:
+def _frequencies(whole: Any, kind: str, values: dict[str, Any], width: int) -> "tuple[Tensor, float]":
     """[width / 2], radians a position, and what both tables are multiplied with."""
+    import torch
+
     if kind == "default":
         return 1.0 / values["rope_theta"] ** (torch.arange(0, width, 2, dtype=torch.float) / width), 1.0
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
