@@ -45,7 +45,7 @@ VALUES = st.one_of(
 )
 
 
-def examples(percent: float) -> Any:
+def examples(percent: float) -> settings:
     """Settings of a test that has this share of all examples."""
     return settings(
         max_examples=max(2, round(TOTAL * percent / 100)),

@@ -193,7 +193,13 @@ def test_an_option_that_is_not_known_is_refused_by_name(
 def test_options_of_a_later_version_that_are_switched_off_do_not_matter(
     checkpoint: Path, adapter: Path, tmp_path: Path
 ) -> None:
-    off = {"use_warp": False, "warp_config": None, "warps": [], "peft_version": "9.1", "lora_dropout": 0.3}
+    off: dict[str, Any] = {
+        "use_warp": False,
+        "warp_config": None,
+        "warps": [],
+        "peft_version": "9.1",
+        "lora_dropout": 0.3,
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         merge(str(checkpoint), with_config(adapter, tmp_path / "other", **off), tmp_path / "merged")

@@ -94,7 +94,7 @@ class Vocabulary:
         number = account.take(key, default)
         if number is None:
             return None
-        check_integer(f"{self.where}: {key}", number, 0, len(self.tokens) - 1)
+        number = check_integer(f"{self.where}: {key}", number, 0, len(self.tokens) - 1)
         if self.types[number] in (_UNKNOWN, _CONTROL, _USER_DEFINED):
             return self.tokens[number]
         if name == "eos":
