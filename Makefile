@@ -66,7 +66,7 @@ test-arm64: setup
 
 # That no file brings anything down: ten thousand mutated configurations, tokenizers, GGUF headers, adapters, bundles and rows, the same each time.
 fuzz: setup
-	MESP_FUZZ=10000 $(TIMED) $@ $(TESTS_IN) tests/test_fuzz.py -n 2 --dist load --maxschedchunk 1
+	MESP_FUZZ=10000 $(TIMED) $@ $(TESTS_IN) tests/test_fuzz.py tests/test_fuzz_runs.py -n 2 --dist load --maxschedchunk 1
 
 # That the README's first command works: a real model, exported, trained and reported.
 test-demo: setup

@@ -151,8 +151,17 @@ def test_other_columns_are_named_once_with_a_count() -> None:
     rows = [{"text": "a", "id": 1, "source": "play"}, {"text": "b", "id": 2, "source": None}, {"text": "c"}]
     assert read(*rows)[1] == ['columns that are not read: "id", "source", in 2 rows']
     many = {"text": "a", **{f"c{number}": 1 for number in range(12)}}
-    assert read(many)[1][0].endswith('"c3", "c4", "c5" and 4 more, in 1 rows')
+    assert read(many)[1][0].endswith('"c3", "c4", "c5" and 4 more, in 1 row')
     assert read({"text": "a"})[1] == []
+
+
+def test_names_that_no_terminal_can_show_are_escaped() -> None:
+    row = {"text": "a", "line\nfeed": 1, "\ud800": 2, "[/bold]": 3, "naïve": 4}
+    (note,) = read(row)[1]
+    assert note == 'columns that are not read: "[/bold]", "line\\nfeed", "naïve", "\\ud800", in 1 row'
+    with pytest.raises(UsageError) as error:
+        read({f"{number}\n": 1 for number in range(100)})
+    assert str(error.value).isprintable() and len(str(error.value)) < 400
 
 
 # --- Messages ---------------------------------------------------------------------------------------------------------
@@ -258,7 +267,7 @@ def test_sharegpt_is_read_as_messages(tmp_path: Path, chatml: Path) -> None:
     told = load(tmp_path, chatml, {"id": "a", "conversations": turns, "system": "Be brief."})
     system = {"role": "system", "content": "Be brief."}
     assert listed(told) == listed(load(tmp_path, chatml, {"messages": [system, *CHAT["messages"]]}))
-    assert told.notes == ("ShareGPT's conversations are read as messages", 'columns that are not read: "id", in 1 rows')
+    assert told.notes == ("ShareGPT's conversations are read as messages", 'columns that are not read: "id", in 1 row')
     assert read({"conversations": CHAT["messages"]})[0] == read(CHAT)[0] == read({"messages": turns})[0]
 
 
@@ -278,7 +287,7 @@ def test_alpaca_is_read_as_messages() -> None:
     # As tatsu-lab/alpaca has them: a row's own kind comes first, and what is not read is named.
     values, notes = read({**row, "text": "Add. 1 2: 3"})
     assert values == [{"text": "Add. 1 2: 3"}]
-    assert notes == ['columns that are not read: "input", "instruction", "output", in 1 rows']
+    assert notes == ['columns that are not read: "input", "instruction", "output", in 1 row']
 
 
 @pytest.mark.parametrize(
@@ -308,7 +317,7 @@ def test_columns_are_renamed() -> None:
     row = {"question": "a", "answer": "b", "prompt": "c", "messages": 1, "id": 2}
     values, notes = read(row, columns="prompt=question, completion=answer")
     assert values == [{"prompt": "a", "completion": "b"}]
-    assert notes == ['columns that are not read: "id", "messages", "prompt", in 1 rows']
+    assert notes == ['columns that are not read: "id", "messages", "prompt", in 1 row']
     both = {"text": "a", "prompt": "b", "completion": "c"}
     assert read(both, columns="text=text")[0] == [{"text": "a"}]
     alpaca = {"query": "a", "context": "b", "response": "c"}

@@ -24,7 +24,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import UsageError, in_a_line
 from .rows import Row
 
 BLANKS = " \t\r\n"
@@ -72,7 +72,7 @@ class Conversations:
             text, turns = self._turns(messages, row.where)
         except (TemplateError, TypeError, ValueError) as error:
             raise UsageError(
-                f"{row.where}: the tokenizer's chat template refuses the messages ({error}). Correct or remove the row."
+                f"{row.where}: the tokenizer's chat template refuses the messages ({in_a_line(error)}). Correct or remove the row."
             ) from error
         turns = [turn for turn, train in zip(turns, trained, strict=True) if train]
         tokens = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)

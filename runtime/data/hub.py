@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..errors import UsageError
+from ..errors import UsageError, in_a_line
 from .records import check_file, format_of, is_data
 
 # As a path it has lost a slash.
@@ -141,7 +141,6 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except (HfHubHTTPError, HTTPError, EntryNotFoundError, OSError, ValueError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UsageError(
-            f"{what} is no file here, and the Hugging Face Hub could not give data of that name: {reason}"
+            f"{what} is no file here, and the Hugging Face Hub could not give data of that name: {in_a_line(error)}"
         ) from error

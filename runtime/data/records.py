@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from ..contract import rows_table
-from ..errors import UsageError
+from ..errors import UsageError, in_a_line
 
 Record = tuple[str, Any]  # where it is, and its value; a Text, or whatever JSON, a line or a row of Parquet holds
 
@@ -116,11 +116,13 @@ def _lines(path: Path) -> Iterator[str]:
             for done, line in enumerate(file, 1):
                 yield line.decode("utf-8-sig" if done == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}, line {done}: not UTF-8 text ({error}). Save the file as UTF-8.") from error
+        raise UsageError(
+            f"{path}, line {done}: not UTF-8 text ({in_a_line(error)}). Save the file as UTF-8."
+        ) from error
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         where = f"{path}, after line {done}"
         raise UsageError(
-            f"{where}: cannot be read ({error}). Copy it again, whole and named as it is compressed."
+            f"{where}: cannot be read ({in_a_line(error)}). Copy it again, whole and named as it is compressed."
         ) from error
 
 
@@ -146,7 +148,7 @@ def _json_lines(path: Path, numbered: Iterator[tuple[int, str]]) -> Iterator[Rec
             yield where, json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UsageError(
-                f"{where}: not JSON ({error}). A {path.suffix or 'file without a suffix'} has one JSON object a line, or is one list of them."
+                f"{where}: not JSON ({in_a_line(error)}). A {path.suffix or 'file without a suffix'} has one JSON object a line, or is one list."
             ) from error
 
 
@@ -155,7 +157,7 @@ def _json_list(path: Path, lines: Iterator[str]) -> Iterator[Record]:
         rows = json.loads("".join(lines))
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"{path}: not a JSON list ({error}). It begins with one: expected [{{...}}, {{...}}] and nothing after it."
+            f"{path}: not a JSON list ({in_a_line(error)}). It begins with one: expected [{{...}}, {{...}}] and nothing after it."
         ) from error
     for number, row in enumerate(rows, 1):
         yield f"{path}, row {number}", row
@@ -181,7 +183,9 @@ def _csv(path: Path, delimiter: str = ",") -> Iterator[Record]:
                 yield where, dict(zip(header, fields, strict=True))
             where = f"{path}, line {reader.line_num + 1}"
     except csv.Error as error:
-        raise UsageError(f"{where}: not CSV ({error}). Close each quote, and double a quote inside quotes.") from error
+        raise UsageError(
+            f"{where}: not CSV ({in_a_line(error)}). Close each quote, and double a quote inside quotes."
+        ) from error
 
 
 _SEPARATORS = {",": "comma", "\t": "tab"}
@@ -204,7 +208,9 @@ def _parquet(path: Path) -> Iterator[Record]:
             for number, values in enumerate(rows, 1):
                 yield f"{path}, row {number}", values
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}, after row {number}: not sound Parquet ({error}). Copy or write it again.") from error
+        raise UsageError(
+            f"{path}, after row {number}: not sound Parquet ({in_a_line(error)}). Copy or write it again."
+        ) from error
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Record]]] = {

@@ -22,8 +22,9 @@ A key that other trainers know, and that would change what is trained on, is ref
 nothing. All other keys are ordinary columns, such as an id or a source: they are not read, and ``RowReader.notes`` names them.
 """
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args
@@ -153,7 +154,10 @@ class RowReader:
         if self._unread:
             names = sorted(self._unread)
             more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            notes.append(f"columns that are not read: {_quoted(names[:8])}{more}, in {max(self._unread.values())} rows")
+            rows = max(self._unread.values())
+            notes.append(
+                f"columns that are not read: {_quoted(names[:8])}{more}, in {rows} row{'s' if rows > 1 else ''}"
+            )
         return notes
 
 
@@ -343,8 +347,10 @@ _CHECKS = {
 }
 
 
-def _quoted(names: Any) -> str:
-    return ", ".join(f'"{name}"' for name in names)
+def _quoted(names: Iterable[str]) -> str:
+    """Some of the names, in quotes; one that no terminal can show is escaped."""
+    some = [json.dumps(name, ensure_ascii=not name.isprintable()) for name in names]
+    return ", ".join(some[:12]) + (", …" if len(some) > 12 else "")
 
 
 def _short(value: Any) -> str:

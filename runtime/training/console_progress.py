@@ -66,4 +66,4 @@ class Progress(Listener):
             self._say(f"step {step.step}/{self._steps}  {text}  {step.seconds:.2f} s")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -82,7 +82,7 @@ class TrainSettings:
                 object.__setattr__(self, name, Path(value))
         for name, value in _json_values(self).items():
             if not allows(DEFINITIONS[name], value):
-                raise UsageError(f"{option(name)} {value} must be {_expected(DEFINITIONS[name])}.")
+                raise UsageError(f"{option(name)} {_shown(value)} must be {_expected(DEFINITIONS[name])}.")
         read_columns(self.map)
         if self.momentum and self.optimizer != "sgd":
             raise UsageError(f"--momentum is sgd's; {self.optimizer} has moments of its own.")
@@ -123,6 +123,12 @@ class TrainSettings:
 def _json_values(settings: TrainSettings) -> dict[str, Any]:
     """The settings as JSON has them, paths as text."""
     return {name: spelled(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
+
+
+def _shown(value: Any) -> str:
+    """A value in a message of one line."""
+    text = str(value)
+    return text if text.isprintable() and len(text) <= 80 else repr(text)[:80]
 
 
 def _expected(definition: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ internal fun identity(bundle: Bundle, settings: TrainSettings, data: Dataset, he
     val start = settings.adapter?.let { File(it, ADAPTER_WEIGHTS) }?.takeIf(File::isFile)
     return buildJsonObject {
         put("settings", JsonObject(chosen))
+        put("steps_follow_from_epochs", settings.steps == null)
         put("bundle", bundleJson(bundle))
         put("data", dataJson(data))
         put("eval_data", heldOut?.let(::dataJson) ?: JsonNull)
