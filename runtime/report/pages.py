@@ -20,7 +20,7 @@ from .words import settings_rows, summary, weights_in_words
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_PHONE = "The phone, and its memory from outside of the app"
+_PHONE = "Phone, and its memory from outside of the app"
 _MEMORY_NOTE = (
     "Over the idle process: what training adds. The weights are read in place from the mapped file: the kernel can drop their pages at any "
     "time, and they are not counted here. top counts them, and the libraries."
