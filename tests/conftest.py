@@ -36,8 +36,8 @@ LADDER = {
     ),
     "block": ("programs", "mutations", "workspace", "duration"),
     "model": ("families", "gguf", "folders", "model", "kinds", "schedule_mutations", "merge", "generate"),
-    "lowered program": ("lowering_cache", "bundles", "export", "lowered", "footprint", "start", "bad_input", "fuzz"),
-    "training": ("adapter", "optimizer", "train", "checkpoint", "terminal", "run_state", "run_folders", "fuzz_runs"),
+    "lowered program": ("lowering_cache", "bundles", "export", "lowered", "footprint", "start", "help", "bad_input", "fuzz"),
+    "training": ("adapter", "optimizer", "train", "checkpoint", "terminal", "progress", "run_state", "run_folders", "fuzz_runs"),
     "report": ("report", "memory", "api", "bench", "baselines", "measuring", "wheel"),
 }
 HERE = Path(__file__).parent

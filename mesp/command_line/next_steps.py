@@ -9,6 +9,7 @@ from mesp.export.export_settings import ExportSettings, option
 from mesp.runtime.contract.run_files import ADAPTER
 from mesp.runtime.data.opening import opening_of
 from mesp.runtime.engine.bundle import TOKENIZER
+from mesp.runtime.training.settings import TrainSettings
 
 
 def export_line(args: argparse.Namespace, lengths: Sequence[int]) -> str:
@@ -28,9 +29,9 @@ def train_line(bundle: Path) -> str:
     return shlex.join(["mesp", "train", str(bundle), "--data", "FILE", "-o", "RUN"])
 
 
-def generate_line(bundle: Path, run: Path, data: Path) -> str:
+def generate_line(bundle: Path, run: Path, settings: TrainSettings) -> str:
     """After a run: the model without and with its adapter, on the beginning of the data. Without a tokenizer, the merged model."""
-    adapter, opening = str(run / ADAPTER), opening_of(data)
+    adapter, opening = str(run / ADAPTER), opening_of(settings.data, settings.map)
     if not (bundle / TOKENIZER).is_dir():
         return shlex.join(["mesp", "merge", str(bundle), adapter, "-o", "MODEL"])
     prompt = ["--prompt", opening.prompt if opening else "Once upon a time"]

@@ -94,5 +94,5 @@ def run_train(args: argparse.Namespace) -> int:
         print(f"{name:30} {value}", file=output)
     print(f"{'Report':30} {request.output / 'report.html'}", file=output)
     print(f"{'Adapter':30} {request.output / 'adapter'}", file=output)
-    print(f"Try it with: {generate_line(bundle.path, request.output, request.settings.data)}", file=output, flush=True)
+    print(f"Try it with: {generate_line(bundle.path, request.output, request.settings)}", file=output, flush=True)
     return 0

@@ -33,8 +33,14 @@ class Evaluation:
 class Listener:
     """Hears of a run's progress; this one does nothing."""
 
+    def idle(self, footprint_bytes: int) -> None:
+        """What the process holds before the bundle is opened for training."""
+
     def begin(self, first: int, steps: int, dataset: "Dataset") -> None:
         """The data is read; ``first`` steps were done by the run that is resumed, 0 for a new one."""
+
+    def evaluating(self, done: int, sequences: int) -> None:
+        """So many of the held-out sequences are done."""
 
     def stepped(self, step: Step) -> None:
         """A step is done."""
@@ -52,9 +58,17 @@ class Listeners(Listener):
     def __init__(self, *listeners: Listener):
         self._listeners = listeners
 
+    def idle(self, footprint_bytes: int) -> None:
+        for listener in self._listeners:
+            listener.idle(footprint_bytes)
+
     def begin(self, first: int, steps: int, dataset: "Dataset") -> None:
         for listener in self._listeners:
             listener.begin(first, steps, dataset)
+
+    def evaluating(self, done: int, sequences: int) -> None:
+        for listener in self._listeners:
+            listener.evaluating(done, sequences)
 
     def stepped(self, step: Step) -> None:
         for listener in self._listeners:

@@ -139,6 +139,7 @@ class _Run:
         self.folder = folder
         self._restore()
         self.stepper.scale = self.scaling.at(self.bundle.manifest.lora.rank)
+        self.listener.idle(self.sampler.baseline_footprint_bytes)
         self.listener.begin(self.position.step, self.steps, self.data)
         try:
             status = self._loop()
@@ -253,7 +254,7 @@ class _Run:
     def _evaluate(self) -> None:
         assert self.held_out
         step, began = self.position.step, time.perf_counter()
-        loss = self.stepper.evaluate(self.held_out.examples, self._log_memory)
+        loss = self.stepper.evaluate(self.held_out.examples, self._evaluating)
         if not math.isfinite(loss):
             raise MespError(f"After step {step} the held-out loss is {loss}. {self._how_to_go_on(step)}")
         evaluation = Evaluation(step, loss, round(time.perf_counter() - began, 6))
@@ -266,6 +267,11 @@ class _Run:
         elif step:
             self.position = replace(self.position, worse=self.position.worse + 1)
         self.listener.evaluated(evaluation)
+
+    def _evaluating(self, done: int) -> None:
+        assert self.held_out
+        self._log_memory()
+        self.listener.evaluating(done, len(self.held_out.examples))
 
     def _checkpoint(self) -> None:
         if self.position.step in checkpoints(self.folder.checkpoints):

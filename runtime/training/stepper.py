@@ -10,7 +10,6 @@ The loss of a step is the mean over the targets of all of its sequences, however
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,16 +90,16 @@ class Stepper:
         self.session.run(f"update.{self.optimizer.program}", scalars)
         return loss, norm
 
-    def evaluate(self, examples: Sequence[Example], after_each: Callable[[], Any]) -> float:
-        """The mean loss over the examples' targets.
+    def evaluate(self, examples: Sequence[Example], after_each: Callable[[int], None]) -> float:
+        """The mean loss over the examples' targets. ``after_each`` is told how many are done.
 
         Raises:
             Stopped: it was not finished.
         """
         predictions, loss = sum(example.predictions for example in examples), 0.0
-        for example in examples:
+        for done, example in enumerate(examples, 1):
             loss += self._run("evaluate", example, predictions)["loss"]
-            after_each()
+            after_each(done)
         return loss
 
     def _run(
