@@ -51,8 +51,9 @@ class ExportSettings:
     head_rows: tuple[int, ...] = _choice(
         (),
         "also let the head run on so few rows alone, where a sequence has no more targets, as in chats; "
-        "with several lengths it does on each shorter one's",
+        "with several lengths it does on each shorter one's; on all rows if not given",
         metavar="N[,N…]",
+        rare=True,
     )
     rank: int = _choice(8, "rank of the adapters")
     alpha: float = _choice(16.0, "adapters are scaled by alpha / rank")
@@ -64,18 +65,21 @@ class ExportSettings:
     layers: int | None = _choice(
         None, "adapters in the N topmost blocks alone, all if not given; backward stops there", metavar="N"
     )
-    method: str = _choice("mesp", "how gradients are computed; the others to compare with", choices=METHODS)
+    method: str = _choice("mesp", "how gradients are computed; the others to compare with", choices=METHODS, rare=True)
     offload: str | None = _choice(
-        None, "keep the blocks' inputs in a file instead of memory: written once and read once a step", choices=OFFLOAD
+        None,
+        "keep the blocks' inputs in a file: written once and read once a step; in memory if not given",
+        choices=OFFLOAD,
     )
     block_inputs: str = _choice(
         "float32",
         "dtype of the blocks' inputs that are kept: float16 halves them, and gradients are no longer exact",
         choices=BLOCK_INPUTS,
+        rare=True,
     )
     weights: str = _choice("int4", "format of the frozen projections", choices=WEIGHTS)
-    group_size: int = _choice(32, "inputs that share an int4 scale", choices=GROUP_SIZES)
-    seed: int = _choice(0, "of the adapter's initial values, and of random weights")
+    group_size: int = _choice(32, "inputs that share an int4 scale", choices=GROUP_SIZES, rare=True)
+    seed: int = _choice(0, "of the adapter's initial values, and of random weights", rare=True)
     tiling: Tiling | None = field(default=None, metadata={})  # chosen from the shapes; no option of the command line
 
     def __post_init__(self) -> None:

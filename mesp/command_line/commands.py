@@ -5,6 +5,7 @@ Libraries are imported inside, so that ``mesp --help`` and a wrong option answer
 
 import argparse
 import json
+import shlex
 import sys
 from contextlib import contextmanager
 from dataclasses import fields
@@ -87,17 +88,20 @@ def run_verify(args: argparse.Namespace) -> int:
 def run_inspect(args: argparse.Namespace) -> int:
     """mesp inspect"""
     from mesp.runtime.engine.bundle import open_bundle
-    from mesp.runtime.report.inspect import describe, to_json
+    from mesp.runtime.report.inspect import describe, overview, to_json
 
     bundle = open_bundle(args.bundle)
     if args.json:
         print(json.dumps(to_json(bundle), indent=1))
         return 0
-    for heading, lines in describe(bundle):
+    for heading, lines in describe(bundle) if args.all else overview(bundle):
         print(heading)
         for line in lines:
             print(f"  {line}")
-        print()
+        if args.all:
+            print()
+    if not args.all:
+        print(f"All of it: {shlex.join(['mesp', 'inspect', str(args.bundle), '--all'])}")
     return 0
 
 

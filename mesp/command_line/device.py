@@ -121,7 +121,10 @@ def _train(parser: argparse.ArgumentParser, bundle: type) -> None:
         help="remove the bundle and the run from the phone, once the run is done and fetched",
     )
     parser.add_argument(
-        "--cool-to", type=float, metavar="CELSIUS", help="wait until the battery is no warmer before the run"
+        "--cool-to",
+        type=float,
+        metavar="CELSIUS",
+        help="wait until the battery is no warmer before the run; no wait if not given",
     )
     _following(parser)
     add_train_options(parser)
@@ -137,8 +140,10 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="of the results; a bench that was interrupted goes on there",
     )
-    parser.add_argument("--cell", action="append", default=[], metavar="NAME", help="run only this one; repeatable")
-    parser.add_argument("--repeats", type=int, metavar="N", help="instead of the table's")
+    parser.add_argument(
+        "--cell", action="append", default=[], metavar="NAME", help="run only this one; repeatable; all if not given"
+    )
+    parser.add_argument("--repeats", type=int, metavar="N", help="instead of the table's, which it is if not given")
     parser.add_argument(
         "--keep-bundles", action="store_true", help="keep every cell's bundle here, and use one that was kept before"
     )

@@ -26,17 +26,18 @@ from .device import add_device_commands
 from .plan import run_plan
 from .streams import drop, ended_as_by_ctrl_c, is_broken, spell_what_cannot_be_written, tell
 from .train import run_train
-from .train_options import add_memory_options, add_report_options, add_train_options
+from .train_options import RARE, add_memory_options, add_report_options, add_train_options
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Names the defaults that say something."""
+    """Names the defaults that say something; where there is none, the help says what happens without the option."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        silent = action.default is None or action.default is False or action.default == []
+        return action.help if silent else super()._get_help_string(action)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -82,7 +83,12 @@ def _plan_parser(commands: "Commands") -> None:
     )
     _export_options(parser)
     add_memory_options(parser)
-    parser.add_argument("--budget-mb", type=float, metavar="MB", help="find the longest sequence within so much memory")
+    parser.add_argument(
+        "--budget-mb",
+        type=float,
+        metavar="MB",
+        help="find the longest sequence within so much memory; no limit if not given",
+    )
     parser.add_argument(
         "--gflops",
         type=float,
@@ -94,6 +100,7 @@ def _plan_parser(commands: "Commands") -> None:
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
     """An option for each field of ExportSettings that has a help text, by its name."""
+    rare = parser.add_argument_group(RARE)
     for setting in fields(ExportSettings):
         if "help" not in setting.metadata:
             continue
@@ -102,7 +109,8 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
         if default not in ("", None):
             named["help"] += f" (default: {default})"
         reader = _READERS.get(setting.type, str)
-        parser.add_argument(option(setting.name), type=reader, default=argparse.SUPPRESS, **named)
+        place = rare if setting.metadata.get("rare") else parser
+        place.add_argument(option(setting.name), type=reader, default=argparse.SUPPRESS, **named)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -129,29 +137,36 @@ _READERS: dict[Any, Callable[[str], Any]] = {
 
 
 def _verify_parser(commands: "Commands") -> None:
-    parser = commands.add_parser("verify", help="check a bundle's gradients against autograd, tensor by tensor")
-    parser.add_argument("bundle", type=Path)
+    parser = commands.add_parser(
+        "verify", help="check a bundle's gradients against autograd, tensor by tensor", formatter_class=_Help
+    )
+    parser.add_argument("bundle", type=Path, help="the folder that mesp export made")
     parser.add_argument("--seed", type=int, default=0, help="of the random tokens and adapter")
     parser.set_defaults(run=run_verify)
 
 
 def _inspect_parser(commands: "Commands") -> None:
-    parser = commands.add_parser("inspect", help="show what is in a bundle: contents, schedules, memory plan")
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--json", action="store_true", help="the same for a program")
+    parser = commands.add_parser("inspect", help="show what is in a bundle", formatter_class=_Help)
+    parser.add_argument("bundle", type=Path, help="the folder that mesp export made")
+    parser.add_argument(
+        "--all", action="store_true", help="also the schedules as algorithms, the programs, each buffer's place"
+    )
+    parser.add_argument("--json", action="store_true", help="all of it, for a program")
     parser.set_defaults(run=run_inspect)
 
 
 def _train_parser(commands: "Commands") -> None:
     parser = commands.add_parser("train", help="fine-tune a bundle's adapter here", formatter_class=_Help)
     parser.add_argument("bundle", type=Path, nargs="?", help="the folder that mesp export made")
-    parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="the run folder to make")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="RUN", help="the run folder to make; needed without --resume"
+    )
     parser.add_argument(
         "--resume",
         nargs="?",
         const="",
         metavar="RUN",
-        help="go on with the run in this folder, or in that of -o: with the settings, bundle and data that it was started with, "
+        help="go on with the run in this folder, or in that of -o if not given: with the settings, bundle and data that it was started with, "
         "and with more --steps if they are given",
     )
     parser.add_argument("--tensorboard", action="store_true", help="write event files into RUN/tensorboard")
@@ -160,7 +175,9 @@ def _train_parser(commands: "Commands") -> None:
 
 
 def _report_parser(commands: "Commands") -> None:
-    parser = commands.add_parser("report", help="draw report.html anew, or several runs side by side")
+    parser = commands.add_parser(
+        "report", help="draw report.html anew, or several runs side by side", formatter_class=_Help
+    )
     add_report_options(parser)
     parser.set_defaults(run=run_report)
 
@@ -190,37 +207,55 @@ def _generate_parser(commands: "Commands") -> None:
         formatter_class=_Help,
     )
     _model_arguments(parser)
-    parser.add_argument("--adapter", type=Path, metavar="PEFT_DIR", help="the adapter to compare with")
-    parser.add_argument("--prompt", required=True)
+    parser.add_argument(
+        "--adapter", type=Path, metavar="PEFT_DIR", help="the adapter to compare with; the model alone if not given"
+    )
+    parser.add_argument("--prompt", required=True, help="the text to go on from")
     parser.add_argument(
         "--into",
         type=Path,
         metavar="RUN",
-        help="the run of the adapter: its report.html gets the texts before and after",
+        help="the run of the adapter: its report.html gets the texts before and after; none if not given",
     )
     parser.add_argument("--chat", action="store_true", help="the prompt is a user's turn, by the chat template")
-    parser.add_argument("--system", help="the system's turn before it")
-    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--system", help="the system's turn before it; none if not given")
+    parser.add_argument("--max-new-tokens", type=int, default=64, help="at most; the end-of-text token ends sooner")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time")
-    parser.add_argument("--top-p", type=float, default=1.0)
-    parser.add_argument("--repetition-penalty", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
+    rare = parser.add_argument_group(RARE)
+    rare.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens that together have this probability"
+    )
+    rare.add_argument(
+        "--repetition-penalty", type=float, default=1.0, help="above 1, tokens that were there are less likely"
+    )
+    rare.add_argument("--seed", type=int, default=0, help="of what is drawn, the same before and after")
     parser.set_defaults(run=run_generate)
 
 
 def _bench_parser(commands: "Commands") -> None:
-    parser = commands.add_parser("bench", help="measure a table of models, lengths, ranks and methods")
+    parser = commands.add_parser(
+        "bench", help="measure a table of models, lengths, ranks and methods", formatter_class=_Help
+    )
     parser.add_argument("table", type=Path, nargs="?", metavar="TABLE.toml", help="the table's definition")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="of the results; a bench that was interrupted goes on there"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="of the results, needed without --draw; a bench that was interrupted goes on there",
     )
-    parser.add_argument("--cell", action="append", default=[], metavar="NAME", help="run only this one; repeatable")
-    parser.add_argument("--repeats", type=int, metavar="N", help="instead of the table's")
+    parser.add_argument(
+        "--cell", action="append", default=[], metavar="NAME", help="run only this one; repeatable; all if not given"
+    )
+    parser.add_argument("--repeats", type=int, metavar="N", help="instead of the table's, which it is if not given")
     parser.add_argument(
         "--keep-bundles", action="store_true", help="keep every cell's bundle, and use one that was kept before"
     )
     parser.add_argument(
-        "--draw", type=Path, metavar="RESULTS", help="only draw a bench's folder or its results.json anew"
+        "--draw",
+        type=Path,
+        metavar="RESULTS",
+        help="only draw a bench's folder or its results.json anew; measure if not given",
     )
     parser.set_defaults(run=run_bench)
 

@@ -16,14 +16,20 @@ if TYPE_CHECKING:
     from mesp.runtime.training.settings import TrainSettings
 
 
+RARE = "rarely needed"  # the heading of options that few people need
+
+
 def add_train_options(parser: argparse.ArgumentParser) -> None:
     """Adds an option for each setting, by its name, under the heading of its group, and one for a file of them."""
     parser.add_argument(
-        "--config", type=Path, metavar="FILE.toml", help="settings by the names of the options; options given here win"
+        "--config",
+        type=Path,
+        metavar="FILE.toml",
+        help="settings by the names of the options; options given here win; none if not given",
     )
     definitions = schema("settings")["properties"]
-    headings = dict.fromkeys(definition["group"] for definition in definitions.values())
-    groups = {heading: parser.add_argument_group(heading) for heading in headings}
+    headings = dict.fromkeys(definition["group"] for definition in definitions.values() if definition["group"] != RARE)
+    groups = {heading: parser.add_argument_group(heading) for heading in [*headings, RARE]}
     exclusive: dict[str, argparse._MutuallyExclusiveGroup] = {}
     for name, definition in definitions.items():
         place: argparse._ActionsContainer = groups[definition["group"]]

@@ -24,8 +24,22 @@ from .words import weights_in_words
 _MB = 1e6
 
 
+def overview(bundle: Bundle) -> Iterator[tuple[str, list[str]]]:
+    """(heading, lines) for what fits on a screen: the contents, and the memory of a step."""
+    yield "Bundle", [line for line in _contents(bundle) if not line.startswith(("tiles ", "file "))]
+    names = {optimizer: f"train.{optimizer}.{bundle.manifest.tokens}" for optimizer in ("sgd", "adamw")}
+    plans = {optimizer: sum(planned_bytes(bundle.manifest, [name]).values()) for optimizer, name in names.items()}
+    lines = [f"{size / _MB:9.2f} MB  with {optimizer}, and XNNPACK's workspace" for optimizer, size in plans.items()]
+    mapped = sum(item["bytes"] for item in bundle.manifest.files.values())
+    yield "Memory of a step, over an idle process", lines
+    yield (
+        f"{len(bundle.manifest.programs)} programs, {len(bundle.manifest.schedules)} schedules, {mapped / _MB:.1f} MB on disk",
+        [],
+    )
+
+
 def describe(bundle: Bundle) -> Iterator[tuple[str, list[str]]]:
-    """(heading, lines) for each part."""
+    """(heading, lines) for each part, all of them."""
     yield "Bundle", list(_contents(bundle))
     shown = list(_of_longest(bundle.manifest))
     for name in shown:
