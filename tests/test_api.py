@@ -13,6 +13,7 @@ import pytest
 
 import mesp
 from mesp.command_line.parser import main
+from mesp.export import api as export_api
 from mesp.export.bundle import export as export_module
 from mesp.runtime.training.interrupt import Interrupt
 
@@ -35,7 +36,7 @@ def test_the_readmes_example_runs(qwen2_fp32: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(export_module, "export_bundle", export_bundle)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf").write_text("")
+    monkeypatch.setattr(export_api, "find_checkpoint", lambda *_: None)
     (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 9)
     namespace: dict[str, Any] = {}
     exec(code, namespace)
