@@ -144,6 +144,7 @@ def test_ids_are_those_of_tokenizer_json_whatever_class_is_named(folder: Path, t
 
 CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a quantized model": ({"quantization_config": {"quant_method": "fp8"}}, "quantized by 'fp8' (quantization_config)"),
+    "a model of MLX": ({"quantization": {"group_size": 64, "bits": 4}}, "quantized by 'mlx' (quantization)"),
     "an oddly quantized model": ({"quantization_config": "awq"}, "quantized by 'awq'"),
     "a number as text": ({"rope_parameters": {"rope_theta": "1e4"}}, "rope_theta of the default rope is '1e4'"),
     "another number as text": ({"hidden_size": "64"}, "hidden_size"),
@@ -178,6 +179,7 @@ def refused(folder: Path, message: str) -> None:
 TENSORS: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
     "codes of 8 bits": (lambda t: t.update({Q: t[Q].to(torch.float8_e4m3fn), f"{Q}_scale": torch.ones(1)}), f"{Q} is stored as F8_E4M3"),
     "whole numbers": (lambda t: t.update({Q: t[Q].to(torch.int8)}), f"{Q} is stored as I8, which is not read"),
+    "packed codes": (lambda t: t.update({Q: t[Q][:, :8].to(torch.uint32)}), f"{Q} is stored as U32, which is not read"),
     "numbers of 64 bits": (lambda t: t.update({Q: t[Q].double()}), f"{Q} is stored as F64"),
     "scales beside floats": (lambda t: t.update({f"{Q}_scale_inv": torch.ones(1)}), f"tensors that mesp does not know: {Q}_scale_inv"),
     "GPTQ": (lambda t: (t.pop(Q), t.update({Q.replace("weight", "qweight"): torch.ones(1)})), f"has no tensor {Q}, which its"),
@@ -247,6 +249,11 @@ def test_settings_of_generation_that_cannot_be_read_are_refused(folder: Path) ->
     (folder / "generation_config.json").write_text('{"eos_token_id": ')
     with pytest.raises(UsageError, match=r"generation_config\.json cannot be read as settings of generation"):
         load_base(str(folder))
+
+
+def test_a_model_with_an_adapter_beside_it_is_refused(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "org/other"}')
+    refused(folder, "has an adapter beside its model (adapter_config.json)")
 
 
 def test_other_places_of_a_model_are_said(folder: Path, tmp_path: Path) -> None:

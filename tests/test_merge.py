@@ -324,6 +324,19 @@ def test_weights_that_are_not_finite_are_not_written(checkpoint: Path, adapter: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["diverged"]
 
 
+def test_weights_that_the_type_does_not_hold_are_not_written(checkpoint: Path, adapter: Path, tmp_path: Path) -> None:
+    large = with_tensors(adapter, tmp_path / "large", lambda tensors: tensors[FIRST].fill_(1e6))
+    with pytest.raises(MespError, match="would have weights beyond what float16 holds"):
+        merge(str(checkpoint), large, tmp_path / "merged", "float16")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_an_adapter_of_codes_is_refused(checkpoint: Path, adapter: Path, tmp_path: Path) -> None:
+    codes = with_tensors(adapter, tmp_path / "codes", lambda t: t.update({FIRST: t[FIRST].to(torch.int8)}))
+    with pytest.raises(UsageError, match=r"lora_A\.weight is stored as I8; expected F32, F16, BF16"):
+        merge(str(checkpoint), codes, tmp_path / "merged")
+
+
 def test_a_checkpoint_that_lacks_a_tensor_is_refused_rather_than_filled_with_random_weights(
     checkpoint: Path, adapter: Path, tmp_path: Path
 ) -> None:

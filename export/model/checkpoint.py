@@ -37,9 +37,6 @@ class Checkpoint(Protocol):
     origin: str  # what a person would call it
     quantized: bool  # whether its weights are stored in a type of fewer bits than a float's
 
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        """The tensor's shape, None if there is none of that name."""
-
     def rows(self, name: str, start: int = 0, end: int | None = None) -> "Tensor":
         """Rows start .. end of a tensor (all of it by default), fp32."""
 

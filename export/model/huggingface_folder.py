@@ -18,18 +18,22 @@ def check_config(folder: Path) -> None:
     """Looks at a folder's config.json without transformers, which takes seconds to load.
 
     Raises:
-        UsageError: it cannot be read, is of a family that there are no programs for, or of weights that were quantized.
+        UsageError: it cannot be read, is of a family that there are no programs for, of weights that were quantized, or has an adapter in it.
     """
     file = folder / "config.json"
     raw = read_json_object(file, "a model configuration")
     family(raw.get("model_type"), str(file))
-    if quantization := raw.get("quantization_config"):
-        method = (
-            quantization.get("quant_method", "an unnamed method") if isinstance(quantization, dict) else quantization
-        )
+    for key, default in (("quantization_config", "an unnamed method"), ("quantization", "mlx")):
+        if quantization := raw.get(key):
+            named = quantization.get("quant_method", default) if isinstance(quantization, dict) else quantization
+            raise UsageError(
+                f"{file}: the weights are quantized by {shown(named)} ({key}), which is not read. "
+                "Use the model before it was quantized, or a GGUF file of it."
+            )
+    if (folder / "adapter_config.json").is_file():
         raise UsageError(
-            f"{file}: the weights are quantized by {shown(method)} (quantization_config), which is not read. "
-            "Use the model before it was quantized, or a GGUF file of it."
+            f"{folder} has an adapter beside its model (adapter_config.json), and transformers would load the model that this adapter names. "
+            "Give a folder of the model alone; `mesp merge` puts an adapter into it."
         )
 
 

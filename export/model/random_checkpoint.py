@@ -21,9 +21,6 @@ class RandomCheckpoint:
         self._seed, self._folder = seed, folder
         self._shapes = dict(read_architecture(self.config).tensors())
 
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        return self._shapes.get(name)
-
     def rows(self, name: str, start: int = 0, end: int | None = None) -> Tensor:
         rows, *rest = self._shapes[name]
         shape = ((rows if end is None else min(end, rows)) - start, *rest)

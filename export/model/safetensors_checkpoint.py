@@ -58,10 +58,6 @@ class SafetensorsCheckpoint:
         starts = range(0, stored[one].shape[0], _ROWS_AT_A_TIME)
         return all(torch.equal(*(part[start : start + _ROWS_AT_A_TIME] for part in slices)) for start in starts)
 
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        file = self._file_of.get(name)
-        return _stored(file, name).shape if file else None
-
     def rows(self, name: str, start: int = 0, end: int | None = None) -> Tensor:
         rows: Tensor = self._file_of[name].get_slice(name)[start:end]
         return rows.float()

@@ -45,14 +45,14 @@ def check_tensors(
         found = account.take(names[name] if names else name)
         if found is None:
             missing.append(name)
-        elif found.shape != shape:
-            raise UsageError(
-                f"{origin}: tensor {name} is {list(found.shape)}, but its configuration asks for {list(shape)}."
-            )
         elif found.dtype not in dtypes:
             raise UsageError(
                 f"{origin}: tensor {name} is stored as {found.dtype}, which is not read: these are a quantized model's codes, or numbers of "
                 f"another precision. Expected {', '.join(sorted(dtypes))}: use the model before it was quantized, or a GGUF file of it."
+            )
+        elif found.shape != shape:
+            raise UsageError(
+                f"{origin}: tensor {name} is {list(found.shape)}, but its configuration asks for {list(shape)}."
             )
     account.ignore(*without_effect)
     if missing:

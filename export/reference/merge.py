@@ -48,6 +48,10 @@ def merge(source: str, adapter: Path, output: Path, dtype: str = "auto", allow_o
         ) as error:  # not finite, or of a kind that has no merged form
             raise MespError(f"{adapter} cannot be merged: {error}") from error
         model.to(base.dtype if dtype == "auto" else getattr(torch, dtype))
+        if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+            raise MespError(
+                f"{output} would have weights beyond what {dtype} holds. Choose --dtype bfloat16 or float32."
+            )
         _write(model, base, output)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from mesp.runtime.engine.bundle import MANIFEST, TOKENIZER, Bundle, open_bundle
 from mesp.runtime.errors import UsageError
 from mesp.runtime.files import refuse_pointer
-from mesp.runtime.training.adapter import OLD_WEIGHTS, WEIGHTS, check_names, same_base
+from mesp.runtime.training.adapter import OLD_WEIGHTS, WEIGHTS, check_tensors, same_base
 
 from ..bundle.make_plan import bundle_config
 from ..model.checkpoint import Checkpoint, open_checkpoint
@@ -134,7 +134,7 @@ def _check_weights(folder: Path) -> None:
     refuse_pointer(file)
     try:
         with safe_open(file, "pt") as stored:
-            check_names(file, stored.keys())
+            check_tensors(file, {name: stored.get_slice(name).get_dtype() for name in stored.keys()})
     except SafetensorError as error:
         raise UsageError(f"{folder} has no adapter's weights that can be read: {error}.") from error
 

@@ -7,7 +7,7 @@ transposed: lora_A.weight is [rank, in] there and [in, rank] here.
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +75,7 @@ def read_adapter(path: Path, lora: Lora, adapter: "Tensor") -> None:
     _check_weights_file(path)
     try:
         with safe_open(path, "pt") as file:
-            check_names(path, file.keys())
+            check_tensors(path, {key: file.get_slice(key).get_dtype() for key in file.keys()})
             if set(file.keys()) != set(places):
                 raise UsageError(
                     f"{path} is an adapter of other projections or layers: {_difference(set(file.keys()), set(places))}"
@@ -86,8 +86,6 @@ def read_adapter(path: Path, lora: Lora, adapter: "Tensor") -> None:
                     raise UsageError(
                         f"{path}: {key} is {stored.get_shape()}, but this bundle's is {list(place.shape)}."
                     )
-                if stored.get_dtype() not in _DTYPES:
-                    raise UsageError(f"{path}: {key} is stored as {stored.get_dtype()}; expected {', '.join(_DTYPES)}.")
             for key, place in places.items():
                 place.copy_(file.get_tensor(key))
     except (SafetensorError, OSError) as error:
@@ -106,12 +104,22 @@ def _check_weights_file(path: Path) -> None:
         )
 
 
-def check_names(path: Path, names: Iterable[str]) -> None:
-    """Raises UsageError for tensors under the names that they have inside of PEFT and not in its files."""
-    if odd := [name for name in names if re.search(r"\.lora_\w+\.(?!weight$|bias$)\w+\.weight$", name)]:
-        raise UsageError(
-            f"{path}: {min(odd)} has the adapter's name in it, so it was saved with state_dict(). Save it with PEFT's save_pretrained."
-        )
+def check_tensors(path: Path, stored: Mapping[str, str]) -> None:
+    """Refuses an adapter's file whose tensors are no floats, or have the names that they have inside of PEFT and not in its files.
+
+    Args:
+        stored: safetensors' name of each tensor's type
+
+    Raises:
+        UsageError: names the tensor.
+    """
+    for name, dtype in stored.items():
+        if re.search(r"\.lora_\w+\.(?!weight$|bias$)\w+\.weight$", name):
+            raise UsageError(
+                f"{path}: {name} has the adapter's name in it, so it was saved with state_dict(). Save it with PEFT's save_pretrained."
+            )
+        if dtype not in _DTYPES:
+            raise UsageError(f"{path}: {name} is stored as {dtype}; expected {', '.join(_DTYPES)}.")
 
 
 def _difference(found: set[str], expected: set[str]) -> str:
