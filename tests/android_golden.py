@@ -255,7 +255,8 @@ def _marked(row: dict[str, Any], index: int) -> dict[str, Any]:
     """The row with one of the assistant's turns not to be trained on."""
     messages = [dict(message) for message in row["messages"]]
     turns = [message for message in messages if message["role"] == "assistant"]
-    turns[index % len(turns)] |= [{"weight": 0}, {"train": False}][index % 2]
+    mark: dict[str, Any] = {"train": False} if index % 2 else {"weight": 0}
+    turns[index % len(turns)].update(mark)
     return {"messages": messages}
 
 

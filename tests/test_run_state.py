@@ -10,6 +10,7 @@ import pytest
 
 from mesp.command_line.parser import main
 from mesp.runtime.contract.run_files import MEMORY, RUN, STEPS
+from mesp.runtime.data.dataset import load_data
 from mesp.runtime.errors import UsageError
 from mesp.runtime.training import loop
 from mesp.runtime.training.checkpoints import _position
@@ -17,7 +18,6 @@ from mesp.runtime.training.loop import train
 from mesp.runtime.training.run_writer import RunWriter
 from mesp.runtime.training.settings import TrainSettings
 
-pytestmark = pytest.mark.usefixtures("without_pages")
 WHOLE: dict[str, Any] = {
     "settings": {"steps": 1},
     "bundle": {"sha256": {}},
@@ -39,7 +39,6 @@ def test_a_resumed_run_has_the_date_of_its_start(
 ) -> None:
     """Data is compared by its tokens, and a chat template may write the date."""
     dates: list[datetime] = []
-    load_data = loop.load_data
 
     def watched(*args: Any, **options: Any) -> Any:
         dates.append(options["now"])

@@ -2,6 +2,7 @@
 
     adb            the platform's adb client: commands on a phone, files to and from it, and what a lost connection is
     app            the app on a phone: its folders, its installation, its start and commands
+    phone_data     rows, looked at before they are sent
     transfer       bundles, data and run folders, to the phone and back
     logcat         the app's log, followed through lost connections
     follow         a run on the phone, watched to its end

@@ -16,10 +16,10 @@ from mesp.device.adb import Device
 from mesp.device.follow import follow_and_fetch, known_of, left_running, phone_seconds
 from mesp.device.logcat import since_forever
 from mesp.device.phone import describe
+from mesp.device.phone_data import checked_data
 from mesp.device.transfer import Item, adapter_items, bundle_items, data_item, tidy
 from mesp.device.verdict import End
 from mesp.runtime.contract.run_files import DEVICE, PAGE, RUN
-from mesp.runtime.data.hub import data_files
 from mesp.runtime.errors import MespError, UsageError
 from mesp.runtime.files import write_json
 from mesp.runtime.report.pages import write_report
@@ -130,8 +130,8 @@ def _request(args: argparse.Namespace, bundle: str) -> Request:
         raise UsageError("Name the bundle to train with, as mesp device push called it.")
     bundle = app.check_name(bundle, "The bundle")
     chosen = chosen_settings(args)
-    data = data_item(_local(chosen.data))
-    held_out = [data_item(_local(chosen.eval_data))] if chosen.eval_data else []
+    data = _data(chosen.data, chosen.map)
+    held_out = [_data(chosen.eval_data, chosen.map)] if chosen.eval_data else []
     adapter = adapter_items(chosen.adapter) if chosen.adapter else []
     paths = {"data", "eval_data", "adapter"}
     settings = {name: value for name, value in chosen.to_json().items() if name not in paths and value is not None}
@@ -142,12 +142,12 @@ def _request(args: argparse.Namespace, bundle: str) -> Request:
     return Request(run, output, bundle, PurePosixPath(data.target).name, settings, [data, *held_out, *adapter])
 
 
-def _local(data: Path) -> Path:
-    """The one file that is sent to the phone."""
-    files, notes = data_files(data)
-    if len(files) > 1:
-        raise UsageError(f"{notes[0]}: a phone takes one file. Join them, or name one of them.")
-    return files[0]
+def _data(data: Path, columns: str | None) -> Item:
+    """The data as it is sent; what a person should know of it is said."""
+    file, notes = checked_data(data, columns)
+    for note in notes:
+        print(f"data: {note}")
+    return data_item(file)
 
 
 def _start_and_follow(device: Device, args: argparse.Namespace, request: Request, console: Console) -> int:
