@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given
 
 from mesp.export.model.checkpoint import open_checkpoint
 from mesp.export.reference.adapter_config import read_adapter_config
+from mesp.export.reference.merge import merge
 from mesp.runtime.data.dataset import load_data
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.training.adapter_config import read_plain_lora
@@ -21,6 +23,7 @@ from .fuzzing import changed_bytes, changed_json, examples, taken_or_refused
 from .gguf_files import tokenizer_keys, write_gguf
 from .models import LLAMA, LLAMA3_ROPE, QWEN2, make_model, save_checkpoint
 from .test_data import CHATML, save_tokenizer
+from .test_merge import save_adapter
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,7 @@ def test_headers_of_gguf_files(folders: Path) -> None:
     original = path.read_bytes()
     end = original.index(b"blk.1.")
 
-    @examples(22)
+    @examples(15)
     @given(changed_bytes(original, end) | changed_bytes(original, 700))
     def check(changed: bytes) -> None:
         path.write_bytes(changed)
@@ -153,11 +156,30 @@ def test_configurations_of_adapters(folders: Path, read: Callable[[Path], Any]) 
     folder = folders / "adapter"
     (folder / "adapter_config.json").touch()
 
-    @examples(6)
+    @examples(5)
     @given(changed_json(ADAPTER) | changed_bytes(json.dumps(ADAPTER).encode()))
     def check(changed: Any) -> None:
         write(folder / "adapter_config.json", changed)
         taken_or_refused(lambda: read(folder), folders)
+
+    check()
+
+
+def test_adapters_that_are_merged(folders: Path) -> None:
+    adapter = save_adapter(folders / "lora", folders / "qwen2", make_model(**QWEN2))
+    file, merged = adapter / "adapter_config.json", folders / "merged"
+
+    def merge_and_remove() -> None:
+        merge(str(folders / "qwen2"), adapter, merged, allow_other_base=True)
+        shutil.rmtree(merged)
+
+    @examples(1)
+    @given(changed_json(json.loads(file.read_text())))
+    def check(changed: Any) -> None:
+        write(file, changed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of options that PEFT does not know
+            taken_or_refused(merge_and_remove, folders)
 
     check()
 
@@ -216,7 +238,7 @@ def test_rows(folders: Path, kind: str) -> None:
     path = folders / "rows" / "rows.jsonl"
     path.touch()
 
-    @examples(4)
+    @examples(3.5)
     @given(changed_json(ROWS[kind]) | changed_bytes(json.dumps(ROWS[kind]).encode()))
     def check(changed: Any) -> None:
         write(path, changed)
