@@ -297,6 +297,11 @@ def test_resuming_with_other_data_or_another_bundle_is_refused(
     write_rows(rows, 16)
     with pytest.raises(UsageError, match="--data has other contents"):
         train(qwen2_fp32, interrupted, TrainSettings(rows, **CHOSEN), resume=True)
+    run = json.loads((interrupted / "run.json").read_text())
+    run["versions"]["transformers"] = "4.0"
+    (interrupted / "run.json").write_text(json.dumps(run))
+    with pytest.raises(UsageError, match=r"other contents, or other tokens by transformers [0-9.]+ than by 4\.0"):
+        train(qwen2_fp32, interrupted, TrainSettings(rows, **CHOSEN), resume=True)
     with pytest.raises(UsageError, match=r"no run\.json"):
         train(qwen2_fp32, tmp_path / "absent", TrainSettings(rows, **CHOSEN), resume=True)
 

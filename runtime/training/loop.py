@@ -353,6 +353,14 @@ def _check_can_go_on(folder: RunWriter) -> None:
         )
 
 
+def _or_other_tokens(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The same file may give other tokens by another version of the library that tokenizes it."""
+    was, is_ = before.get("versions"), now["versions"]["transformers"]
+    if not isinstance(was, dict) or was.get("transformers") in (None, is_):
+        return ""
+    return f", or other tokens by transformers {is_} than by {was['transformers']}"
+
+
 def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     """Refuses to go on with a run with other settings, bundle or data than it began with."""
     found = differences(now["settings"], before["settings"])
@@ -363,7 +371,7 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     ]
     for key, what in (("data", "--data"), ("eval_data", "the held-out data"), ("adapter_sha256", "--adapter")):
         if now[key] != before[key]:
-            found.append(f"{what} has other contents")
+            found.append(f"{what} has other contents{_or_other_tokens(before, now) if 'data' in key else ''}")
     if found:
         raise UsageError(
             f"This is not the run that was interrupted: {'; '.join(found)}. Resume with what it was started with, or start another run."
