@@ -9,6 +9,9 @@ from typing import Any
 
 HEAVY = ("torch", "executorch", "transformers", "peft", "numpy", "matplotlib", "huggingface_hub", "gguf")
 REFUSED = {
+    "try, no checkpoint": "try absent text.txt -o new",
+    "try, no data": "try absent absent.txt -o new",
+    "try, output exists": "try absent text.txt -o there",
     "export, no checkpoint": "export absent -o new",
     "export, no GGUF file": "export absent.gguf -o new",
     "export, no model in it": "export empty -o new",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mesp.export.export_settings import ExportSettings, option
 from mesp.runtime.contract.run_files import ADAPTER
-from mesp.runtime.data.opening import opening_of
+from mesp.runtime.data.opening import Opening, opening_of
 from mesp.runtime.engine.bundle import TOKENIZER
 from mesp.runtime.training.settings import TrainSettings
 
@@ -30,10 +30,15 @@ def train_line(bundle: Path) -> str:
 
 
 def generate_line(bundle: Path, run: Path, settings: TrainSettings) -> str:
-    """After a run: the model without and with its adapter, on the beginning of the data. Without a tokenizer, the merged model."""
-    adapter, opening = str(run / ADAPTER), opening_of(settings.data, settings.map)
+    """After a run."""
+    return shlex.join(["mesp", *generate_words(bundle, run, opening_of(settings.data, settings.map))])
+
+
+def generate_words(bundle: Path, run: Path, opening: Opening | None) -> list[str]:
+    """The model without and with a run's adapter, on the beginning of its data. Without a tokenizer, the merged model."""
+    adapter = str(run / ADAPTER)
     if not (bundle / TOKENIZER).is_dir():
-        return shlex.join(["mesp", "merge", str(bundle), adapter, "-o", "MODEL"])
+        return ["merge", str(bundle), adapter, "-o", "MODEL"]
     prompt = ["--prompt", opening.prompt if opening else "Once upon a time"]
     chat = ["--chat"] if opening and opening.chat else []
-    return shlex.join(["mesp", "generate", str(bundle), "--adapter", adapter, "--into", str(run), *prompt, *chat])
+    return ["generate", str(bundle), "--adapter", adapter, "--into", str(run), *prompt, *chat]

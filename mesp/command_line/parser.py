@@ -27,6 +27,7 @@ from .plan import run_plan
 from .streams import drop, ended_as_by_ctrl_c, is_broken, spell_what_cannot_be_written, tell
 from .train import run_train
 from .train_options import RARE, add_memory_options, add_report_options, add_train_options
+from .try_out import run_try
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -48,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mesp {version('mesp')}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True)
+    _try_parser(commands)
     _export_parser(commands)
     _plan_parser(commands)
     _verify_parser(commands)
@@ -59,6 +61,20 @@ def build_parser() -> argparse.ArgumentParser:
     _bench_parser(commands)
     add_device_commands(commands, _Help)
     return parser
+
+
+def _try_parser(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "try",
+        help="export a checkpoint, train it for a few steps and hear it before and after, in one go",
+        formatter_class=_Help,
+    )
+    parser.add_argument("checkpoint", help="Hugging Face folder, .gguf file, or Hub id")
+    parser.add_argument("data", type=Path, help="training rows, as --data of mesp train takes them")
+    parser.add_argument("-o", "--output", type=Path, default=Path("try"), metavar="FOLDER", help="the folder to make")
+    parser.add_argument("--steps", type=int, default=20, metavar="N", help="of training")
+    parser.add_argument("--seq-len", type=int, default=128, metavar="N", help="tokens of a sequence")
+    parser.set_defaults(run=run_try)
 
 
 def _export_parser(commands: "Commands") -> None:

@@ -46,4 +46,4 @@ def _begun(line: str) -> str:
     """As many of a line's words as one reads at a glance."""
     if len(line) <= _CHARACTERS:
         return line
-    return line[:_CHARACTERS].rsplit(" ", 1)[0]
+    return line[: _CHARACTERS + 1].rsplit(" ", 1)[0]
