@@ -1,4 +1,4 @@
-"""The runs that core's tests have left are what runtime/contract says, file by file. Run by `make test-android`, after them."""
+"""What core's and the app's tests have left is what runtime/contract says: runs, and lines of logcat. Run by `make test-android`, after them."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from common import BUILD
 
-from tests.contract import check_run
+from tests.contract import check, check_run, read_json
 
 RUNS = BUILD / "runs"
 # How a run ended that is not done.
@@ -35,3 +35,10 @@ def test_a_run_is_what_the_contract_says(run: Path) -> None:
     assert files.get("report.json", {}).get("status") == STATUSES.get(run.name, "done")
     if run.name != "refused":
         assert files["memory.jsonl"][0]["phase"] == "load" and files["steps.jsonl"]
+
+
+def test_the_apps_events_are_what_the_contract_says() -> None:
+    events = [read_json(line) for line in (BUILD / "events.jsonl").read_text().splitlines()]
+    for event in events:
+        check("event", event)
+    assert {"start", "begin", "step", "end", "refused"} <= {event["event"] for event in events}

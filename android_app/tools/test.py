@@ -32,7 +32,9 @@ def prepare(every: bool = False) -> None:
 def test() -> None:
     """Runs the tests; Maven says which."""
     prepare()
-    shutil.rmtree(BUILD / "runs", ignore_errors=True)  # they leave runs there, for tests/test_runs.py
+    # They leave runs and the app's events there, for tests/test_runs.py.
+    shutil.rmtree(BUILD / "runs", ignore_errors=True)
+    (BUILD / "events.jsonl").unlink(missing_ok=True)
     maven(*maven_options(), "test", seconds=SECONDS, show=r"Tests run:|^\[ERROR\]|^\[INFO\] Running")
 
 

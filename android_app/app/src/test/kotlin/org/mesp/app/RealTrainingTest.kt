@@ -10,6 +10,7 @@ import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Before
+import org.junit.Rule
 import org.junit.Test
 import org.junit.runner.RunWith
 import org.mesp.app.screens.PhaseColours
@@ -25,6 +26,8 @@ import org.robolectric.RobolectricTestRunner
  */
 @RunWith(RobolectricTestRunner::class)
 class RealTrainingTest {
+    @get:Rule val events = KeepsEvents()
+
     private val phone = TestPhone(withFiles = false, reallyTrains = true)
     private val cases = File(System.getProperty("mesp.cases") ?: "none")
     private val case = File(cases, "runs/llama-sgd")

@@ -8,8 +8,10 @@ import kotlinx.serialization.json.jsonObject
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
+import org.junit.Rule
 import org.junit.Test
 import org.junit.runner.RunWith
+import org.mesp.app.KeepsEvents
 import org.mesp.app.TestPhone
 import org.mesp.app.TrainService
 import org.mesp.app.intent
@@ -21,6 +23,8 @@ import org.robolectric.RobolectricTestRunner
 /** The service as a harness uses it over adb. */
 @RunWith(RobolectricTestRunner::class)
 class HeadlessTest {
+    @get:Rule val events = KeepsEvents()
+
     private val phone = TestPhone()
 
     @Test

@@ -8,8 +8,10 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
+import org.junit.Rule
 import org.junit.Test
 import org.junit.runner.RunWith
+import org.mesp.app.KeepsEvents
 import org.mesp.app.TestPhone
 import org.mesp.app.intent
 import org.mesp.app.phone.HeatRule
@@ -27,6 +29,8 @@ import org.robolectric.shadows.ShadowPowerManager
 /** The service: a run from its start to its end, and what holds it up. */
 @RunWith(RobolectricTestRunner::class)
 class ServiceTest {
+    @get:Rule val events = KeepsEvents()
+
     private val phone = TestPhone()
     private val trainer = phone.trainer
 
