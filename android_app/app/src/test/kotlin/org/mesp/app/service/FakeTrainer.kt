@@ -71,6 +71,11 @@ class FakeTrainer : Trainer {
         val report = buildJsonObject {
             put("status", status)
             put("steps", step)
+            put("loss_first", if (step > 0) 3.9 else null)
+            put("loss_last", if (step > 0) 4.0 - 0.1 * step else null)
+            put("eval_loss_before", null as Double?)
+            put("eval_loss_after", null as Double?)
+            put("memory", MEMORY)
         }
         write(output, "report.json", report.toString())
         return report
@@ -99,5 +104,19 @@ class FakeTrainer : Trainer {
 
     companion object {
         const val BASELINE = 474_497_024L
+
+        private val MEMORY = buildJsonObject {
+            put("baseline_footprint_bytes", BASELINE)
+            put("peak_footprint_bytes", BASELINE + 58_800_000)
+            put("delta_footprint_bytes", 58_800_000)
+            put("peak_phase", "backward 0")
+            put("vm_hwm_bytes", BASELINE + 258_800_000)
+            put("vm_hwm_is_of_the_run", true)
+            put("samples", 2240)
+            put("longest_gap_seconds", 0.012)
+            put("longest_gap_phase", "between steps")
+            put("major_faults", 0)
+            put("dirty_file_and_swap_bytes", 0)
+        }
     }
 }
