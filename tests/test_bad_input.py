@@ -182,6 +182,18 @@ def test_a_bundle_that_is_not_what_export_wrote(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("kind", "name"), [("backends", "VulkanBackend"), ("operators", "aten::fancy.out")])
+def test_a_bundle_of_another_library(
+    qwen2_fp32: Path, rows: Path, tmp_path: Path, capsys: Capture, kind: str, name: str
+) -> None:
+    bundle = Path(shutil.copytree(qwen2_fp32, tmp_path / "bundle"))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["needs"][kind].append(name)
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["train", str(bundle), "--data", str(rows), "-o", str(tmp_path / "run")]) == 2
+    assert f"lacks the {kind[:-1]} {name}" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 def test_what_is_given_for_a_bundle_is_named(
     checkpoint: Path, qwen2_fp32: Path, rows: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,9 @@ from typing import Any, Protocol
 import torch  # loads the libraries that the extension module is linked against
 from executorch.extension.pybindings import _C as native
 
+from ..errors import UsageError
+from .manifest import Needs
+
 
 class Programs(Protocol):
     """A .pte file, loaded."""
@@ -28,6 +31,21 @@ def load(path: Path) -> Programs:
     with _without_thread_notes():
         programs: Programs = native._load_for_executorch(str(path))
         return programs
+
+
+def check(needs: Needs) -> None:
+    """Checks that everything that a bundle's programs call is there.
+
+    Raises:
+        UsageError: names what is missing.
+    """
+    backends = set(needs.backends).difference(native._get_registered_backend_names())
+    operators = set(needs.operators).difference(native._get_operator_names())
+    if missing := [*(f"the backend {b}" for b in sorted(backends)), *(f"the operator {o}" for o in sorted(operators))]:
+        raise UsageError(
+            f"The installed ExecuTorch lacks {', '.join(missing)}, which the bundle's programs call. "
+            "Install the version that the bundle was exported with (`mesp inspect` names it), or export it again."
+        )
 
 
 def load_from(buffer: bytes) -> Programs:

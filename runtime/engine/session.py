@@ -43,6 +43,9 @@ class Session:
         threads: of XNNPACK's pool; None for one a core
         observer: called at phases and after program calls
         scratch: folder for what the bundle keeps in files; None for the system's
+
+    Raises:
+        UsageError: the installed ExecuTorch lacks something that the bundle's programs call.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Session:
         # Torch's own threads spin after each small copy and take the cores from XNNPACK's pool.
         torch.set_num_threads(1)
         executorch_runtime.use_threads(threads)
+        executorch_runtime.check(bundle.manifest.needs)
         self._module = executorch_runtime.load(bundle.path / PROGRAM)
         self._programs = bundle.manifest.programs
         self._constants = bundle.manifest.constants
