@@ -58,7 +58,7 @@ LADDER = {
         "run_folders",
         "fuzz_runs",
     ),
-    "report": ("report", "memory", "api", "try", "bench", "baselines", "measuring", "wheel"),
+    "report": ("readme", "report", "memory", "api", "try", "bench", "baselines", "measuring", "wheel"),
 }
 HERE = Path(__file__).parent
 RUNGS = [f"test_{name}" for names in LADDER.values() for name in names]
