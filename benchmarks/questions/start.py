@@ -3,8 +3,8 @@
     python -m mesp.bench.questions.start BUNDLE -o benchmarks/results/start.json [--before CHECKOUT]
 
 BUNDLE is of a tiny model, so that what is measured is the command line. CPU time is that of the process and its children: on a busy machine it
-varies less than the time on the clock. Every round runs each command once, and torch's import before it. ``--before`` runs another checkout's
-commands in the same rounds.
+varies less than the time on the clock. Every round runs each command once, and torch's import before it. ``--before`` runs a refusal and the
+training of another checkout in the same rounds.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -44,6 +44,7 @@ STARTED = {
     "train two steps": "train {bundle} --data {rows} --steps 2 -o {run}",
 }
 TRAINING = "train two steps"
+COMPARED = ("refuse: train", TRAINING)  # with another checkout
 
 
 @dataclass
@@ -76,11 +77,13 @@ def cpu_seconds(command: list[str], checkout: Path) -> tuple[float, int]:
     return usage.ru_utime + usage.ru_stime, process.returncode
 
 
-def measure(bundle: Path, checkout: Path, measured: dict[str, Measured]) -> None:
-    """One round of all commands."""
+def measure(bundle: Path, checkout: Path, measured: dict[str, Measured], chosen: Sequence[str]) -> None:
+    """One round of the chosen commands, of all if there is none."""
     for names, status in ((REFUSED, 2), (STARTED, 0)):
         for name, text in names.items():
             key = f"refuse: {name}" if status else name
+            if chosen and key not in chosen:
+                continue
             with tempfile.TemporaryDirectory() as folder:
                 rows, run = Path(folder) / "rows.jsonl", Path(folder) / "run"
                 rows.write_text('{"input_ids": [1, 2, 3, 4, 5], "labels": [1, 2, 3, 4, 5]}\n' * 2)
@@ -124,7 +127,7 @@ def main() -> None:
     found: dict[str, dict[str, Measured]] = {name: {} for name in checkouts}
     for _ in range(args.rounds):
         for name, checkout in checkouts.items():
-            measure(args.bundle.resolve(), checkout, found[name])
+            measure(args.bundle.resolve(), checkout, found[name], COMPARED if name == "before" else ())
     results = {name: summary(measured) for name, measured in found.items()}
     for name, items in results.items():
         for command, item in items.items():
