@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -29,7 +30,7 @@ def step(number: int) -> Step:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, which is to be set."""
     now = [0.0]
-    monkeypatch.setattr(console_progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console_progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
