@@ -3,10 +3,10 @@ package org.mesp.core.memory
 import java.io.File
 import java.io.IOException
 import java.io.RandomAccessFile
+import org.mesp.core.MespException
 
 /** What the kernel says of this process under /proc/self. An app may read all of it without root. */
 internal object Proc {
-    private const val KB = 1024L
     private const val MAJOR_FAULTS = 9
 
     /** Private_Dirty + Shared_Dirty + Swap, in bytes. On a phone swap is compressed memory. Takes milliseconds. */
@@ -31,10 +31,20 @@ internal object Proc {
     fun majorFaults(): Long = File("/proc/self/stat").readText().substringAfterLast(") ").split(" ")[MAJOR_FAULTS].toLong()
 
     /** The sum of fields of a file of "Name:  n kB" lines, in bytes. */
-    private fun fields(file: File, names: Set<String>): Long =
-        file.useLines { lines ->
-            lines.sumOf { line -> if (line.substringBefore(':') in names) line.substringAfter(':').trim().substringBefore(' ').toLong() * KB else 0L }
-        }
+    private fun fields(file: File, names: Set<String>): Long = file.useLines { sumOfFields(it, names, file.path) }
+}
+
+/**
+ * The sum of fields of "Name:  n kB" lines, in bytes.
+ *
+ * @throws MespException a figure is negative or none, or there is no such field: a footprint of 0 would be taken for a measurement
+ */
+internal fun sumOfFields(lines: Sequence<String>, names: Set<String>, file: String): Long {
+    val figures = lines.filter { it.substringBefore(':') in names }.map { it.substringAfter(':').trim().substringBefore(' ').toLongOrNull() }.toList()
+    if (figures.isEmpty() || figures.any { it == null || it < 0 }) {
+        throw MespException("$file does not tell this process's memory: expected sizes for ${names.joinToString(", ")}. Memory cannot be measured here.")
+    }
+    return figures.sumOf { it!! * 1024 }
 }
 
 /** /proc/self/statm, kept open and read without allocating. */

@@ -41,6 +41,17 @@ class MemoryTest {
     }
 
     @Test
+    fun `what tells no sizes is no measurement`() {
+        val names = setOf("Private_Dirty", "Swap")
+        val whole = sequenceOf("5-6 rw-p", "Rss:  9 kB", "Private_Dirty:  2 kB", "Swap:   1 kB", "SwapPss: 7 kB")
+        assertEquals(3 * 1024L, sumOfFields(whole, names, "rollup"))
+        for (line in listOf("Rss:  9 kB", "Private_Dirty: -1 kB", "Private_Dirty: many kB", "Swap:", "")) {
+            val error = assertThrows(MespException::class.java) { sumOfFields(sequenceOf(line), names, "rollup") }
+            assertTrue("rollup does not tell this process's memory" in error.message!!)
+        }
+    }
+
+    @Test
     fun `the longest gap is named`() {
         Sampler().use { sampler ->
             repeat(30) { sampler.observe(null) }
