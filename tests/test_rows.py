@@ -21,7 +21,7 @@ from mesp.runtime.data.rows import KEYS, MASKED, RESERVED, RowReader
 from mesp.runtime.errors import UsageError
 
 from .test_data import CHATML, VOCABULARY, ids_row, listed, save_tokenizer, write
-from .test_masks import MARKED
+from .test_masks import MARKED, TEMPLATES
 
 ASK, ANSWER = {"role": "user", "content": "Who's there?"}, {"role": "assistant", "content": "Nay, answer me."}
 CHAT = {"messages": [ASK, ANSWER, ASK, {"role": "assistant", "content": "Long live the king!"}]}
@@ -233,6 +233,35 @@ def test_a_template_that_leaves_content_out_is_refused_with_a_count(
     assert str(error.value).endswith("So it is with 2 of the 2 rows after it.")
 
 
+REASONED = [ASK, {"role": "assistant", "content": "<think>\nWho?\n</think>\n\nI."}]
+CALLED = [ASK, ANSWER, {"role": "tool", "content": '{"who": "me\\n"}'}, ANSWER]
+
+
+@pytest.mark.parametrize(
+    ("name", "messages", "left_out"),
+    [
+        ("deepseek_r1_distill", REASONED, "messages[1] (assistant)"),
+        ("qwen3", [*REASONED, ASK, ANSWER], "messages[1] (assistant)"),
+        ("phi3", CALLED, "messages[2] (tool)"),
+        ("idefics3", [ASK, ANSWER], "messages[0] (user)"),
+        ("qwen2_5", CALLED, None),
+        ("llama3_1", CALLED, None),
+        ("llama3_2", CALLED, None),
+        ("qwen3", REASONED, None),
+    ],
+)
+def test_what_real_templates_leave_out(
+    tmp_path: Path, name: str, messages: list[dict[str, str]], left_out: str | None
+) -> None:
+    save_tokenizer(tmp_path, template=(TEMPLATES / f"{name}.jinja").read_text())
+    if left_out is None:
+        assert load_data(write(tmp_path, {"messages": messages}), 1000, VOCABULARY, tmp_path)[0].examples
+        return
+    with pytest.raises(UsageError) as error:
+        load(tmp_path, tmp_path, {"messages": messages})
+    assert f"the chat template leaves out some of what {left_out} says" in str(error.value)
+
+
 def test_blanks_that_a_template_trims_and_json_that_it_makes_leave_nothing_out(tmp_path: Path) -> None:
     template = CHATML.replace(
         "message.content", "(message.content | trim if message.role != 'tool' else message.content | tojson)"
@@ -424,6 +453,11 @@ def test_a_pipe_is_read(tmp_path: Path, chatml: Path) -> None:
     data = load_data(pipe, 100, VOCABULARY, chatml)[0]
     writer.join(timeout=5)
     assert listed(data) == listed(load(tmp_path, chatml, CHAT, CHAT))
+
+
+def test_a_pipe_that_is_gone_is_asked_for() -> None:
+    with pytest.raises(UsageError, match="no data file at /dev/fd/999. What came through a pipe has to come again"):
+        list(records(Path("/dev/fd/999")))
 
 
 def test_a_terminal_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

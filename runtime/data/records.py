@@ -92,7 +92,8 @@ def check_file(path: Path) -> None:
         some = f": {', '.join(files[:8])}{', …' if len(files) > 8 else ''}" if files else ", but there is none in it"
         raise UsageError(f"{path} is a folder. Give one data file of it{some}.")
     if not path.exists():
-        raise UsageError(f"There is no data file at {path}.")
+        piped = " What came through a pipe has to come again: give --data." if path.is_relative_to("/dev") else ""
+        raise UsageError(f"There is no data file at {path}.{piped}")
     format_of(path)
 
 
