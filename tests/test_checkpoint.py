@@ -222,6 +222,14 @@ def test_a_process_that_is_killed_is_resumed_to_the_same_adapter(
     assert not list(run.rglob(".*"))
 
 
+def test_more_steps_than_a_schedule_was_made_for_are_said(
+    interrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--resume", str(interrupted), "--steps", "16"]) == 0
+    assert "the cosine schedule is that of a run of 16 steps" in capsys.readouterr().out
+    assert lines(interrupted / "steps.jsonl")[-1]["step"] == 16
+
+
 def test_a_run_that_is_done_is_given_more_steps(qwen2_fp32: Path, rows: Path, tmp_path: Path) -> None:
     train(qwen2_fp32, tmp_path / "nine", TrainSettings(rows, steps=9))
     train(qwen2_fp32, tmp_path / "more", TrainSettings(rows, steps=6))

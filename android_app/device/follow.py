@@ -206,7 +206,7 @@ class Follower:
             answer = self._console.input(
                 "Stop the run on the phone, with a checkpoint (s), leave it running (l), or watch on (Enter)? "
             )
-        except (KeyboardInterrupt, EOFError):
+        except (KeyboardInterrupt, EOFError, OSError):  # OSError: the terminal is gone
             answer = "l"
         self._progress.go_on()
         if answer.strip().lower().startswith("l"):

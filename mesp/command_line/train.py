@@ -67,6 +67,8 @@ def run_train(args: argparse.Namespace) -> int:
 
     request = request_of(args)
     bundle = check_start(request.bundle, request.output, request.settings, request.resume)
+    if request.resume and hasattr(args, "steps") and request.settings.schedule != "constant":
+        print(f"From here on the {request.settings.schedule} schedule is that of a run of {args.steps} steps")
     with loading("PyTorch and ExecuTorch"):
         from mesp.runtime.training.console_progress import Progress
         from mesp.runtime.training.listener import Listeners
