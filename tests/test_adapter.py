@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from mesp.runtime.engine.bundle import open_bundle
+from mesp.runtime.engine.manifest import AdapterTensor, Lora
 from mesp.runtime.engine.session import Session
 from mesp.runtime.errors import UsageError
-from mesp.runtime.training.adapter import Scaling, read_peft, write_peft
+from mesp.runtime.training.adapter import Scaling, read_adapter, read_peft, write_peft
 
 from .models import random_adapter
 from .tolerances import LOGITS_FP32
@@ -105,3 +106,28 @@ def test_an_adapter_without_its_rank_or_alpha_is_refused(qwen2_fp32: Path, tmp_p
     (tmp_path / "adapter_config.json").write_text("[]")
     with pytest.raises(UsageError, match="expected a JSON object"):
         read_peft(tmp_path, lora, torch.ones(lora.elements))
+
+
+def test_an_adapters_file_is_named_by_what_is_wrong_with_it(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    name, path = "base_model.model.q_proj.lora_A.weight", tmp_path / "adapter_model.safetensors"
+    lora = Lora(4, 8.0, ("q_proj",), None, "adapter", (AdapterTensor(name, 0, (8, 4), True),))
+
+    def refused(message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            read_adapter(path, lora, torch.zeros(32))
+
+    refused("is not a whole safetensors file")
+    (tmp_path / "adapter_model.bin").touch()
+    refused(r"has its tensors in PyTorch's own format\. Convert them once: python -c")
+    save_file({name.replace(".weight", ".default.weight"): torch.ones(4, 8)}, path)
+    refused("has the adapter's name in it")
+    save_file({name: torch.ones(4, 8, dtype=torch.int8)}, path)
+    refused("is stored as I8; expected F32, F16, BF16")
+    path.write_text("version https://git-lfs.github.com/spec/v1\n")
+    refused("is a Git LFS pointer")
+    save_file({name: torch.ones(4, 8, dtype=torch.bfloat16)}, path)
+    adapter = torch.zeros(32)
+    read_adapter(path, lora, adapter)
+    assert torch.equal(adapter, torch.ones(32))
