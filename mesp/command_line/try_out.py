@@ -25,15 +25,14 @@ def run_try(args: argparse.Namespace) -> int:
     bundle, run = args.output / BUNDLE, args.output / RUN
     export = ["export", args.checkpoint, "-o", str(bundle), "--seq-len", str(args.seq_len)]
     train = ["train", str(bundle), "--data", str(args.data), "--steps", str(args.steps), "-o", str(run)]
-    done = []
+    done: list[list[str]] = []
     for words in (export, train):
         if status := _run(words):
             return status
         done.append(words)
-    words = generate_words(bundle, run, opening)
+    words, status = generate_words(bundle, run, opening), 0
     if words[0] == "generate":
-        if status := _run(words):
-            return status
+        status = _run(words)  # whatever comes of it, the adapter is there
         done.append(words)
     print("\nThis was done:")
     for words in done:
@@ -46,7 +45,7 @@ def run_try(args: argparse.Namespace) -> int:
     ):
         print(f"  {_line(words)}")
     print(f"What the run took and came to: {run / 'report.html'}", flush=True)
-    return 0
+    return status
 
 
 def _line(words: list[str]) -> str:
