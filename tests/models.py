@@ -10,7 +10,7 @@ from mesp.export.bundle.export import program_specs
 from mesp.export.bundle.initial_adapter import make_lora
 from mesp.export.bundle.weights_file import write_weights
 from mesp.export.export_settings import ExportSettings, Tiling
-from mesp.export.model.checkpoint import open_checkpoint
+from mesp.export.model.checkpoint import Checkpoint, open_checkpoint
 from mesp.export.model.families import read_architecture
 from mesp.export.programs.plan import Plan
 from mesp.export.schedules.schedules import Schedules
@@ -62,6 +62,25 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+
+
+class InMemory:
+    """A transformers model as a checkpoint, whatever its layers are: a folder's would have to be those of its configuration."""
+
+    origin, quantized = "a model in memory", False
+
+    def __init__(self, model: Any):
+        self.config, self._state = model.config, model.state_dict()
+
+    def rows(self, name: str, start: int = 0, end: int | None = None) -> Tensor:
+        rows: Tensor = self._state[name][start:end]
+        return rows.float()
+
+    def int4_blocks(self, name: str) -> None:
+        """Its weights are floats."""
+
+    def tokenizer(self) -> None:
+        """It has none."""
 
 
 def lora_config(lora: Lora) -> "LoraConfig":
@@ -149,11 +168,12 @@ def random_adapter(lora: Lora, seed: int = 1) -> Tensor:
 class EagerSession:
     """A session without lowering: the schedule's instructions over ``Program.run``, in the precision that is asked for."""
 
-    def __init__(self, plan: Plan, checkpoint: Path, folder: Path, dtype: torch.dtype = torch.float64):
+    def __init__(self, plan: Plan, checkpoint: Path | Checkpoint, folder: Path, dtype: torch.dtype = torch.float64):
         self.schedules = Schedules(plan)
         self.dtype = dtype
         weights = folder / "weights.safetensors"
-        write_weights(weights, plan, open_checkpoint(str(checkpoint)))
+        opened = open_checkpoint(str(checkpoint)) if isinstance(checkpoint, Path) else checkpoint
+        write_weights(weights, plan, opened)
         data = weights.read_bytes()
         self.tensors: dict[str, Tensor] = {}
         for name, (spec, offset) in read_layout(weights).items():

@@ -104,7 +104,8 @@ def test_a_rate_that_is_given_is_not_measured(
 ) -> None:
     monkeypatch.setattr(durations, "lower", lambda programs: pytest.fail("it was measured"))
     assert main(["plan", str(folder), "--seq-len", "16", "--weights", "fp32", "--gflops", "0.01"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, onwards = capsys.readouterr().out.splitlines()
+    assert onwards.startswith("Export it with: mesp export ")
     assert "a step of 16 tokens, at 0.01 GFLOP/s, given" in lines[-1]
     seconds = [float(line.split()[0]) for line in lines if line.split()[1] == "s"]
     assert sum(seconds[:-1]) == pytest.approx(seconds[-1], abs=0.02) and seconds[-1] > 0

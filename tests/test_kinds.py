@@ -16,7 +16,7 @@ from mesp.export.schedules.writer import SCALARS
 from mesp.runtime.training.adapter import named
 
 from .checks import assert_close
-from .models import LLAMA, PROJECTIONS, EagerSession, example, make_model
+from .models import LLAMA, PROJECTIONS, EagerSession, InMemory, example, make_model
 from .test_model import peft_gradients
 from .tolerances import SCHEDULE_FP64
 
@@ -35,19 +35,20 @@ def narrowed(layer: Layer) -> Layer:
     )
 
 
-def save(folder: Path) -> tuple[Any, Architecture]:
-    """Writes the checkpoint, and returns transformers' model and the architecture as a value."""
+def narrow_in_the_middle() -> tuple[Any, Architecture]:
+    """transformers' model, and the architecture as a value."""
     from transformers.models.llama.modeling_llama import LlamaMLP
 
     model = make_model(**CONFIG)
     narrow = type(model.config)(**{**model.config.to_dict(), "intermediate_size": NARROW})
     model.model.layers[1].mlp = LlamaMLP(narrow)
-    model.save_pretrained(folder)
     first, _, last = (architecture := read_architecture(model.config)).layers
     return model, replace(architecture, layers=(first, narrowed(first), last))
 
 
-def session_of(folder: Path, architecture: Architecture, method: str, layers: int, name: str = "run") -> EagerSession:
+def session_of(
+    folder: Path, model: Any, architecture: Architecture, method: str, layers: int, name: str = "run"
+) -> EagerSession:
     (folder / name).mkdir()
     settings = ExportSettings(
         seq_len=(13,),
@@ -59,14 +60,14 @@ def session_of(folder: Path, architecture: Architecture, method: str, layers: in
         weights="fp32",
         tiling=TILING if method != "mebp" else replace(TILING, query_rows=13, ffn=96),
     )
-    return EagerSession(Plan(architecture, settings), folder / "checkpoint", folder / name)
+    return EagerSession(Plan(architecture, settings), InMemory(model), folder / name)
 
 
 @pytest.mark.parametrize("layers", [3, 2, 1])
 @pytest.mark.parametrize("method", ["mesp", "store-h", "mebp"])
 def test_gradients_are_those_of_transformers_and_peft(tmp_path: Path, method: str, layers: int) -> None:
-    model, architecture = save(tmp_path / "checkpoint")
-    session = session_of(tmp_path, architecture, method, layers)
+    model, architecture = narrow_in_the_middle()
+    session = session_of(tmp_path, model, architecture, method, layers)
     data = example(13, CONFIG["vocab_size"])
     session.run("gradients.13", **data)
     loss, gradients = peft_gradients(model, session, data)
@@ -80,9 +81,9 @@ def test_gradients_are_those_of_transformers_and_peft(tmp_path: Path, method: st
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_kept_gradient_gives_the_step_that_is_taken_as_it_arrives(tmp_path: Path, optimizer: str) -> None:
-    _, architecture = save(tmp_path / "checkpoint")
+    model, architecture = narrow_in_the_middle()
     scalars = {name: 0.1 * (1 + place) for place, name in enumerate(SCALARS) if name != "gradient_scale"}
-    lean, kept = (session_of(tmp_path, architecture, "mesp", 2, name) for name in ("lean", "kept"))
+    lean, kept = (session_of(tmp_path, model, architecture, "mesp", 2, name) for name in ("lean", "kept"))
     for _ in range(2):
         data = example(13, CONFIG["vocab_size"])
         lean.run(f"train.{optimizer}.13", **data, **scalars)
@@ -92,16 +93,16 @@ def test_a_kept_gradient_gives_the_step_that_is_taken_as_it_arrives(tmp_path: Pa
 
 
 def test_mezo_puts_the_adapter_back(tmp_path: Path) -> None:
-    _, architecture = save(tmp_path / "checkpoint")
-    session = session_of(tmp_path, architecture, "mezo", 3)
+    model, architecture = narrow_in_the_middle()
+    session = session_of(tmp_path, model, architecture, "mezo", 3)
     adapter = session.get("adapter").clone()
     session.run("gradients.13", **example(13, CONFIG["vocab_size"]), noise_seed=torch.tensor(7), perturbation=1e-5)
     assert_close(session.get("adapter"), adapter, SCHEDULE_FP64, "adapter")
 
 
 def test_a_sublayer_in_several_layers_has_its_programs_once(tmp_path: Path) -> None:
-    _, architecture = save(tmp_path / "checkpoint")
-    session = session_of(tmp_path, architecture, "mesp", 3)
+    model, architecture = narrow_in_the_middle()
+    session = session_of(tmp_path, model, architecture, "mesp", 3)
     backward = {name.split(".")[0] for name in session.programs if "_backward" in name and "norm" not in name}
     assert backward == {
         *("attention_backward", "ffn_backward", "ffn_backward_rest", "narrow_ffn_backward", "narrow_ffn_backward_rest")
