@@ -37,8 +37,8 @@ LADDER = {
     "block": ("programs", "mutations", "workspace", "duration"),
     "model": ("families", "gguf", "folders", "model", "kinds", "schedule_mutations", "merge", "generate"),
     "lowered program": (
-        "lowering_cache",
         "bundles",
+        "lowering_cache",
         "export",
         "lowered",
         "footprint",
@@ -62,10 +62,12 @@ LADDER = {
 }
 HERE = Path(__file__).parent
 RUNGS = [f"test_{name}" for names in LADDER.values() for name in names]
-
+LOWERED = RUNGS.index("test_bundles")
+LAST_OF_LOWERED = RUNGS.index(f"test_{LADDER['lowered program'][-1]}")
 
 # The fixtures of the bundles that are not among bundles.py's quick ones: `make test` leaves their tests to `make test-all`.
-LATER = {"qwen3_mebp", "llama_store_h", "llama_mezo"}
+LATER = {"qwen3_mebp", "llama_store_h", "llama_mezo", "llama_float16"}
+BUNDLES = {"bundles", "qwen2_fp32", "llama_int4", "qwen3_int8", *LATER}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -79,11 +81,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if missing := names.difference(RUNGS):
         raise pytest.UsageError(f"Give {', '.join(sorted(missing))} a place on the ladder in tests/conftest.py.")
     for item in items:
-        # A test has them as fixtures, or as parameters.
-        called = getattr(item, "callspec", None)
-        if LATER & {*getattr(item, "fixturenames", ()), *map(str, called.params.values() if called else ())}:
+        if LATER & _fixtures(item):
             item.add_marker(pytest.mark.thorough)
-    items.sort(key=lambda item: RUNGS.index(item.path.stem) if item.path.parent == HERE else len(RUNGS))
+    items.sort(key=_place)
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    """What a test is given: a bundle is a fixture, or a parameter that names one."""
+    called = getattr(item, "callspec", None)
+    return {*getattr(item, "fixturenames", ()), *map(str, called.params.values() if called else ())}
+
+
+def _place(item: pytest.Item) -> tuple[int, int]:
+    """The place of a test's file on the ladder. What takes a bundle stands no lower than the bundles, and behind their rung's other tests:
+    these are what one process does while the other still lowers."""
+    if item.path.parent != HERE:
+        return len(RUNGS), 0
+    place = RUNGS.index(item.path.stem)
+    if place > LAST_OF_LOWERED or place == LOWERED or not BUNDLES & _fixtures(item):
+        return place, 0
+    return LAST_OF_LOWERED, 1 + place
 
 
 @pytest.fixture(autouse=True)
