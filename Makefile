@@ -1,5 +1,5 @@
 # make demo       a pretrained model learns Shakespeare: export, train, evaluate, report, in build/demo/
-# make test       the tests, 20 to 25 minutes on two cores: from single operations up to the app on this machine's JVM
+# make test       the tests, 10 minutes on two cores: from single operations up to the app on this machine's JVM
 # make test-all   those, and what takes longer: what is shipped (wheel, APK, its bytecode, the phone's binary), lowering without the cache, the demo
 # make fuzz       ten thousand mutated files for everything that reads one: each is taken, or refused with a sentence
 # make apk        the app: build/android/mesp.apk
