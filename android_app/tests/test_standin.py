@@ -22,12 +22,6 @@ SECONDS = 15
 SERVICE = "org.mesp.app/.TrainService"
 
 
-@pytest.fixture(scope="module")
-def adb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbServer]:
-    with AdbServer(tmp_path_factory.mktemp("home")) as server:
-        yield server
-
-
 @pytest.fixture
 def phone(adb: AdbServer, tmp_path: Path) -> Iterator[Phone]:
     with Phone(tmp_path / "phone", trainer=fake(seconds=0.02, megabytes=5)) as made:
