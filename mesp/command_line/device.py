@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesp.device.app import COMMANDS
 
-from .train_options import add_report_options, add_train_options
+from .train_options import add_bench_options, add_report_options, add_train_options
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -140,13 +140,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="of the results; a bench that was interrupted goes on there",
     )
-    parser.add_argument(
-        "--cell", action="append", default=[], metavar="NAME", help="run only this one; repeatable; all if not given"
-    )
-    parser.add_argument("--repeats", type=int, metavar="N", help="instead of the table's, which it is if not given")
-    parser.add_argument(
-        "--keep-bundles", action="store_true", help="keep every cell's bundle here, and use one that was kept before"
-    )
+    add_bench_options(parser)
     parser.add_argument(
         "--cool-to", type=float, default=35.0, metavar="CELSIUS", help="the battery's warmth that each run waits for"
     )

@@ -26,7 +26,7 @@ from .device import add_device_commands
 from .plan import run_plan
 from .streams import drop, ended_as_by_ctrl_c, is_broken, spell_what_cannot_be_written, tell
 from .train import run_train
-from .train_options import RARE, add_memory_options, add_report_options, add_train_options
+from .train_options import RARE, add_bench_options, add_memory_options, add_report_options, add_train_options
 from .try_out import run_try
 
 if TYPE_CHECKING:
@@ -260,13 +260,7 @@ def _bench_parser(commands: "Commands") -> None:
         metavar="FOLDER",
         help="of the results, needed without --draw; a bench that was interrupted goes on there",
     )
-    parser.add_argument(
-        "--cell", action="append", default=[], metavar="NAME", help="run only this one; repeatable; all if not given"
-    )
-    parser.add_argument("--repeats", type=int, metavar="N", help="instead of the table's, which it is if not given")
-    parser.add_argument(
-        "--keep-bundles", action="store_true", help="keep every cell's bundle, and use one that was kept before"
-    )
+    add_bench_options(parser)
     parser.add_argument(
         "--draw",
         type=Path,

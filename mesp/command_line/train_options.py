@@ -102,3 +102,14 @@ def add_report_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the page to write; if not given, RUN/report.html, and for several runs report.html",
     )
+
+
+def add_bench_options(parser: argparse.ArgumentParser) -> None:
+    """What a bench takes, here and on a phone."""
+    parser.add_argument(
+        "--cell", action="append", default=[], metavar="NAME", help="run only this one; repeatable; all if not given"
+    )
+    parser.add_argument("--repeats", type=int, metavar="N", help="instead of the table's, which it is if not given")
+    parser.add_argument(
+        "--keep-bundles", action="store_true", help="keep every cell's bundle here, and use one that was kept before"
+    )
