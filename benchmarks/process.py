@@ -49,7 +49,7 @@ def run(command: Sequence[str], log: Path) -> tuple[Usage, str]:
         ProcessFailed: its status is not 0.
     """
     start = time.monotonic()
-    with open(log, "a+") as errors, tempfile.TemporaryFile("w+") as output:
+    with open(log, "a+", encoding="utf-8") as errors, tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         begin = errors.seek(0, os.SEEK_END)
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
         try:

@@ -83,7 +83,9 @@ class ExportSettings:
     tiling: Tiling | None = field(default=None, metadata={})  # chosen from the shapes; no option of the command line
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without a model."""
+        """Checks what can be checked without a model. A number or a name may stand for one of several, and a list for a tuple."""
+        for setting in fields(self):
+            object.__setattr__(self, setting.name, _value(setting, getattr(self, setting.name)))
         for name in ("method", "weights", "group_size", "block_inputs", "offload"):
             choices, value = self.__dataclass_fields__[name].metadata["choices"], getattr(self, name)
             if value is not None and value not in choices:
@@ -122,7 +124,7 @@ class ExportSettings:
 
 
 def settings_of(values: Mapping[str, Any], where: str) -> ExportSettings:
-    """Settings from values as Python has them: a number or a name may stand for one of several, and a list for a tuple.
+    """Settings from values by name.
 
     Args:
         where: who was given them, for messages
@@ -130,9 +132,8 @@ def settings_of(values: Mapping[str, Any], where: str) -> ExportSettings:
     Raises:
         UsageError: a name that is no setting, with the one that comes nearest, or a value that it cannot have.
     """
-    known = {field.name: field for field in fields(ExportSettings)}
-    check_names(values, known, where)
-    return ExportSettings(**{name: _value(known[name], value) for name, value in values.items()})
+    check_names(values, [field.name for field in fields(ExportSettings)], where)
+    return ExportSettings(**values)
 
 
 def _value(setting: Any, value: Any) -> Any:

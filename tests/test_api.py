@@ -56,6 +56,7 @@ def test_everything_that_the_package_names_is_there() -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "a number as text": (lambda: mesp.ExportSettings(rank="8"), "rank '8' must be a whole number"),  # type: ignore[arg-type]
     "a setting of export": (
         lambda: mesp.export("x", "new", rnak=3),
         "mesp.export: rnak is no setting. Did you mean rank?",

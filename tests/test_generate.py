@@ -114,7 +114,12 @@ def test_a_repetition_penalty_keeps_tokens_from_coming_back(checkpoint: Path) ->
     ("options", "message"),
     [
         ({"system": "brief"}, "--system is a turn of a chat: add --chat"),
-        ({"max_new_tokens": 0}, "--max-new-tokens 0 must be at least 1"),
+        ({"max_new_tokens": 0}, "--max-new-tokens 0 must be a whole number of at least 1"),
+        ({"max_new_tokens": "12"}, "--max-new-tokens '12' must be a whole number"),
+        ({"temperature": "hot"}, "--temperature 'hot' must be a number"),
+        ({"seed": 0.5}, "--seed 0.5 must be a whole number"),
+        ({"chat": "yes"}, "--chat 'yes' must be true or false"),
+        ({"chat": True, "system": 3}, "--system 3 must be text"),
         ({"max_new_tokens": 60}, "13 tokens and --max-new-tokens 60 are more than the 64"),
         ({"temperature": -1.0}, "--temperature -1.0 must be"),
         ({"temperature": float("nan")}, "--temperature nan must be"),

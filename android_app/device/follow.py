@@ -86,7 +86,7 @@ class Follower:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         if (self._folder / LOGCAT).is_file():
-            self._before = set((self._folder / LOGCAT).read_text().splitlines())
+            self._before = set((self._folder / LOGCAT).read_text(encoding="utf-8").splitlines())
         log = Logcat(self._device, self._since)
         reader = threading.Thread(target=self._read, args=(log,), name="logcat", daemon=True)
         self._device.tell = self._progress.say
@@ -94,7 +94,7 @@ class Follower:
             self._device, self._folder / OUTSIDE, self._sample_every, lambda: self._queue.put(None), self._note
         )
         try:
-            with self._progress, outside, (self._folder / LOGCAT).open("a") as file:
+            with self._progress, outside, (self._folder / LOGCAT).open("a", encoding="utf-8") as file:
                 reader.start()
                 end = self._until_end(file)
                 if end.status == "failed":
@@ -218,7 +218,7 @@ class Follower:
 
     def _note(self, error: Unreadable) -> None:
         """Output that was not understood is kept, to be looked at."""
-        with (self._folder / NOT_UNDERSTOOD).open("a") as file:
+        with (self._folder / NOT_UNDERSTOOD).open("a", encoding="utf-8") as file:
             print(f"$ {error.command}\n{error.text}", file=file)
         self._watch.notes.append(str(error))
         self._progress.say(f"{error} It is kept in {self._folder / NOT_UNDERSTOOD}")
@@ -233,7 +233,7 @@ def _end(name: str, event: Mapping[str, Any]) -> End:
 def known_of(folder: Path) -> dict[str, Any]:
     """What device.json says of the request, for a run that is gone on with or followed again; nothing if it is not there."""
     file = folder / DEVICE
-    before: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return {name: before[name] for name in REQUEST if name in before}
 
 
@@ -271,7 +271,7 @@ def follow_and_fetch(
     end = follower.follow()
     watch = follower.watch
     if watch.crash:
-        (folder / CRASH).write_text("\n".join(watch.crash) + "\n")
+        (folder / CRASH).write_text("\n".join(watch.crash) + "\n", encoding="utf-8")
     if end.status not in ("refused", "detached"):
         try:
             pull_run(device, run, folder)

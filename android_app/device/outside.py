@@ -121,7 +121,7 @@ class Outside:
 
     def _watch(self) -> None:
         number = missed = 0
-        with self._file.open("a") as log:
+        with self._file.open("a", encoding="utf-8") as log:
             while not self._over.is_set():
                 began = time.monotonic()
                 try:

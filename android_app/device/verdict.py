@@ -124,7 +124,7 @@ def _pss(sample: Mapping[str, Any]) -> dict[str, Any]:
 
 def _inside(folder: Path) -> dict[str, Any]:
     report = folder / REPORT
-    memory = json.loads(report.read_text()).get("memory", {}) if report.is_file() else {}
+    memory = json.loads(report.read_text(encoding="utf-8")).get("memory", {}) if report.is_file() else {}
     peak = memory.get("peak_footprint_bytes")
     if peak is None:
         peak = max((sample["footprint_bytes"] for sample in _lines(folder / MEMORY)), default=None)
@@ -171,4 +171,4 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     """A log's lines, without a last one that was cut off."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]

@@ -70,7 +70,7 @@ def resources() -> Path:
 def _link(folder: Path) -> None:
     aapt2, android = _aapt2(), parts("apk") / f"android-all-{version('android-all.version')}.jar"
     manifest = folder / "AndroidManifest.xml"
-    manifest.write_text(_manifest((SOURCES / "AndroidManifest.xml").read_text()))
+    manifest.write_text(_manifest((SOURCES / "AndroidManifest.xml").read_text(encoding="utf-8")))
     assets = folder / "assets"
     assets.mkdir()
     own = SOURCES / "assets"
@@ -121,7 +121,7 @@ def classes() -> list[Path]:
     """Compiles core and app and returns every jar that goes into the APK."""
     library()
     maven("--quiet", *maven_options(), "package", "-Dmaven.test.skip", seconds=1800)
-    return [Path(jar) for jar in CLASSPATH.read_text().split(os.pathsep)] + [
+    return [Path(jar) for jar in CLASSPATH.read_text(encoding="utf-8").split(os.pathsep)] + [
         BUILD / "maven" / "app" / f"app-{version()}.jar"
     ]
 

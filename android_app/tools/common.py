@@ -154,7 +154,7 @@ def make_folder(target: Path, inputs: Iterable[Path], make: Callable[[Path], obj
 def _make_folder(target: Path, inputs: Iterable[Path], make: Callable[[Path], object]) -> Path:
     made_from = "\n".join(f"{file.name} {digest([file])}" for file in inputs)
     stamp = target / ".made-from"
-    if stamp.exists() and stamp.read_text() == made_from:
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == made_from:
         return target
     part = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
     try:

@@ -68,7 +68,7 @@ def _core_tests(libraries: Path, ours: Path) -> None:
 
 def _train(libraries: Path, every: Path, case: Path) -> None:
     """A run with the settings of one of Python's; the losses must be Python's."""
-    settings = json.loads((case / "settings.json").read_text())
+    settings = json.loads((case / "settings.json").read_text(encoding="utf-8"))
     bundle = CASES / "bundles" / settings.pop("bundle")
     settings_file, run_folder = BUILD / "undexed" / f"{case.name}.json", BUILD / "undexed" / case.name
     settings_file.write_text(json.dumps({**settings, "data": str(case / settings["data"])}))
@@ -84,7 +84,7 @@ def _train(libraries: Path, every: Path, case: Path) -> None:
 
 
 def _losses(folder: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (folder / "steps.jsonl").read_text().splitlines()]
+    return [json.loads(line)["loss"] for line in (folder / "steps.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _java(libraries: Path, classes: list[Path], main_class: str, *words: str | Path) -> str:

@@ -19,7 +19,7 @@ TELLING = r"✘|\[X\]|=> |tests (successful|failed)"
 def compiled_tests() -> list[Path]:
     """Compiles core and its tests. Returns the class path of the tests without core's own classes; the tests' come first."""
     maven("--quiet", *maven_options(), "process-test-classes", "--projects", "core", seconds=1800)
-    jars = [Path(jar) for jar in (CORE / "test-classpath").read_text().split(os.pathsep)]
+    jars = [Path(jar) for jar in (CORE / "test-classpath").read_text(encoding="utf-8").split(os.pathsep)]
     # The launcher brings JUnit.
     return [CORE / "test-classes", *(jar for jar in jars if "junit" not in jar.name)]
 

@@ -51,7 +51,7 @@ def library() -> dict[str, Any]:
         source = _from_npm()
     fbjni = parts("library") / f"fbjni-{FBJNI}.aar"
     make_folder(LIBRARY, [source, fbjni, Path(__file__)], lambda folder: _unpack(folder, source, fbjni, bool(own)))
-    about: dict[str, Any] = json.loads((LIBRARY / "library.json").read_text())
+    about: dict[str, Any] = json.loads((LIBRARY / "library.json").read_text(encoding="utf-8"))
     _publish(about)
     return about
 

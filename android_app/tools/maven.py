@@ -28,7 +28,7 @@ def parts(group: str) -> Path:
 
 def _fetch(group: str, folder: Path, wanted: str) -> None:
     pom, stamp = ANDROID / "parts" / "pom.xml", folder / ".complete"
-    if not stamp.exists() or stamp.read_text() != wanted:
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
         print(f"Fetching what the build needs from Maven Central and Google: {group}", flush=True)
         maven("--quiet", "--file", pom, f"dependency:copy@{group}")
         for library in folder.glob("*.aar"):

@@ -157,7 +157,7 @@ def _read(folder: Path, cell: Cell) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
         return {**value, "definition": dict(value["definition"]), "status": str(value["status"])}
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is damaged ({error!r}). Remove it to have the cell run again.") from error

@@ -99,7 +99,7 @@ def _run_baseline(cell: Cell, module: Sequence[str], place: Path, log: Path, tel
     for number in range(cell.repeats):
         tell(f"{cell.method}{_of(number, cell.repeats)}")
         usage, _ = run([*line, *options, "-o", str(output)], log)
-        written = json.loads(output.read_text())
+        written = json.loads(output.read_text(encoding="utf-8"))
         repeats.append(_repeat(written["memory"], written["step_seconds"], written["losses"], usage.seconds))
         output.unlink()
     shared = ("memory", "step_seconds", "losses", "settings", "environment")
@@ -125,7 +125,7 @@ def _bundle(cell: Cell, bundle: Path, keep: bool, log: Path, tell: Tell) -> Iter
     asked = {"settings": cell.export_settings(), "configuration": cell.definition()["configuration_sha256"]}
     try:
         if keep and bundle.is_dir() and note.is_file():
-            kept = json.loads(note.read_text())
+            kept = json.loads(note.read_text(encoding="utf-8"))
             if kept["asked"] == asked:
                 yield bundle, kept["export"]
                 return

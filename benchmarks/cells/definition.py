@@ -62,7 +62,7 @@ class Cell:
 
     def configuration_values(self) -> dict[str, Any]:
         """The model's config.json."""
-        values: dict[str, Any] = json.loads((self.configuration / "config.json").read_text())
+        values: dict[str, Any] = json.loads((self.configuration / "config.json").read_text(encoding="utf-8"))
         return values
 
     def definition(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def read_table(path: Path) -> Table:
         UsageError: it cannot be used; says where and why.
     """
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{path} is no table: {error}. Expected a TOML file as benchmarks/tables/paper.toml."

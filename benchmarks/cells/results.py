@@ -114,7 +114,7 @@ def read_results(path: Path) -> Results:
         UsageError: it cannot be read, or is not what ``write_results`` writes.
     """
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         cells = values["cells"]
         return Results(
             values["title"],

@@ -36,7 +36,7 @@ def host(bundle: Path, data: Path, steps: int, output: Path) -> None:
 def android(bundle: Path, data: Path, steps: int, output: Path) -> None:
     """org.mesp.core's own command, on a JVM."""
     classes, libraries = BUILD / "maven" / "core", BUILD / "host" / "x86_64"
-    class_path = f"{classes / 'classes'}:{(classes / 'test-classpath').read_text().strip()}"
+    class_path = f"{classes / 'classes'}:{(classes / 'test-classpath').read_text(encoding='utf-8').strip()}"
     settings = output.with_name("settings.json")
     settings.write_text(json.dumps({"data": str(data), "steps": steps, "optimizer": "sgd", "lr": 0.1}))
     java = ["java", *HEAP, f"-Djava.library.path={libraries}", "-cp", class_path, "org.mesp.core.MainKt"]
@@ -46,11 +46,11 @@ def android(bundle: Path, data: Path, steps: int, output: Path) -> None:
 
 def result(run: Path) -> dict[str, Any]:
     """Losses, the median step and the memory of a run folder."""
-    lines = [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "steps.jsonl").read_text(encoding="utf-8").splitlines()]
     return {
         "losses": [line["loss"] for line in lines],
         "step_seconds_median": median(line["seconds"] for line in lines),
-        "memory": json.loads((run / "report.json").read_text())["memory"],
+        "memory": json.loads((run / "report.json").read_text(encoding="utf-8"))["memory"],
     }
 
 

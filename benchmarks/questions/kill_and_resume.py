@@ -41,7 +41,7 @@ SETTINGS = {
 def write_rows(path: Path, bundle: Bundle) -> None:
     """Random rows of different lengths."""
     generator, vocabulary = torch.Generator().manual_seed(0), bundle.manifest.model.vocabulary
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         for row in range(40):
             ids = torch.randint(vocabulary, (3 + row % bundle.manifest.tokens,), generator=generator).tolist()
             file.write(json.dumps({"input_ids": ids, "labels": ids}) + "\n")
@@ -73,7 +73,7 @@ def kill_once(
     time.sleep(delay)
     process.kill()
     killed = process.wait() != 0
-    steps = len((run / "steps.jsonl").read_text().splitlines()) if (run / "steps.jsonl").exists() else 0
+    steps = len((run / "steps.jsonl").read_text(encoding="utf-8").splitlines()) if (run / "steps.jsonl").exists() else 0
     leftovers = len(list(run.rglob(".*"))) if run.exists() else 0
     if start(bundle, rows, run).wait():
         raise SystemExit(f"Resuming {run} failed.")

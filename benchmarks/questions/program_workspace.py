@@ -129,7 +129,7 @@ def _run(path: str, program: Program, pipe: Connection) -> None:
 
 def _anonymous_bytes() -> int:
     """Resident memory that belongs to no file."""
-    resident, of_files = Path("/proc/self/statm").read_text().split()[1:3]
+    resident, of_files = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1:3]
     return (int(resident) - int(of_files)) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -124,7 +124,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=150)
     args = parser.parse_args()
-    results = compare(open_bundle(args.several), open_bundle(args.longest), args.text.read_text(), args.rows)
+    results = compare(
+        open_bundle(args.several), open_bundle(args.longest), args.text.read_text(encoding="utf-8"), args.rows
+    )
     write_json(args.output, results)
     print(f"{results['rows']} rows: {results['rows_by_size']}")
     print(f"epoch: {results['epoch_seconds']}")

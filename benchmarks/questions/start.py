@@ -96,7 +96,7 @@ def measure(bundle: Path, checkout: Path, measured: dict[str, Measured], chosen:
                 of_command.seconds.append(round(seconds, 3))
                 of_command.torch_seconds.append(round(torch, 3))
                 if name == TRAINING:
-                    memory = json.loads((run / "report.json").read_text())["memory"]
+                    memory = json.loads((run / "report.json").read_text(encoding="utf-8"))["memory"]
                     of_command.idle_bytes.append(memory["baseline_footprint_bytes"])
                     of_command.peak_over_idle_bytes.append(memory["delta_footprint_bytes"])
 

@@ -59,7 +59,7 @@ def notes(folder: Path) -> list[str]:
     """What a bundle with this tokenizer cannot do on a phone, for people; nothing without a tokenizer."""
     if not (folder / FILE).is_file():
         return []
-    mobile = json.loads((folder / FILE).read_text())
+    mobile = json.loads((folder / FILE).read_text(encoding="utf-8"))
     if why := mobile["tokenizer"].get("unsupported"):
         return [
             f"On a phone it trains on rows of token ids alone: its tokenizer cannot be reproduced there, since {why}."
@@ -91,7 +91,7 @@ def _tokenizer(folder: Path, tokenizer: Any) -> dict[str, Any]:
     if not tokenizer.is_fast or not path.is_file():
         raise Unsupported("it has no tokenizer.json")
     used = json.loads(tokenizer.backend_tokenizer.to_str())
-    if json.loads(path.read_text())["model"] != used["model"]:
+    if json.loads(path.read_text(encoding="utf-8"))["model"] != used["model"]:
         raise Unsupported("transformers changes the vocabulary of its tokenizer.json")
     special = _special(used)
     _check_model(used["model"], set(special))

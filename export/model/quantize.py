@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.ao.quantization.fx._decomposed
+import torch.ao.quantization.fx._decomposed  # noqa: F401  # its operations are registered by this
 from torch import Tensor
 
 from mesp.runtime.errors import UsageError

@@ -1,9 +1,22 @@
 """How tokens are chosen: what a person asks of ``generate``, checked before torch is loaded."""
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from mesp.runtime.contract.limits import allows
 from mesp.runtime.errors import UsageError
+
+# In the words of the contract's schemas; each with the end of the message of a value that is refused.
+_LIMITS: Mapping[str, tuple[Mapping[str, Any], str]] = {
+    "chat": ({"type": "boolean"}, "true or false"),
+    "system": ({"type": ["string", "null"]}, "text"),
+    "max_new_tokens": ({"type": "integer", "minimum": 1}, "a whole number of at least 1"),
+    "temperature": ({"type": "number", "minimum": 0}, "a number of at least 0"),
+    "top_p": ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, "above 0 and at most 1"),
+    "repetition_penalty": ({"type": "number", "exclusiveMinimum": 0}, "a number above 0"),
+    "seed": ({"type": "integer"}, "a whole number"),
+}
 
 
 @dataclass(frozen=True)
@@ -31,17 +44,13 @@ class GenerateOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, (definition, expected) in _LIMITS.items():
+            value = getattr(self, name)
+            if not allows(definition, value):
+                raise UsageError(f"--{name.replace('_', '-')} {value!r} must be {expected}.")
         if self.system is not None and not self.chat:
             raise UsageError("--system is a turn of a chat: add --chat.")
-        if self.max_new_tokens < 1:
-            raise UsageError(f"--max-new-tokens {self.max_new_tokens} must be at least 1.")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise UsageError(f"--temperature {self.temperature} must be a number of at least 0.")
-        if not 0 < self.top_p <= 1:
-            raise UsageError(f"--top-p {self.top_p} must be above 0 and at most 1.")
         if self.top_p < 1 and self.temperature == 0:
             raise UsageError(
                 "--top-p chooses what tokens are drawn from, but at --temperature 0 none is drawn: raise it."
             )
-        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
-            raise UsageError(f"--repetition-penalty {self.repetition_penalty} must be a number above 0.")

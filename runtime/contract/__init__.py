@@ -30,14 +30,14 @@ FOLDER = Path(__file__).parent
 @cache
 def schema(name: str) -> dict[str, Any]:
     """A schema by its name, such as ``report`` for report.schema.json."""
-    contents: dict[str, Any] = json.loads((FOLDER / f"{name}.schema.json").read_text())
+    contents: dict[str, Any] = json.loads((FOLDER / f"{name}.schema.json").read_text(encoding="utf-8"))
     return contents
 
 
 @cache
 def rows_table() -> dict[str, Any]:
     """What the rows of a data file may have: rows.json."""
-    contents: dict[str, Any] = json.loads((FOLDER / "rows.json").read_text())
+    contents: dict[str, Any] = json.loads((FOLDER / "rows.json").read_text(encoding="utf-8"))
     return contents
 
 

@@ -14,6 +14,7 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
 _LIMITS: dict[str, Callable[[Any, Any], bool]] = {
     "enum": lambda value, choices: value in choices,
     "minimum": lambda value, limit: value >= limit,
+    "maximum": lambda value, limit: value <= limit,
     "exclusiveMinimum": lambda value, limit: value > limit,
     "exclusiveMaximum": lambda value, limit: value < limit,
     "multipleOf": lambda value, factor: value % factor == 0,

@@ -29,7 +29,7 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith(("model name", "Hardware")):
             return line.partition(":")[2].strip()
     return platform.processor() or "unknown"

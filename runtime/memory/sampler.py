@@ -50,7 +50,7 @@ def high_water_mark_bytes() -> int:
 def reset_high_water_mark() -> bool:
     """Starts VmHWM anew from now on, where the kernel allows it."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         return True
     except OSError:
         return False
@@ -58,7 +58,7 @@ def reset_high_water_mark() -> bool:
 
 def major_faults() -> int:
     """Page faults of this process so far that had to wait for the disk."""
-    return int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[9])
+    return int(Path("/proc/self/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[9])
 
 
 def settle() -> None:
@@ -72,7 +72,7 @@ def settle() -> None:
 def _fields(path: str, names: tuple[str, ...]) -> list[int]:
     """Fields of a /proc file in bytes, 0 for one that is not there."""
     found = dict.fromkeys(names, 0)
-    for line in Path(path).read_text().splitlines():
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
         if key in found:
             found[key] = int(value.split()[0]) * 1024

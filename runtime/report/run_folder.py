@@ -83,7 +83,7 @@ def _evaluations_of(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{path} is damaged: {error}.") from error
     if not isinstance(value, dict):
@@ -95,7 +95,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     """A log's lines. A last line that was cut short, as when the run was killed while it wrote, is left out."""
     if not path.is_file():
         return []
-    *whole, last = path.read_text().split("\n")
+    *whole, last = path.read_text(encoding="utf-8").split("\n")
     lines = []
     for number, line in enumerate([*whole, last] if _is_json(last) else whole, 1):
         try:

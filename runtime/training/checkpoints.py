@@ -82,7 +82,7 @@ def read_checkpoint(path: Path, manifest: Manifest, state: Mapping[str, Tensor])
         UsageError: it was damaged after it was written; names the file.
     """
     try:
-        position = _position(json.loads((path / STATE).read_text()))
+        position = _position(json.loads((path / STATE).read_text(encoding="utf-8")))
         scaling = read_peft(path, manifest.lora, state[manifest.lora.state])
         _read_moments(path / OPTIMIZER, _moments(manifest, state))
     except (UsageError, OSError, ValueError, TypeError, RecursionError, SafetensorError) as error:

@@ -128,7 +128,7 @@ class RunWriter:
         if not file.is_file():
             return None
         try:
-            contents = json.loads(file.read_text())
+            contents = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{file} is damaged ({error}). Start another run.") from error
         if not isinstance(contents, dict):
@@ -145,7 +145,7 @@ class RunWriter:
             for leftover in place.glob(".*"):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         for name in LOGS:
-            file = self._logs[name] = self._open.enter_context(open(self.path / name, "a"))  # noqa: SIM115
+            file = self._logs[name] = self._open.enter_context(open(self.path / name, "a", encoding="utf-8"))  # noqa: SIM115
             length = nbytes.get(name, 0)
             if os.fstat(file.fileno()).st_size < length:
                 raise UsageError(f"{self.path / name} is shorter than it was at the checkpoint. Start another run.")
@@ -210,7 +210,7 @@ class RunWriter:
         """
         file = self.path / name
         try:
-            items = [json.loads(line) for line in file.read_text().splitlines()]
+            items = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{file} is damaged ({error}). Start another run.") from error
         if not all(isinstance(item, dict) for item in items):
