@@ -141,6 +141,56 @@ def test_templates_that_trl_marks_differ_by_its_line_feeds_alone(tmp_path: Path,
     assert (headers, ends) == MORE[name]
 
 
+THINKING: Rows = [
+    {
+        "messages": [
+            QUESTION,
+            {"role": "assistant", "content": "<think>\nA guard?\n</think>\n\nNay, answer me."},
+            {"role": "user", "content": "Long live the king!"},
+            {"role": "assistant", "content": "<think>\nHis voice.\n</think>\n\nBernardo?"},
+            {"role": "user", "content": "He."},
+        ]
+    }
+]
+
+
+@pytest.mark.parametrize("rows", [CHATS, THINKING], ids=["plain", "reasoning"])
+def test_a_template_that_rewrites_earlier_turns_trains_each_turn_as_it_is_asked_for(tmp_path: Path, rows: Rows) -> None:
+    """After what the model is given to answer to, on all that it is to answer."""
+    save_tokenizer(tmp_path, template=(TEMPLATES / "qwen3.jinja").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+
+    def render(messages: Any, prompt: bool = False) -> str:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
+
+    expected = []
+    for messages in (row["messages"] for row in rows):
+        for index in (index for index, message in enumerate(messages) if message["role"] == "assistant"):
+            asked, answered = render(messages[:index], prompt=True), render(messages[: index + 1])
+            expected.append((tokenizer.encode(answered), answered.removeprefix(asked).rstrip("\n")))
+    made = ours(tmp_path, rows)
+    assert [ids for ids, _ in made] == [ids[:-1] for ids, _ in expected]
+    targets = [tokenizer.decode([target for target in targets if target != MASKED]) for _, targets in made]
+    assert targets == [text for _, text in expected]
+    assert "A guard?" not in tokenizer.decode(made[-1][0])
+
+
+def test_turns_that_are_not_trained_on_are_no_sequences(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, template=(TEMPLATES / "qwen3.jinja").read_text())
+    question, answer, *rest = THINKING[0]["messages"]
+    both, second = ours(tmp_path, THINKING), [{"messages": [question, {**answer, "train": False}, *rest]}]
+    assert ours(tmp_path, second) == both[1:]
+
+
+def test_held_out_conversations_are_whole(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, template=(TEMPLATES / "qwen3.jinja").read_text())
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(THINKING[0]) + "\n" + json.dumps(CHATS[1]) + "\n")
+    rest, held_out = load_data(path, LONG, 1000, tmp_path, eval_split=0.5)
+    assert held_out and [len(rest.examples), len(held_out.examples)] == [2, 2]
+    assert any("2 conversations became 4 sequences" in note for note in rest.notes)
+
+
 def test_joined_texts_train_on_the_tokens_that_trl_packs_and_trains_on(tmp_path: Path) -> None:
     save_tokenizer(tmp_path, bos=True)
     rows = [{"text": text} for text in ("to be, or not to be, that is the question", "Long live the king!", "He.")]
@@ -166,10 +216,9 @@ def test_offsets_without_spaces_find_the_same_turns(tmp_path: Path) -> None:
         (None, "the bundle's tokenizer has no chat template. Train on rows of prompt and completion"),
         ("{{ raise_exception('no jesters') }}", "the tokenizer's chat template refuses the messages (no jesters)"),
         ("{{ messages[0].content + 1 }}", "the tokenizer's chat template refuses the messages (can only concatenate"),
-        (CHATML.replace("assistant\n", "assistant\n<think>"), "the chat template renders messages[1] differently"),
-        ((TEMPLATES / "qwen3.jinja").read_text(), "the chat template renders messages[1] differently"),
+        (CHATML.replace("assistant\n", "assistant\n<think>"), "the chat template renders messages[1] otherwise"),
     ],
-    ids=["absent", "refuses", "fails", "prompts with what it does not render", "rewrites earlier turns"],
+    ids=["absent", "refuses", "fails", "prompts with what it does not render"],
 )
 def test_a_template_that_cannot_be_used_is_refused(tmp_path: Path, template: str | None, message: str) -> None:
     save_tokenizer(tmp_path, template=template)

@@ -241,13 +241,14 @@ CALLED = [ASK, ANSWER, {"role": "tool", "content": '{"who": "me\\n"}'}, ANSWER]
     ("name", "messages", "left_out"),
     [
         ("deepseek_r1_distill", REASONED, "messages[1] (assistant)"),
-        ("qwen3", [*REASONED, ASK, ANSWER], "messages[1] (assistant)"),
+        ("nemotron_3_nano_training", [*REASONED, ASK, ANSWER], "messages[1] (assistant)"),
         ("phi3", CALLED, "messages[2] (tool)"),
         ("idefics3", [ASK, ANSWER], "messages[0] (user)"),
         ("qwen2_5", CALLED, None),
         ("llama3_1", CALLED, None),
         ("llama3_2", CALLED, None),
         ("qwen3", REASONED, None),
+        ("qwen3", [*REASONED, ASK, ANSWER], None),
     ],
 )
 def test_what_real_templates_leave_out(

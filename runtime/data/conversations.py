@@ -6,11 +6,16 @@ are what the assistant writes: its content and the token that ends its turn. An 
 - A template with {% generation %} marks says itself what the assistant writes, and transformers' mask is taken as it is.
 - Otherwise turn i is the text from the end of the rendering of messages[:i] with a generation prompt to the end of the
   rendering of messages[:i + 1], without the blanks at its end (space, tab, CR, LF). A token is a target if it has a character
-  of a turn. Each of these renderings must be a prefix of the rendering of all messages. A template that rewrites
-  earlier turns (Qwen3 drops their reasoning) is refused.
+  of a turn.
+
+Where each of these renderings is a prefix of the rendering of all messages, the conversation is one sequence. Some templates write a turn
+otherwise once others follow it: Qwen3's drops its reasoning. Then each trained turn is a sequence of its own, messages[:i + 1], with itself
+as the target: so every turn is trained on after what the model will be given before it, and none after what it will never see. (TRL marks a
+copy of Qwen3's template that keeps the reasoning of all turns, which is one sequence, but not what the model is given.)
 
 A template may also leave something out without a word: reasoning in <think> tags, or all that a tool says. So each message's content must be
-found in what it writes, blanks aside. A content that is written as a JSON string counts as found.
+found in what it writes, blanks aside. A content that is written as a JSON string counts as found, and of an assistant's turn that others
+follow, unless by marks all are trained on at once, what is behind its reasoning.
 
 TRL trains on the same tokens for marked templates. For some templates without marks it has marked copies, of which some count more: the end
 of the generation prompt (Qwen2.5: the header's line feed) or the line feed after the turn (Qwen2.5, Gemma 3; Llama 3 neither). They are not
@@ -31,6 +36,7 @@ BLANKS = " \t\r\n"
 MARK = re.compile(r"\{%[-+]?\s*generation\b")
 Marked = tuple[list[int], Iterable[bool]]  # token ids, and whether each is a target
 Messages = list[dict[str, str]]
+Turn = tuple[int, int]  # where it begins and ends, in characters
 
 
 class Conversations:
@@ -44,8 +50,8 @@ class Conversations:
     def __init__(self, tokenizer: Any, now: datetime):
         self._tokenizer, self._now = tokenizer, now
 
-    def __call__(self, row: Row) -> Marked:
-        """The tokens of a row, and whether each is a target.
+    def __call__(self, row: Row) -> list[Marked]:
+        """The sequences of a row: the tokens of each, and whether each token is a target.
 
         Raises:
             UsageError: by the row's place: no template, or one that refuses the messages or leaves some of their content out.
@@ -66,28 +72,26 @@ class Conversations:
         try:
             template = self._tokenizer.get_chat_template()
             _set_date(template, self._now)
-            self._check_contents(messages, row.where)
-            if MARK.search(template):
-                return self._by_marks(messages, trained, row.where)
-            text, turns = self._turns(messages, row.where)
+            marked = bool(MARK.search(template))
+            self._check_contents(messages, marked, row.where)
+            if marked:
+                return [self._by_marks(messages, trained, row.where)]
+            return self._by_prefixes(messages, trained, row.where)
         except (TemplateError, TypeError, ValueError) as error:
             raise UsageError(
                 f"{row.where}: the tokenizer's chat template refuses the messages ({in_a_line(error)}). Correct or remove the row."
             ) from error
-        turns = [turn for turn, train in zip(turns, trained, strict=True) if train]
-        tokens = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        # Some tokenizers leave spaces out of their offsets. A token of spaces is empty then, at a place that counts all the same.
-        targets = (
-            any(first < end and last > start for start, end in turns) for first, last in tokens["offset_mapping"]
-        )
-        return tokens["input_ids"], targets
 
     def _render(self, messages: Messages, prompt: bool = False) -> str:
         text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
         return text
 
-    def _check_contents(self, messages: Messages, where: str) -> None:
-        """Refuses a row of which the template would not write all."""
+    def _check_contents(self, messages: Messages, at_once: bool, where: str) -> None:
+        """Refuses a row of which the template would not write all.
+
+        Args:
+            at_once: the turns are trained on in one rendering; else each in one where no other follows
+        """
         # A mark after each content tells it from the same words elsewhere.
         marks = [f"\uf8ff{index}\uf8ff" for index in range(len(messages))]
         marked = [
@@ -96,6 +100,8 @@ class Conversations:
         text = _without_blanks(self._render(marked))
         for index, (message, mark) in enumerate(zip(messages, marks, strict=True)):
             content = message["content"]
+            if message["role"] == "assistant" and index < len(messages) - 1 and not at_once:
+                content = content.rpartition("</think>")[2]
             spellings = (content, json.dumps(content, ensure_ascii=False)[1:-1])
             if not any(_without_blanks(spelling) + mark in text for spelling in spellings):
                 raise UsageError(
@@ -124,20 +130,32 @@ class Conversations:
             target for value, length in runs for target in [bool(value and next(turns))] * length
         ]
 
-    def _turns(self, messages: Messages, where: str) -> tuple[str, list[tuple[int, int]]]:
-        """The rendering of the messages, and where in it the assistant's turns begin and end, in characters."""
-        whole, turns = self._render(messages), []
-        for index, message in enumerate(messages):
-            if message["role"] == "assistant":
-                before, after = self._render(messages[:index], True), self._render(messages[: index + 1])
-                if not (after.startswith(before) and whole.startswith(after)):
-                    raise UsageError(
-                        f"{where}: the chat template renders messages[{index}] differently before other messages, or after its generation "
-                        "prompt, so the assistant's tokens cannot be found. Use prompt and completion, conversations of one answer, or a "
-                        "template with {% generation %} marks."
-                    )
-                turns.append((len(before), len(after.rstrip(BLANKS))))
-        return whole, turns
+    def _by_prefixes(self, messages: Messages, trained: list[bool], where: str) -> list[Marked]:
+        answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        texts = [self._answered(messages, index, where) for index in answers]
+        whole = self._render(messages)
+        wanted = [text for text, train in zip(texts, trained, strict=True) if train]
+        if not wanted or all(whole.startswith(text) for text, _ in texts):
+            return [self._tokenized(whole, [turn for _, turn in wanted])]
+        return [self._tokenized(text, [turn]) for text, turn in wanted]
+
+    def _answered(self, messages: Messages, index: int, where: str) -> tuple[str, Turn]:
+        """The conversation up to an assistant's message, and where in it that message's turn is."""
+        before, text = self._render(messages[:index], True), self._render(messages[: index + 1])
+        if not text.startswith(before):
+            raise UsageError(
+                f"{where}: the chat template renders messages[{index}] otherwise than its generation prompt begins it, so the assistant's "
+                "tokens cannot be found. Use prompt and completion, or a template with {% generation %} marks."
+            )
+        return text, (len(before), len(text.rstrip(BLANKS)))
+
+    def _tokenized(self, text: str, turns: list[Turn]) -> Marked:
+        tokens = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        # Some tokenizers leave spaces out of their offsets. A token of spaces is empty then, at a place that counts all the same.
+        targets = (
+            any(first < end and last > start for start, end in turns) for first, last in tokens["offset_mapping"]
+        )
+        return tokens["input_ids"], targets
 
 
 def _set_date(template: str, now: datetime) -> None:

@@ -173,17 +173,17 @@ def load_data(
 
 @dataclass(frozen=True)
 class _File:
-    """The rows of a file, at least one, and what is to be said of it."""
+    """The rows of a file, at least one, each as its sequences, and what is to be said of it."""
 
     kind: Kind
-    rows: list[Labelled]
+    rows: list[list[Labelled]]
     notes: tuple[str, ...]
 
 
 def _read(path: Path, label: Labeller, columns: str | None) -> _File:
     reader = RowReader(columns)
 
-    def labelled(record: Record) -> tuple[Kind, Labelled]:
+    def labelled(record: Record) -> tuple[Kind, list[Labelled]]:
         row = reader(*record)
         return row.kind, label(row)
 
@@ -191,7 +191,18 @@ def _read(path: Path, label: Labeller, columns: str | None) -> _File:
     pairs = _all_or_none(itertools.chain.from_iterable(map(records, files)), labelled)
     if not pairs:
         raise UsageError(f"{spelled(path)} has no rows. {EXPECTED}.")
-    return _File(pairs[0][0], [row for _, row in pairs], (*notes, *reader.notes))
+    kind, rows = pairs[0][0], [row for _, row in pairs]
+    return _File(kind, rows, (*notes, *reader.notes, *_several(rows)))
+
+
+def _several(rows: list[list[Labelled]]) -> list[str]:
+    split = [len(row) for row in rows if len(row) > 1]
+    if not split:
+        return []
+    return [
+        f"{len(split)} conversations became {sum(split)} sequences, one for each of the assistant's turns: the chat template writes "
+        "a turn otherwise once others follow it."
+    ]
 
 
 def _all_or_none(items: Iterable[Record], make: Callable[[Record], T]) -> list[T]:
@@ -217,7 +228,7 @@ def _all_or_none(items: Iterable[Record], make: Callable[[Record], T]) -> list[T
 def _split(file: _File, fraction: float, seed: int, path: Path) -> tuple[_File, _File]:
     """What is trained on, and what is held out."""
     kind, rows = file.kind, file.rows
-    unit, total = ("tokens", len(rows[0].ids)) if kind == "file" else ("rows", len(rows))
+    unit, total = ("tokens", len(rows[0][0].ids)) if kind == "file" else ("rows", len(rows))
     held = int(total * fraction + 0.5)
     if held in (0, total):
         raise UsageError(
@@ -225,9 +236,9 @@ def _split(file: _File, fraction: float, seed: int, path: Path) -> tuple[_File, 
             "Choose another fraction, or give --eval-data FILE."
         )
     if kind == "file":
-        ids, labels, cut = rows[0].ids, rows[0].labels, total - held
-        parts = [Labelled(ids[:cut], labels[:cut])], [Labelled(ids[cut:], labels[cut:])]
-        return replace(file, rows=parts[0]), replace(file, rows=parts[1])
+        ids, labels, cut = rows[0][0].ids, rows[0][0].labels, total - held
+        parts = Labelled(ids[:cut], labels[:cut]), Labelled(ids[cut:], labels[cut:])
+        return replace(file, rows=[[parts[0]]]), replace(file, rows=[[parts[1]]])
     chosen = set(_shuffled(total, f"{seed} split")[:held])
     return (
         replace(file, rows=[row for index, row in enumerate(rows) if index not in chosen]),
@@ -236,11 +247,11 @@ def _split(file: _File, fraction: float, seed: int, path: Path) -> tuple[_File, 
 
 
 def _dataset(file: _File, tokens: int, packing: bool, name: str) -> Dataset:
-    kind, rows = file.kind, file.rows
-    if kind == "file" or (kind == "text" and packing):
-        rows = _windows(rows, tokens)
-    over = [max(0, len(row.ids) - (tokens + 1)) for row in rows]
-    cut = [Example(row.ids[:-1][:tokens], row.labels[1 : tokens + 1]) for row in rows]
+    sequences = list(itertools.chain.from_iterable(file.rows))
+    if file.kind == "file" or (file.kind == "text" and packing):
+        sequences = _windows(sequences, tokens)
+    over = [max(0, len(sequence.ids) - (tokens + 1)) for sequence in sequences]
+    cut = [Example(sequence.ids[:-1][:tokens], sequence.labels[1 : tokens + 1]) for sequence in sequences]
     examples = [example for example in cut if example.predictions]
     if not examples:
         raise UsageError(

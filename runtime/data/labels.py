@@ -7,7 +7,7 @@ The label of a token that is a target is the token itself; of any other it is -1
                 documents can be joined without predicting one from another. A .txt file does not end: no EOS.
     completion  Prompt and completion are joined, and tokenized and closed like a text. The targets begin at the first
                 token that differs from those of the prompt alone, so a token that spans the border is a target.
-    messages    What the assistant writes: ``conversations`` tells how it is found.
+    messages    What the assistant writes: ``conversations`` tells how it is found, and when a row is several sequences.
     ids         As they are.
 
 Text that spells a special token becomes that token, and a text without an EOS token in its tokenizer is not closed.
@@ -52,25 +52,31 @@ class Labeller:
         self._folder, self._vocabulary, self._now = tokenizer_folder, vocabulary, now
         self._loaded: Any = None
 
-    def __call__(self, row: Row) -> Labelled:
-        """The tokens and labels of a row.
+    def __call__(self, row: Row) -> list[Labelled]:
+        """The sequences of a row, mostly one.
 
         Raises:
             UsageError: by the row's place: no tokenizer, a chat template that cannot be used, or a token that the model does not have.
         """
         if row.kind == "ids":
-            ids, labels = row.values["input_ids"], row.values["labels"]
+            return [self._labelled(row.values["input_ids"], row.values["labels"], row.where)]
+        tokenizer = self._tokenizer(row.where)
+        if row.kind == "messages":
+            sequences = Conversations(tokenizer, self._now)(row)
         else:
-            tokenizer = self._tokenizer(row.where)
-            if row.kind == "messages":
-                ids, targets = Conversations(tokenizer, self._now)(row)
-            else:
-                ids, targets = _TOKENIZE[row.kind](tokenizer, row)
-            labels = [token if target else MASKED for token, target in zip(ids, targets, strict=True)]
+            sequences = [_TOKENIZE[row.kind](tokenizer, row)]
+        return [
+            self._labelled(
+                ids, [token if target else MASKED for token, target in zip(ids, targets, strict=True)], row.where
+            )
+            for ids, targets in sequences
+        ]
+
+    def _labelled(self, ids: list[int], labels: list[int], where: str) -> Labelled:
         for name, values in (("token id", ids), ("label", [label for label in labels if label != MASKED])):
             if bad := [value for value in values if not 0 <= value < self._vocabulary]:
                 raise UsageError(
-                    f"{row.where}: {name} {bad[0]} is not in the model's vocabulary of {self._vocabulary}. "
+                    f"{where}: {name} {bad[0]} is not in the model's vocabulary of {self._vocabulary}. "
                     "Tokenize with the tokenizer of the exported model."
                 )
         return Labelled(torch.tensor(ids, dtype=torch.int32), torch.tensor(labels, dtype=torch.int32))
