@@ -4,6 +4,7 @@ import android.Manifest
 import android.app.Activity
 import android.app.NotificationManager
 import android.content.ActivityNotFoundException
+import android.content.ClipData
 import android.content.Intent
 import android.net.Uri
 import android.os.Build
@@ -15,14 +16,21 @@ import java.time.LocalDateTime
 import java.time.format.DateTimeFormatter
 import org.mesp.app.phone.Logcat
 import org.mesp.app.screens.Actions
+import org.mesp.app.screens.FilesScreen
+import org.mesp.app.screens.QuestionDialog
 import org.mesp.app.screens.RunScreen
 import org.mesp.app.screens.SetupScreen
 import org.mesp.app.screens.say
 import org.mesp.app.screens.show
 import org.mesp.app.service.Command
+import org.mesp.app.state.Answer
 import org.mesp.app.state.Form
+import org.mesp.app.state.Item
+import org.mesp.app.state.Place
 import org.mesp.app.state.Problems
+import org.mesp.app.state.Question
 import org.mesp.app.state.UiState
+import org.mesp.app.storage.Results
 import org.mesp.app.storage.RunRequest
 
 /**
@@ -32,10 +40,16 @@ import org.mesp.app.storage.RunRequest
 class MainActivity : Activity(), Actions {
     private lateinit var setup: SetupScreen
     private lateinit var run: RunScreen
+    private lateinit var files: FilesScreen
+    private lateinit var questions: QuestionDialog
     private lateinit var setupView: View
     private lateinit var runView: View
+    private lateinit var filesView: View
     private lateinit var licencesView: View
     private var unobserve = {}
+
+    /** The run whose result is being saved, while the system's picker asks where. */
+    private var saving: String? = null
     private val store get() = mesp.store
 
     override fun onCreate(saved: Bundle?) {
@@ -43,11 +57,15 @@ class MainActivity : Activity(), Actions {
         setContentView(R.layout.main)
         setupView = findViewById(R.id.setup)
         runView = findViewById(R.id.run)
+        filesView = findViewById(R.id.files)
         licencesView = findViewById(R.id.licences_screen)
         setup = SetupScreen(setupView, this)
         run = RunScreen(runView, this)
-        findViewById<View>(R.id.licences_back).setOnClickListener { showLicences(false) }
-        showLicences(saved?.getBoolean(LICENCES) ?: false)
+        files = FilesScreen(filesView, this)
+        questions = QuestionDialog(this, this)
+        findViewById<View>(R.id.licences_back).setOnClickListener { back() }
+        saving = saved?.getString(SAVING)
+        mesp.remover.finish()
         mesp.shelf.refresh()
     }
 
@@ -66,18 +84,42 @@ class MainActivity : Activity(), Actions {
     override fun onStop() {
         super.onStop()
         unobserve()
+        questions.close()
         mesp.preferences.form = store.state.form
     }
 
     override fun onSaveInstanceState(out: Bundle) {
         super.onSaveInstanceState(out)
-        out.putBoolean(LICENCES, licencesView.visibility == View.VISIBLE)
+        out.putString(SAVING, saving)
     }
 
     private fun render(state: UiState) {
-        setupView.show(state.run == null)
-        runView.show(state.run != null)
-        if (state.run == null) setup.render(state) else run.render(state)
+        val place = state.place.takeIf { state.run == null }
+        runView.show(place == null)
+        setupView.show(place == Place.SETUP)
+        filesView.show(place == Place.FILES)
+        licencesView.show(place == Place.LICENCES)
+        when (place) {
+            null -> run.render(state)
+            Place.SETUP -> setup.render(state)
+            Place.FILES -> files.render(state)
+            Place.LICENCES -> findViewById<TextView>(R.id.licences_text).say(licences)
+        }
+        questions.render(state.question)
+    }
+
+    override fun go(place: Place) = store.update { it.copy(place = place, message = null) }
+
+    override fun showDetails() = store.update { it.copy(showDetails = !it.showDetails) }
+
+    /** From a run that is over to where it was opened, and from there to the first screen. */
+    override fun back() = store.update { if (it.run == null) it.copy(place = Place.SETUP, message = null) else it.copy(run = null, message = null) }
+
+    @Deprecated("Android's own replacement is not there before API 33")
+    override fun onBackPressed() {
+        val state = store.state
+        val stays = if (state.run == null) state.place == Place.SETUP else !state.run.status.ended
+        if (stays) super.onBackPressed() else back()
     }
 
     // --- Sources ------------------------------------------------------------------------------------------------------
@@ -105,6 +147,36 @@ class MainActivity : Activity(), Actions {
             BUNDLE_FOLDER -> mesp.importer.bundleFolder(uri)
             BUNDLE_ZIP -> mesp.importer.bundleZip(uri)
             DATA -> mesp.importer.data(uri)
+            SAVE -> saving?.let { mesp.results.save(it, uri) }
+        }
+    }
+
+    override fun save(run: String) {
+        saving = run
+        pick(
+            Intent(Intent.ACTION_CREATE_DOCUMENT)
+                .addCategory(Intent.CATEGORY_OPENABLE)
+                .setType(Results.TYPE)
+                .putExtra(Intent.EXTRA_TITLE, Results.fileName(run)),
+            SAVE,
+        )
+    }
+
+    override fun share(run: String) = mesp.results.share(run) { uri -> runOnUiThread { share(run, uri) } }
+
+    private fun share(run: String, uri: Uri) {
+        val send =
+            Intent(Intent.ACTION_SEND)
+                .setType(Results.TYPE)
+                .putExtra(Intent.EXTRA_STREAM, uri)
+                .putExtra(Intent.EXTRA_TITLE, Results.fileName(run))
+                .addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION)
+        // The sheet shows the file's name, and the app that is chosen may read it, by the clip alone.
+        send.clipData = ClipData.newRawUri(Results.fileName(run), uri)
+        try {
+            startActivity(Intent.createChooser(send, null))
+        } catch (_: ActivityNotFoundException) {
+            store.update { it.copy(message = getString(R.string.no_share)) }
         }
     }
 
@@ -160,33 +232,40 @@ class MainActivity : Activity(), Actions {
         startService(command.intent(this))
     }
 
-    override fun newRun() = store.update { it.copy(run = null, message = null) }
+    override fun newRun() = store.update { it.copy(run = null, place = Place.SETUP, message = null) }
+
+    // --- Runs and files -----------------------------------------------------------------------------------------------
+
+    override fun open(run: String) = mesp.shelf.open(run)
+
+    override fun askToDelete(item: Item) = store.update { it.copy(question = Question.Delete(item), message = null) }
+
+    override fun answer(answer: Answer) {
+        val question = store.state.question
+        store.update { it.copy(question = null) }
+        when (question) {
+            is Question.Delete -> if (answer == Answer.YES) mesp.remover.remove(question.item)
+            null -> Unit
+        }
+    }
 
     override fun closeMessage() = store.update { it.copy(message = null) }
 
     // --- Licences -----------------------------------------------------------------------------------------------------
 
-    override fun showLicences(show: Boolean) {
-        licencesView.show(show)
-        if (show) findViewById<TextView>(R.id.licences_text).say(licences())
-    }
-
-    private fun licences(): String =
+    private val licences: String by lazy {
         try {
             assets.open("licenses.txt").use { it.reader().readText() }
         } catch (_: IOException) {
             getString(R.string.no_licences)
         }
-
-    @Deprecated("Android's own replacement is not there before API 33")
-    override fun onBackPressed() {
-        if (licencesView.visibility == View.VISIBLE) showLicences(false) else super.onBackPressed()
     }
 
     private companion object {
-        const val LICENCES = "licences"
+        const val SAVING = "saving"
         const val BUNDLE_FOLDER = 1
         const val BUNDLE_ZIP = 2
         const val DATA = 3
+        const val SAVE = 4
     }
 }

@@ -12,7 +12,9 @@ import org.mesp.app.state.UiState
 import org.mesp.app.storage.Folders
 import org.mesp.app.storage.Importer
 import org.mesp.app.storage.Preferences
+import org.mesp.app.storage.Remover
 import org.mesp.app.storage.Requests
+import org.mesp.app.storage.Results
 import org.mesp.app.storage.Shelf
 
 /** What lives as long as the process, and so outlives the Activity and the service. */
@@ -23,6 +25,8 @@ class MespApplication : Application() {
     val store by lazy { Store(UiState(form = preferences.form, library = LibraryNote.of(assets))) }
     val shelf by lazy { Shelf(folders, requests, preferences, store, inBackground) }
     val importer by lazy { Importer(this, folders, store, shelf, inBackground) }
+    val results by lazy { Results(this, folders, store, inBackground) }
+    val remover by lazy { Remover(this, folders, requests, store, shelf, inBackground) }
 
     /** Replaced in tests. */
     var trainer: Trainer = CoreTrainer

@@ -1,6 +1,9 @@
 package org.mesp.app.screens
 
+import org.mesp.app.state.Answer
 import org.mesp.app.state.Form
+import org.mesp.app.state.Item
+import org.mesp.app.state.Place
 
 /** What a person can do on the screens. */
 interface Actions {
@@ -28,7 +31,24 @@ interface Actions {
 
     fun newRun()
 
-    fun closeMessage()
+    /** Saves a run's result where the person chooses. */
+    fun save(run: String)
 
-    fun showLicences(show: Boolean)
+    fun share(run: String)
+
+    /** Shows a run of before. */
+    fun open(run: String)
+
+    fun askToDelete(item: Item)
+
+    /** What the person answered to the question that is asked. */
+    fun answer(answer: Answer)
+
+    fun showDetails()
+
+    fun go(place: Place)
+
+    fun back()
+
+    fun closeMessage()
 }

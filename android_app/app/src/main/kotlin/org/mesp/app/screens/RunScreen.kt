@@ -6,10 +6,10 @@ import android.widget.ProgressBar
 import android.widget.TextView
 import org.mesp.app.R
 import org.mesp.app.state.Pause
-import org.mesp.app.state.Resumable
 import org.mesp.app.state.RunState
 import org.mesp.app.state.Status
 import org.mesp.app.state.UiState
+import org.mesp.app.state.WhatToDo
 import org.mesp.app.state.Words
 
 /** A run: what it does now, its numbers, its charts, and what can be done with it. */
@@ -20,17 +20,22 @@ class RunScreen(private val view: View, private val actions: Actions) {
     private val message = MessageView(view, actions)
 
     private val name = text(R.id.run_name)
+    private val subject = text(R.id.subject)
     private val status = text(R.id.status)
+    private val todo = text(R.id.todo)
     private val end = text(R.id.end)
     private val note = text(R.id.note)
     private val step = text(R.id.step)
     private val ofSteps = text(R.id.of_steps)
     private val loss = text(R.id.loss)
     private val lossLabel = text(R.id.loss_label)
+    private val result: View = view.findViewById(R.id.result)
     private val numbers: View = view.findViewById(R.id.numbers)
     private val live: View = view.findViewById(R.id.live)
     private val charts: View = view.findViewById(R.id.charts)
     private val progress: ProgressBar = view.findViewById(R.id.progress)
+    private val details: Button = view.findViewById(R.id.details)
+    private val detailed: View = view.findViewById(R.id.detailed)
     private val rate = Stat(view.findViewById(R.id.rate))
     private val left = Stat(view.findViewById(R.id.left))
     private val peak = Stat(view.findViewById(R.id.peak))
@@ -41,21 +46,41 @@ class RunScreen(private val view: View, private val actions: Actions) {
     private val memoryLegend = text(R.id.memory_legend)
     private val first: Button = view.findViewById(R.id.pause)
     private val second: Button = view.findViewById(R.id.stop)
+    private var shown = ""
+
+    init {
+        view.findViewById<View>(R.id.save).setOnClickListener { actions.save(shown) }
+        view.findViewById<View>(R.id.share).setOnClickListener { actions.share(shown) }
+        details.setOnClickListener { actions.showDetails() }
+    }
 
     fun render(state: UiState) {
         val run = state.run ?: return
+        shown = run.name
         message.render(state.message)
-        name.say(run.name)
+        name.say(context.getString(R.string.run_is_named, run.name))
+        subject.say(words.subject(run.model, run.data))
         renderStatus(run)
-        end.say(if (run.status.ended) words.end(run) else null)
+        renderEnd(run)
         note.say(notes(run, state.notificationsOff))
+        val stored = state.runs.find { it.name == run.name }?.takeIf { run.status.ended }
+        result.show(stored?.hasAdapter == true)
         // A run that failed at once has none.
         val hasNumbers = run.steps.isNotEmpty() || !run.status.ended
         numbers.show(hasNumbers)
         charts.show(hasNumbers)
         renderNumbers(run)
         renderCharts(run)
-        renderButtons(run, state.resumable)
+        detailed.show(state.showDetails)
+        details.unfold(state.showDetails, R.string.details, R.string.fewer_details)
+        renderButtons(run, stored?.canResume == true)
+    }
+
+    /** What a failed run says begins with what to do. */
+    private fun renderEnd(run: RunState) {
+        val failure = run.failure?.takeIf { run.status == Status.FAILED }?.let { WhatToDo.of(it, context.getString(R.string.todo_start_again)) }
+        todo.say(failure?.first)
+        end.say(failure?.second ?: if (run.status.ended) words.end(run) else null)
     }
 
     private fun renderStatus(run: RunState) {
@@ -77,7 +102,8 @@ class RunScreen(private val view: View, private val actions: Actions) {
     private fun notes(run: RunState, notificationsOff: Boolean): String {
         val notes = mutableListOf<String>()
         if (run.status == Status.DONE || run.status == Status.STOPPED_EARLY) {
-            notes += context.getString(R.string.written_to, "runs/${run.name}")
+            words.errors(run)?.let { notes += it }
+            notes += context.getString(R.string.what_next)
         } else {
             run.lowMemory?.let { notes += context.getString(R.string.low_memory, it) }
             run.checkpoint?.let { notes += context.getString(R.string.last_checkpoint, it) }
@@ -123,12 +149,12 @@ class RunScreen(private val view: View, private val actions: Actions) {
     /** A legend without its marks, for TalkBack. */
     private fun plain(legend: CharSequence) = legend.split("    ").joinToString(", ") { it.removePrefix("\u25CF\u00A0").replace('\u00A0', ' ') }
 
-    private fun renderButtons(run: RunState, resumable: Resumable?) {
+    private fun renderButtons(run: RunState, canResume: Boolean) {
         when {
             run.status.ended -> {
                 button(first, R.string.new_run, actions::newRun)
                 button(second, R.string.resume) { actions.resume(run.name) }
-                second.show(resumable?.name == run.name)
+                second.show(canResume)
             }
             else -> {
                 if (Pause.USER in run.pauses) button(first, R.string.continue_run, actions::goOn)

@@ -16,11 +16,13 @@ import org.mesp.app.R
 import org.mesp.app.state.Field
 import org.mesp.app.state.Form
 import org.mesp.app.state.Problems
+import org.mesp.app.state.TypedNumber
 import org.mesp.core.training.TrainSettings
 
 /** The settings of a run. */
 class SettingsView(view: View, private val actions: Actions) {
     private val context = view.context
+    private val numbers = TypedNumber(context.resources.configuration.locales[0])
     private val optimizers =
         segments(view.findViewById(R.id.optimizer), TrainSettings.OPTIMIZERS.keys) { actions.change { form -> form.copy(optimizer = it) } }
     private val schedules =
@@ -38,19 +40,15 @@ class SettingsView(view: View, private val actions: Actions) {
 
     fun render(form: Form, problems: Problems) {
         for ((field, row) in rows) row.render(form.values[field].orEmpty(), problems.fields[field])
-        rows.getValue(Field.RATE).number.hint = TrainSettings.OPTIMIZERS[form.optimizer]?.let { plain(it) }
+        rows.getValue(Field.RATE).number.hint = TrainSettings.OPTIMIZERS[form.optimizer]?.let(numbers::text)
         for ((name, button) in optimizers) button.isChecked = name == form.optimizer
         for ((name, button) in schedules) button.isChecked = name == form.schedule
         charging.isChecked = form.onlyWhileCharging
         // A mistake must be seen.
         val unfolded = form.showRare || problems.fields.keys.any { it.rare }
         rare.show(unfolded)
-        more.say(context.getString(if (unfolded) R.string.fewer_settings else R.string.more_settings))
-        more.setCompoundDrawablesRelativeWithIntrinsicBounds(0, 0, if (unfolded) R.drawable.ic_less else R.drawable.ic_more, 0)
+        more.unfold(unfolded, R.string.more_settings, R.string.fewer_settings)
     }
-
-    /** Without an exponent. */
-    private fun plain(value: Double) = value.toBigDecimal().stripTrailingZeros().toPlainString()
 
     private fun segments(group: RadioGroup, names: Collection<String>, choose: (String) -> Unit): Map<String, RadioButton> {
         // Side by side, large letters would not fit.
@@ -96,7 +94,9 @@ class NumberRow(field: Field, list: ViewGroup, actions: Actions) {
         number.id = View.generateViewId()
         label.labelFor = number.id
         number.setHint(field.hint)
-        number.inputType = InputType.TYPE_CLASS_NUMBER or if (field.whole) 0 else InputType.TYPE_NUMBER_FLAG_DECIMAL
+        view.findViewById<TextView>(R.id.field_about).say(field.about?.let(list.context::getString))
+        // Raw: a number field's own filter lets pass ASCII digits and one kind of point alone. A keypad has no "e", which "1e-4" needs.
+        number.setRawInputType(if (field.whole) InputType.TYPE_CLASS_NUMBER else InputType.TYPE_CLASS_TEXT or InputType.TYPE_TEXT_FLAG_NO_SUGGESTIONS)
         number.addTextChangedListener(
             object : TextWatcher {
                 override fun afterTextChanged(text: Editable) {

@@ -1,9 +1,5 @@
 package org.mesp.app.screens
 
-import android.text.SpannableStringBuilder
-import android.text.Spanned
-import android.text.style.ForegroundColorSpan
-import android.text.style.RelativeSizeSpan
 import android.view.LayoutInflater
 import android.view.View
 import android.view.ViewGroup
@@ -15,7 +11,9 @@ import android.widget.TextView
 import org.mesp.app.R
 import org.mesp.app.phone.appVersion
 import org.mesp.app.state.Import
+import org.mesp.app.state.Place
 import org.mesp.app.state.Resumable
+import org.mesp.app.state.StoredRun
 import org.mesp.app.state.UiState
 import org.mesp.app.state.Words
 
@@ -28,6 +26,9 @@ class SetupScreen(private val view: View, private val actions: Actions) {
 
     private val resumeCard: View = view.findViewById(R.id.resume_card)
     private val resumeText: TextView = view.findViewById(R.id.resume_text)
+    private val lastCard: View = view.findViewById(R.id.last_card)
+    private val lastText: TextView = view.findViewById(R.id.last_text)
+    private var last: String? = null
     private val bundles: LinearLayout = view.findViewById(R.id.bundles)
     private val data: LinearLayout = view.findViewById(R.id.data)
     private val importing: View = view.findViewById(R.id.importing)
@@ -46,12 +47,16 @@ class SetupScreen(private val view: View, private val actions: Actions) {
         on(R.id.start, actions::start)
         on(R.id.resume) { resumable?.let(actions::resume) }
         on(R.id.forget) { resumable?.let(actions::forget) }
-        on(R.id.licences) { actions.showLicences(true) }
+        on(R.id.last_open) { last?.let(actions::open) }
+        on(R.id.last_files) { actions.go(Place.FILES) }
+        on(R.id.files_open) { actions.go(Place.FILES) }
+        on(R.id.licences) { actions.go(Place.LICENCES) }
     }
 
     fun render(state: UiState) {
         message.render(state.message)
         renderResumable(state.resumable)
+        renderLast(state.runs.firstOrNull().takeIf { state.resumable == null })
         renderRows(bundles, state.bundles.map { it.name to words.bundle(it) }, state.form.bundle, R.string.no_bundles) {
             actions.change { form -> form.copy(bundle = it) }
         }
@@ -73,13 +78,23 @@ class SetupScreen(private val view: View, private val actions: Actions) {
         resumable = run?.name
         resumeCard.show(run != null)
         if (run == null) return
+        val what = words.subject(run.model, run.data) ?: run.name
         resumeText.say(
             when {
-                run.reason != null -> context.getString(R.string.resume_failed, run.name, run.step, run.steps, run.reason)
-                run.step > 0 -> context.getString(R.string.resume_killed, run.name, run.step, run.steps)
-                else -> context.getString(R.string.resume_killed_early, run.name)
+                run.reason != null -> context.getString(R.string.resume_failed, what, run.step, run.steps, run.reason)
+                run.step > 0 -> context.getString(R.string.resume_killed, what, run.step, run.steps)
+                else -> context.getString(R.string.resume_killed_early, what)
             }
         )
+    }
+
+    /** The newest run's report, in a line; not beside the offer to resume it. */
+    private fun renderLast(run: StoredRun?) {
+        last = run?.name
+        lastCard.show(run != null)
+        if (run == null) return
+        val title = context.getString(R.string.last_run)
+        lastText.nameAndFacts(title, listOfNotNull(words.subject(run.model, run.data), words.outcome(run)).joinToString(Words.SEPARATOR))
     }
 
     private fun renderImport(copy: Import?) {
@@ -121,12 +136,7 @@ class SetupScreen(private val view: View, private val actions: Actions) {
 
     private fun row(list: ViewGroup, name: String, facts: String, choose: (String) -> Unit): View {
         val row = LayoutInflater.from(context).inflate(R.layout.row_choice, list, false) as RadioButton
-        val text = SpannableStringBuilder(name).append('\n')
-        val from = text.length
-        text.append(facts)
-        text.setSpan(RelativeSizeSpan(0.875f), from, text.length, Spanned.SPAN_EXCLUSIVE_EXCLUSIVE)
-        text.setSpan(ForegroundColorSpan(context.getColor(R.color.ink_soft)), from, text.length, Spanned.SPAN_EXCLUSIVE_EXCLUSIVE)
-        row.text = text
+        row.nameAndFacts(name, facts)
         row.setOnClickListener { choose(name) }
         return row
     }

@@ -19,6 +19,7 @@ import org.mesp.app.storage.Folders
 import org.mesp.app.storage.Requests
 import org.mesp.app.storage.RunFolder
 import org.mesp.app.storage.RunRequest
+import org.mesp.app.storage.bundleFacts
 import org.mesp.core.UsageException
 
 /** One run, on a thread of its own, from its request to its end state in report.json, in the state and in logcat. */
@@ -33,7 +34,7 @@ class TrainingJob(
     val name = request.output
 
     init {
-        store.update { it.copy(run = RunState(name), message = null, resumable = null) }
+        store.update { it.copy(run = RunState(name, data = request.data.substringAfterLast('/')), message = null, resumable = null) }
     }
 
     val gate = Gate { pauses, waiting ->
@@ -75,6 +76,7 @@ class TrainingJob(
             if (!ours) throw UsageException(context.getString(R.string.output_exists, name))
             requests.write(request)
             val bundle = request.bundleFolder(context)
+            store.updateRun(name) { it.copy(model = bundleFacts(bundle)?.model ?: bundle.name) }
             val settings = request.trainSettings(context)
             val progress = RunProgress(store, name, output)
             ended(trainer.train(bundle, output, settings, environment, progress, gate, request.resume))

@@ -1,5 +1,6 @@
 package org.mesp.app.state
 
+import java.util.Locale
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
@@ -11,13 +12,18 @@ import kotlinx.serialization.json.put
 import org.mesp.app.R
 import org.mesp.core.training.TrainSettings
 
-/** A number of the settings; [key] is its name in TrainSettings. */
-enum class Field(val key: String, val label: Int, val hint: Int, val whole: Boolean = true, val rare: Boolean = true) {
-    STEPS("steps", R.string.steps, R.string.steps_hint, rare = false),
-    RATE("lr", R.string.rate, R.string.rate_hint, whole = false, rare = false),
-    SPLIT("eval_split", R.string.split, R.string.split_hint, whole = false, rare = false),
+/**
+ * A number of the settings; [key] is its name in TrainSettings.
+ *
+ * @param about a line below its name
+ * @param rare whether it is behind "More settings"
+ */
+enum class Field(val key: String, val label: Int, val hint: Int, val about: Int? = null, val whole: Boolean = true, val rare: Boolean = true) {
+    STEPS("steps", R.string.steps, R.string.steps_hint, R.string.steps_about, rare = false),
+    SPLIT("eval_split", R.string.split, R.string.split_hint, R.string.split_about, whole = false, rare = false),
+    RATE("lr", R.string.rate, R.string.rate_hint, R.string.rate_about, whole = false),
     EVERY("eval_every", R.string.every, R.string.every_hint),
-    WARMUP("warmup", R.string.warmup, R.string.warmup_hint, whole = false),
+    WARMUP("warmup", R.string.warmup, R.string.warmup_hint, R.string.warmup_about, whole = false),
     ACCUMULATION("grad_accumulation", R.string.accumulation, R.string.accumulation_hint),
     CLIP("clip_norm", R.string.clip, R.string.clip_hint, whole = false),
     DECAY("weight_decay", R.string.decay, R.string.decay_hint, whole = false),
@@ -44,18 +50,16 @@ data class Form(
     fun with(field: Field, text: String) = copy(values = values + (field to text))
 
     /** TrainSettings without its data; what is no number is left out, and told by [Problems.of]. */
-    fun settings(): JsonObject = buildJsonObject {
+    fun settings(locale: Locale = Locale.getDefault()): JsonObject = buildJsonObject {
         put("optimizer", optimizer)
         put("schedule", schedule)
-        for (field in Field.entries) number(field)?.let { put(field.key, it) }
+        for (field in Field.entries) number(field, locale)?.let { put(field.key, JsonPrimitive(it)) }
     }
 
-    fun isNoNumber(field: Field) = typed(field).isNotEmpty() && number(field) == null
+    fun isNoNumber(field: Field, locale: Locale = Locale.getDefault()) = typed(field).isNotEmpty() && number(field, locale) == null
 
-    private fun number(field: Field): JsonPrimitive? =
-        // Some keyboards have a decimal comma.
-        if (field.whole) typed(field).toIntOrNull()?.let(::JsonPrimitive)
-        else typed(field).replace(',', '.').toDoubleOrNull()?.let(::JsonPrimitive)
+    private fun number(field: Field, locale: Locale): Number? =
+        TypedNumber(locale).let { if (field.whole) it.whole(typed(field)) else it.decimal(typed(field)) }
 
     private fun typed(field: Field) = values[field].orEmpty().trim()
 

@@ -16,7 +16,7 @@ data class Problems(val fields: Map<Field, String> = emptyMap(), val form: Strin
     companion object {
         /** The numbers are judged by TrainSettings itself, so the screen and the command line agree. */
         fun of(context: Context, form: Form): Problems {
-            val typed = Field.entries.filter(form::isNoNumber)
+            val typed = Field.entries.filter { form.isNoNumber(it) }
             if (typed.isNotEmpty()) {
                 return Problems(
                     typed.associateWith { context.getString(if (it.whole) R.string.no_whole_number else R.string.no_number) }

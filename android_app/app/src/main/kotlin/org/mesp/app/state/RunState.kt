@@ -37,6 +37,7 @@ enum class Status {
 /**
  * A run as far as it came.
  *
+ * @param model and [data] what it trains on, by their names
  * @param pauses why it is to wait
  * @param waiting the training thread does wait; until then it finishes a sequence
  * @param total steps of the run, 0 until that is known
@@ -48,6 +49,8 @@ enum class Status {
  */
 data class RunState(
     val name: String,
+    val model: String? = null,
+    val data: String? = null,
     val status: Status = Status.PREPARING,
     val pauses: Set<Pause> = emptySet(),
     val waiting: Boolean = false,
@@ -62,6 +65,12 @@ data class RunState(
     val failure: String? = null,
 ) {
     val step: Int get() = steps.lastOrNull()?.step ?: 0
+
+    /** The error on what was kept aside, before the first step, null without such a part. */
+    val heldOutBefore: Double? get() = evaluations.firstOrNull { it.step == 0 }?.loss
+
+    /** The same for the adapter that a finished run leaves: of the best evaluation where there were several, else of the last. */
+    val heldOutAfter: Double? get() = evaluations.filter { it.step > 0 }.minOfOrNull { it.loss }
 
     /** Of the last steps. */
     val tokensPerSecond: Double?

@@ -4,6 +4,7 @@ import android.content.Context
 import android.os.PowerManager
 import java.util.Locale
 import kotlin.math.abs
+import kotlin.math.exp
 import kotlin.math.roundToInt
 import kotlin.math.roundToLong
 import org.mesp.app.R
@@ -47,23 +48,57 @@ class Words(private val context: Context) {
         return parts.joinToString(SEPARATOR)
     }
 
-    /** How a run ended. */
+    /** What is trained on what. */
+    fun subject(model: String?, data: String?): String? =
+        if (model == null || data == null) model ?: data else context.getString(R.string.subject, model, data)
+
+    /** What a run came to; of one that failed, first what to do. */
     fun end(run: RunState): String =
         when (run.status) {
-            Status.FAILED -> run.failure.orEmpty()
-            Status.INTERRUPTED -> context.getString(R.string.stopped_at, run.step, run.total)
-            else -> outcome(run)
+            Status.FAILED -> WhatToDo.of(run.failure.orEmpty(), context.getString(R.string.todo_start_again)).let { "${it.first} ${it.second}".trim() }
+            Status.INTERRUPTED ->
+                if (run.step == 0) context.getString(R.string.stopped_at_start) else context.getString(R.string.stopped_at, run.step, run.total)
+            else -> learnt(run)
         }
 
-    private fun outcome(run: RunState): String {
-        val before = run.evaluations.firstOrNull { it.step == 0 }
-        val after = run.evaluations.lastOrNull()?.takeIf { it.step > 0 }
-        if (before != null && after != null) {
-            return context.getString(R.string.held_out_from_to, loss(before.loss), loss(after.loss), run.step)
+    private fun learnt(run: RunState): String {
+        val gain = gain(run.heldOutBefore, run.heldOutAfter) ?: return context.getString(R.string.learnt_unknown, run.step)
+        return when {
+            gain < LEAST_GAIN -> context.getString(R.string.learnt_nothing)
+            gain < MANY_TIMES -> context.getString(R.string.learnt, percent(gain))
+            else -> context.getString(R.string.learnt_times, "%.1f".format(locale, gain))
         }
-        val first = run.steps.firstOrNull() ?: return context.getString(R.string.step_of, run.step, run.total)
-        return context.getString(R.string.loss_from_to, loss(first.loss), loss(run.steps.last().loss), run.step)
     }
+
+    /** The errors that a finished run's words are about. */
+    fun errors(run: RunState): String? {
+        val before = run.heldOutBefore
+        val after = run.heldOutAfter
+        if (before != null && after != null) return context.getString(R.string.error_held_out, loss(before), loss(after))
+        return run.steps.firstOrNull()?.let { context.getString(R.string.error_training, loss(it.loss), loss(run.steps.last().loss)) }
+    }
+
+    /** One line of what a run came to. */
+    fun outcome(run: StoredRun): String {
+        val gain = gain(run.before, run.after)
+        return when {
+            run.status == Status.FAILED -> context.getString(R.string.run_failed)
+            run.status == Status.INTERRUPTED && run.total == 0 -> context.getString(R.string.run_stopped_unknown, run.step)
+            run.status == Status.INTERRUPTED -> context.getString(R.string.run_stopped, run.step, run.total)
+            gain == null -> context.getString(R.string.run_untested, run.step)
+            gain < LEAST_GAIN -> context.getString(R.string.run_not_better)
+            gain < MANY_TIMES -> context.getString(R.string.run_better, percent(gain))
+            else -> context.getString(R.string.run_times_better, "%.1f".format(locale, gain))
+        }
+    }
+
+    /** What is said of a run in the list. */
+    fun facts(run: StoredRun): String = listOfNotNull(subject(run.model, run.data), outcome(run), size(run.bytes)).joinToString(SEPARATOR)
+
+    /** How many times as probable the right next token became, in the geometric mean: the loss is the mean of its negative logarithm. */
+    private fun gain(before: Double?, after: Double?): Double? = if (before == null || after == null) null else exp(before - after)
+
+    private fun percent(gain: Double) = ((gain - 1) * 100).roundToInt()
 
     fun loss(value: Double): String = "%.3f".format(locale, value)
 
@@ -110,5 +145,9 @@ class Words(private val context: Context) {
 
     companion object {
         const val SEPARATOR = " · "
+
+        /** Less than this is no better, and from the other on "times" is said instead of "percent". */
+        private const val LEAST_GAIN = 1.005
+        private const val MANY_TIMES = 2.5
     }
 }

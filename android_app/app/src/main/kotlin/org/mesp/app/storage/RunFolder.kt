@@ -9,6 +9,9 @@ import kotlinx.serialization.json.intOrNull
 import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
 import kotlinx.serialization.json.longOrNull
+import org.mesp.app.state.RunState
+import org.mesp.app.state.Status
+import org.mesp.app.state.text
 import org.mesp.core.report.Evaluation
 import org.mesp.core.report.Step
 
@@ -29,6 +32,33 @@ class RunFolder(private val folder: File) {
     /** The step of the last checkpoint. */
     val checkpoint: Int?
         get() = File(folder, "checkpoints").list().orEmpty().mapNotNull { it.removePrefix("step-").toIntOrNull() }.maxOrNull()
+
+    /** The checkpoint's name. */
+    val model: String? get() = (run?.get("bundle") as? JsonObject)?.text("model")?.let(::modelName)
+
+    /** The data file's name. */
+    val data: String? get() = (run?.get("settings") as? JsonObject)?.text("data")?.substringAfterLast('/')
+
+    /** The folder of the result, null where there is none. */
+    val adapter: File? get() = File(folder, "adapter").takeIf { it.isDirectory }
+
+    /** The run as its screen shows it. One without a report was ended from outside. */
+    fun state(): RunState {
+        val report = report
+        val status = report?.text("status")
+        return RunState(
+            name = folder.name,
+            model = model,
+            data = data,
+            status = if (status == null) Status.INTERRUPTED else Status.of(status),
+            total = totalSteps,
+            steps = steps(),
+            evaluations = evaluations(),
+            baselineBytes = baselineBytes,
+            checkpoint = checkpoint,
+            failure = report?.text("reason"),
+        )
+    }
 
     private fun json(name: String): JsonObject? =
         try {

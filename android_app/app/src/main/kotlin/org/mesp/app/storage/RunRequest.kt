@@ -55,6 +55,9 @@ data class RunRequest(
         }
     }
 
+    /** All that the run reads. */
+    val paths: List<String> get() = listOfNotNull(bundle, data, settings.text("eval_data"), settings.text("adapter"))
+
     fun bundleFolder(context: Context): File = file(context, bundle, "bundle")
 
     fun runFolder(context: Context) = File(Folders.of(context).runs, output)

@@ -2,18 +2,16 @@ package org.mesp.app.storage
 
 import java.io.File
 import java.util.concurrent.Executor
-import kotlinx.serialization.json.Json
-import kotlinx.serialization.json.JsonObject
-import kotlinx.serialization.json.int
-import kotlinx.serialization.json.jsonArray
-import kotlinx.serialization.json.jsonObject
+import kotlinx.serialization.json.doubleOrNull
+import kotlinx.serialization.json.intOrNull
 import kotlinx.serialization.json.jsonPrimitive
 import org.mesp.app.state.Resumable
+import org.mesp.app.state.Status
 import org.mesp.app.state.Store
 import org.mesp.app.state.StoredBundle
 import org.mesp.app.state.StoredData
+import org.mesp.app.state.StoredRun
 import org.mesp.app.state.text
-import org.mesp.core.engine.MANIFEST
 
 /** Looks through the app's files for bundles, data and runs that can be resumed, and puts them into the state. */
 class Shelf(
@@ -27,12 +25,14 @@ class Shelf(
         background.execute {
             val bundles = visible(folders.bundles).filter { it.isDirectory }.map(::stored)
             val data = visible(folders.data).filter { it.isFile }.map { StoredData(it.name, it.length()) }
-            val resumable = resumable()
+            val runs = runs()
+            val resumable = resumable(runs)
             store.update { state ->
                 val form = state.form
                 state.copy(
                     bundles = bundles,
                     data = data,
+                    runs = runs,
                     form =
                         form.copy(
                             bundle = form.bundle.takeIf { name -> bundles.any { it.name == name } } ?: bundles.singleOrNull()?.name,
@@ -43,48 +43,51 @@ class Shelf(
             }
         }
 
-    /** The newest run that was killed, stopped, or failed after a checkpoint. */
-    private fun resumable(): Resumable? {
+    /** Shows a run of before, unless one is under way. */
+    fun open(name: String) =
+        background.execute {
+            val run = RunFolder(File(folders.runs, name)).state()
+            store.update { if (it.run?.status?.ended == false) it else it.copy(run = run, message = null) }
+        }
+
+    /** The runs that are over, the newest first. */
+    private fun runs(): List<StoredRun> {
         val active = store.state.run?.takeIf { !it.status.ended }?.name
-        val forgotten = preferences.forgotten
-        return visible(folders.runs)
-            .filter { it.name != active && it.name !in forgotten && requests.read(it.name) != null }
-            .sortedByDescending { it.lastModified() }
-            .firstNotNullOfOrNull(::resumable)
+        return visible(folders.runs).filter { it.isDirectory && it.name != active }.sortedByDescending { it.lastModified() }.map(::run)
     }
 
-    private fun resumable(folder: File): Resumable? {
+    private fun run(folder: File): StoredRun {
         val log = RunFolder(folder)
-        val status = log.report?.text("status")
-        val checkpoint = log.checkpoint
-        val open = status == null || status == "interrupted" || (status == "failed" && checkpoint != null)
-        if (!open || log.run == null) return null
-        return Resumable(folder.name, checkpoint ?: 0, log.totalSteps, log.report?.text("reason"))
+        val report = log.report
+        val status = report?.text("status")
+        val open = status == null || status == "interrupted" || (status == "failed" && log.checkpoint != null)
+        return StoredRun(
+            name = folder.name,
+            bytes = bytesOf(folder),
+            status = if (status == null) Status.INTERRUPTED else Status.of(status),
+            model = log.model,
+            data = log.data,
+            step = report?.get("steps")?.jsonPrimitive?.intOrNull ?: log.checkpoint ?: 0,
+            total = log.totalSteps,
+            before = report?.get("eval_loss_before")?.jsonPrimitive?.doubleOrNull,
+            after = report?.get("eval_loss_after")?.jsonPrimitive?.doubleOrNull,
+            hasAdapter = log.adapter != null,
+            canResume = open && log.run != null && requests.read(folder.name) != null,
+        )
+    }
+
+    /** The newest run that was killed, stopped, or failed after a checkpoint. */
+    private fun resumable(runs: List<StoredRun>): Resumable? {
+        val forgotten = preferences.forgotten
+        val run = runs.find { it.canResume && it.name !in forgotten } ?: return null
+        val log = RunFolder(File(folders.runs, run.name))
+        return Resumable(run.name, log.checkpoint ?: 0, run.total, log.report?.text("reason"), run.model, run.data)
     }
 
     private fun visible(folder: File) =
         folder.listFiles().orEmpty().filterNot { it.name.startsWith(".") }.sortedBy { it.name.lowercase() }
 
-    private fun stored(folder: File): StoredBundle {
-        val bytes = folder.walkTopDown().filter { it.isFile }.sumOf { it.length() }
-        return StoredBundle(folder.name, bytes, manifest(File(folder, MANIFEST)))
-    }
+    private fun stored(folder: File) = StoredBundle(folder.name, bytesOf(folder), bundleFacts(folder))
 
-    private fun manifest(file: File): StoredBundle.Manifest? =
-        try {
-            read(Json.parseToJsonElement(file.readText()).jsonObject)
-        } catch (_: Exception) { // there is none, or of another kind; training says in full what is wrong with it
-            null
-        }
-
-    private fun read(json: JsonObject): StoredBundle.Manifest {
-        val plan = json.getValue("plan").jsonObject
-        return StoredBundle.Manifest(
-            model = json.getValue("model").jsonObject.text("origin").orEmpty().substringAfterLast('/'),
-            weights = plan.text("weights").orEmpty(),
-            method = plan.text("method").orEmpty(),
-            tokens = plan.getValue("seq_len").jsonArray.maxOf { it.jsonPrimitive.int },
-            rank = plan.getValue("rank").jsonPrimitive.int,
-        )
-    }
+    private fun bytesOf(folder: File) = folder.walkTopDown().filter { it.isFile }.sumOf { it.length() }
 }

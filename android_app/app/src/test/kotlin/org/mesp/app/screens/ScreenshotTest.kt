@@ -18,6 +18,7 @@ import org.mesp.app.R
 import org.mesp.app.TestPhone
 import org.mesp.app.state.Field
 import org.mesp.app.state.Import
+import org.mesp.app.state.Place
 import org.mesp.app.state.Status
 import org.mesp.app.storage.RunRequest
 import org.mesp.core.memory.Sample
@@ -191,7 +192,7 @@ class ScreenshotTest {
     @Test
     fun licences() {
         activity = phone.open()
-        activity!!.showLicences(true)
+        activity!!.go(Place.LICENCES)
         draw("licences")
     }
 }

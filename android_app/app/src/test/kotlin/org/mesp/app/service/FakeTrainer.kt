@@ -3,6 +3,8 @@ package org.mesp.app.service
 import java.io.File
 import java.util.concurrent.Semaphore
 import java.util.concurrent.TimeUnit
+import kotlinx.serialization.encodeToString
+import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.buildJsonObject
 import kotlinx.serialization.json.put
@@ -51,7 +53,10 @@ class FakeTrainer : Trainer {
         if (resume && !File(output, "run.json").exists()) throw UsageException("There is no run to resume.")
         val steps = settings.steps ?: 3
         val first = if (resume) RunFolder(output).checkpoint ?: 0 else 0
-        if (!resume) write(output, "run.json", """{"settings": {"steps": $steps}, "baseline_footprint_bytes": $BASELINE}""")
+        if (!resume) {
+            val settings = """{"steps": $steps, "data": "${settings.data}"}"""
+            write(output, "run.json", """{"settings": $settings, "baseline_footprint_bytes": $BASELINE}""")
+        }
         listener.begin(first, steps, Dataset(List(9) { Example(intArrayOf(1, 2), intArrayOf(2, 3)) }, 0, 0, 0))
         evaluations.filter { it.step == 0 && first == 0 }.forEach(listener::evaluated)
         for (number in first + 1..steps) {
@@ -59,7 +64,10 @@ class FakeTrainer : Trainer {
             inStep = number
             check(permits.tryAcquire(30, TimeUnit.SECONDS)) { "the test lets no step be taken" }
             listener.sampled(trace(number))
-            listener.stepped(log(number))
+            log(number).let {
+                File(output, "steps.jsonl").appendText(Json.encodeToString(it) + "\n")
+                listener.stepped(it)
+            }
             evaluations.filter { it.step == number }.forEach(listener::evaluated)
             if (control.checkpoint()) checkpoint(output, number, listener)
         }
@@ -68,13 +76,16 @@ class FakeTrainer : Trainer {
 
     private fun end(output: File, status: String, step: Int, listener: Listener): JsonObject {
         checkpoint(output, step, listener)
+        if (status == "done") ADAPTER.forEach { write(File(output, "adapter"), it, it) }
+        val before = evaluations.find { it.step == 0 }?.loss
+        val after = evaluations.findLast { it.step > 0 }?.loss?.takeIf { status == "done" }
         val report = buildJsonObject {
             put("status", status)
             put("steps", step)
             put("loss_first", if (step > 0) 3.9 else null)
             put("loss_last", if (step > 0) 4.0 - 0.1 * step else null)
-            put("eval_loss_before", null as Double?)
-            put("eval_loss_after", null as Double?)
+            put("eval_loss_before", before)
+            put("eval_loss_after", after)
             put("memory", MEMORY)
         }
         write(output, "report.json", report.toString())
@@ -104,6 +115,7 @@ class FakeTrainer : Trainer {
 
     companion object {
         const val BASELINE = 474_497_024L
+        val ADAPTER = listOf("adapter_config.json", "adapter_model.safetensors")
 
         private val MEMORY = buildJsonObject {
             put("baseline_footprint_bytes", BASELINE)
