@@ -44,9 +44,8 @@ REFUSED = {
     "bench, no table": "bench absent.toml -o new",
     "device run, no bundle": "device run absent --data text.txt -o new",
     "device run, no data": "device run BUNDLE --data absent.txt -o new",
-    "device train, no data": "device train name --data absent.txt -o new",
-    "device push, no bundle": "device push absent",
-    "device report, no run": "device report absent",
+    "device run, on the phone, no data": "device run name --on-phone --data absent.txt -o new",
+    "device run, nothing to send": "device run absent --send-only",
     "no such option": "train BUNDLE --data text.txt -o new --learning-rate 1",
     "no such command": "finetune",
 }

@@ -3,16 +3,19 @@
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from mesp.runtime.errors import MespError, UsageError
+
+from .listing import NO_DEVICE, Listed, Service, devices, services
+from .reading import Unreadable
 
 T = TypeVar("T")
 
@@ -28,19 +31,8 @@ _END = "mesp-end"
 _PART = "mesp-part"
 # Of what loses the connection each time although the phone is there.
 _TRIES = 5
-
-WHAT_TO_DO = {
-    "unauthorized": "unlock the phone and accept this computer's key on its screen",
-    "authorizing": "wait for the phone to answer, or accept this computer's key on its screen",
-    "offline": "reconnect the cable, or switch USB debugging off and on again",
-    "no permissions": "give your user access to the USB device (on Debian: apt-get install android-sdk-platform-tools-common), and reconnect",
-    "recovery": "start Android: adb reboot",
-    "sideload": "start Android: adb reboot",
-    "bootloader": "start Android: fastboot reboot",
-}
-
-
-NO_DEVICE = "No device is connected. Enable USB debugging on the phone (Settings, Developer options) and connect it, or start an emulator."
+# In the place of a serial number where the maker gave none.
+_NO_NUMBER = ("", "unknown", "0", "0123456789abcdef", "1234567890abcdef")
 
 
 class Disconnected(MespError):
@@ -52,26 +44,8 @@ class ShellFailed(MespError):
 
     def __init__(self, phone: str, command: str, status: int, output: str):
         self.command, self.status, self.output = command, status, output.strip()
-        super().__init__(f"{phone} could not do: {command} (status {status}). It said: {self.output or 'nothing'}")
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A line of ``adb devices``."""
-
-    serial: str
-    state: str
-
-    @property
-    def ready(self) -> bool:
-        return self.state == "device"
-
-    @property
-    def what_to_do(self) -> str:
-        """For a person whose phone is in this state; empty for one that is ready."""
-        if self.ready:
-            return ""
-        return next((advice for state, advice in WHAT_TO_DO.items() if self.state.startswith(state)), "reconnect it")
+        said = self.output.rstrip(".") or "nothing"
+        super().__init__(f"{phone} could not do: {command} (status {status}). It said: {said}.")
 
 
 class Adb:
@@ -133,35 +107,74 @@ class Adb:
         done = self.run("devices", seconds=60)
         if done.returncode:
             raise MespError(f"adb devices failed: {_message(done)}. Try: adb kill-server")
-        lines = done.stdout.decode(errors="replace").splitlines()
-        rows = [line.split("\t", 1) for line in lines if "\t" in line]
-        return [Listed(serial, state.strip()) for serial, state in rows]
+        return devices(done.stdout.decode(errors="replace"))
+
+    def announced(self) -> list[Service]:
+        """The phones that say on this network where they can be connected to; none for an adb of before 31, which does not listen."""
+        return services(self.run("mdns", "services", seconds=15).stdout.decode(errors="replace"))
+
+    def phones(self) -> list[Listed]:
+        """What is connected, each phone once: one that is connected by a cable and over the network is listed twice by adb."""
+        listed = self.listed()
+        if sum(entry.ready for entry in listed) < 2:
+            return listed
+        found: dict[tuple[str, ...], Listed] = {}
+        for entry in sorted(listed, key=lambda entry: entry.way):
+            found.setdefault(self._who(entry), entry)
+        return [entry for entry in listed if entry in found.values()]
+
+    def _who(self, entry: Listed) -> tuple[str, ...]:
+        """What tells one phone from another: its own number, and its kernel's of this start. What it is called by adb, if it has no number."""
+        device = Device(self, entry.serial)
+        try:
+            own = device.own_serial() if entry.ready else ""
+            started = device.shell("cat /proc/sys/kernel/random/boot_id 2>/dev/null || true", seconds=10) if own else ""
+        except (Disconnected, ShellFailed):
+            own = started = ""
+        return (own, started) if own else (entry.serial,)
 
     def choose(self, serial: str | None = None) -> "Device":
         """The device of this serial, or of ANDROID_SERIAL, or the only one.
 
+        Args:
+            serial: as adb lists it, or the phone's own, whatever way it is connected
+
         Raises:
             UsageError: none, several, or one that is not ready; says what to do.
         """
-        serial, listed = serial or os.environ.get("ANDROID_SERIAL"), self.listed()
+        serial = serial or os.environ.get("ANDROID_SERIAL")
+        device = Device(self, (self._named(serial) if serial else self._only()).serial)
+        device.know_again()
+        return device
+
+    def _named(self, serial: str) -> Listed:
+        listed = self.listed()
         if not listed:
             raise UsageError(NO_DEVICE)
-        if serial:
-            chosen = [device for device in listed if device.serial == serial]
-            if not chosen:
-                raise UsageError(
-                    f"There is no device {serial}; there are {', '.join(device.serial for device in listed)}."
-                )
-        else:
-            chosen = [device for device in listed if device.ready] or listed
-            if len(chosen) > 1:
-                raise UsageError(
-                    f"{len(chosen)} devices are connected. Choose one: --serial {' or --serial '.join(device.serial for device in chosen)}"
-                )
-        (device,) = chosen
-        if not device.ready:
-            raise UsageError(f"{device.serial} is {device.state}: {device.what_to_do}.")
-        return Device(self, device.serial)
+        chosen = [entry for entry in listed if entry.serial == serial]
+        ready = sorted((entry for entry in listed if entry.ready), key=lambda entry: entry.way)
+        chosen = chosen or [entry for entry in ready if Device(self, entry.serial).own_serial() == serial][:1]
+        if not chosen:
+            names = ", ".join(entry.serial for entry in listed)
+            port = " A phone's port changes each time that wireless debugging is switched on." if ":" in serial else ""
+            raise UsageError(f"There is no device {serial}; there are {names}.{port}")
+        return _ready(chosen[0])
+
+    def _only(self) -> Listed:
+        listed = self.phones()
+        if not listed:
+            raise UsageError(NO_DEVICE)
+        chosen = [entry for entry in listed if entry.ready] or listed
+        if len(chosen) > 1:
+            names = " or --serial ".join(shlex.quote(entry.serial) for entry in chosen)
+            raise UsageError(f"{len(chosen)} devices are connected. Choose one: --serial {names}")
+        return _ready(chosen[0])
+
+
+def _ready(entry: Listed) -> Listed:
+    if not entry.ready:
+        raise UsageError(f"{entry.serial} is {entry.state}: {entry.what_to_do}.")
+    return entry
 
 
 class Device:
@@ -176,6 +189,7 @@ class Device:
         self.adb, self.serial, self.patience_seconds = adb, serial, patience_seconds
         self.tell: Callable[[str], None] = tell or (lambda text: None)
         self.disconnections = 0
+        self._own = ""
         self._reconnecting = threading.Lock()
 
     def _run(self, *words: str, seconds: float) -> subprocess.CompletedProcess[bytes]:
@@ -200,10 +214,18 @@ class Device:
         return text
 
     def sections(self, commands: Mapping[str, str], seconds: float = 60) -> dict[str, str]:
-        """What several commands print, errors too, in one call; none of them needs to succeed."""
+        """What several commands print, errors too, in one call; none of them needs to succeed.
+
+        Raises:
+            Unreadable: the shell did not print the marks between them.
+        """
         marked = "\n".join(f"echo; echo {_PART} {name}\n{{ {command}\n}} 2>&1" for name, command in commands.items())
-        parts = self.shell(f"{marked}\ntrue", seconds).split(f"\n{_PART} ")[1:]
-        return {name: text for name, _, text in (part.partition("\n") for part in parts)}
+        output = self.shell(f"{marked}\ntrue", seconds)
+        parts = output.split(f"\n{_PART} ")[1:]
+        found = {name: text for name, _, text in (part.partition("\n") for part in parts)}
+        if found.keys() != commands.keys():
+            raise Unreadable(next(iter(commands.values())), output, f"{len(commands)} parts, each after {_PART}")
+        return found
 
     def follow(self, script: str) -> subprocess.Popen[str]:
         """A script whose output is read while it runs; it ends when the connection does."""
@@ -274,24 +296,58 @@ class Device:
             if self._answers():
                 return
             self.disconnections += 1
+            before = self.serial
             self.tell(f"{lost} Waiting for it, {self.patience_seconds:.0f} s at most")
-            until, on_network = time.monotonic() + self.patience_seconds, re.search(r":\d+$", self.serial)
+            until = time.monotonic() + self.patience_seconds
             while time.monotonic() < until:
-                # A phone on a cable the server finds by itself. One on the network it tries rarely, and gives up after a minute;
-                # and "connect" alone does nothing to what it takes for connected.
-                if on_network:
-                    with contextlib.suppress(Disconnected):
-                        self.adb.run("disconnect", self.serial, seconds=10)
-                        self.adb.run("connect", self.serial, seconds=15)
+                with contextlib.suppress(MespError):
+                    self._find_again()
                 if self._answers():
-                    self.tell(f"{self.serial} is back")
+                    self.tell(f"{before} is back" + (f", as {self.serial}" if self.serial != before else ""))
                     return
                 time.sleep(0.5)
+        on_network = Listed(self.serial, "").on_network
         again = f" (adb connect {self.serial})" if on_network else ""
+        port = " Its port is another one if wireless debugging was switched off." if on_network else ""
         raise Disconnected(
             f"{self.serial} was lost and did not come back in {self.patience_seconds:.0f} s. What it had begun goes on there. "
-            f"When it is connected again{again}, run the same command again; a run is seen again by: mesp device follow RUN"
+            f"When it is connected again{again}, run the same command again; a run is seen again by: mesp device status RUN --watch.{port}"
         ) from lost
+
+    def _find_again(self) -> None:
+        """Looks for the phone where it was, then by its own number: at another port, under another name, or on a cable.
+
+        A phone on a cable the server finds by itself. One on the network it tries rarely, and gives up after a minute; and "connect" alone
+        does nothing to what it takes for connected.
+        """
+        if Listed(self.serial, "").has_address:
+            self.adb.run("disconnect", self.serial, seconds=10)
+            self.adb.run("connect", self.serial, seconds=15)
+            if self._answers():
+                return
+        if not self._own:
+            return
+        for service in self.adb.announced():
+            if service.is_of(self._own):
+                self.adb.run("connect", service.address, seconds=15)
+        for entry in sorted(self.adb.listed(), key=lambda entry: entry.way):
+            if entry.ready and entry.serial != self.serial and Device(self.adb, entry.serial).own_serial() == self._own:
+                self.serial = entry.serial
+                return
+
+    def know_again(self) -> None:
+        """Asks the phone for its own number, to know it again by if it is lost."""
+        self._own = self.own_serial()
+
+    def own_serial(self) -> str:
+        """The phone's own number, the same whatever way it is connected; empty for one that others have too.
+
+        Raises:
+            Disconnected: the phone was lost.
+        """
+        entry = Listed(self.serial, "")
+        own = self.shell("getprop ro.serialno", seconds=10).strip() if entry.on_network else self.serial
+        return "" if own.lower() in _NO_NUMBER or own.startswith(("EMULATOR", "emulator-")) else own
 
     def _answers(self) -> bool:
         try:

@@ -201,4 +201,4 @@ def epoch_seconds(output: str) -> float:
 def process(device: Device) -> int | None:
     """The app's process, None when it does not run."""
     words = device.shell(f"pidof {PACKAGE} || true").split()
-    return int(words[0]) if words else None
+    return int(words[0]) if words and words[0].isdecimal() else None

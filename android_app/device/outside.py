@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mesp.runtime.errors import MespError
+
 from . import dumpsys, kernel_files
 from .adb import Device, Disconnected, ShellFailed
 from .app import CLOCK, PACKAGE, epoch_seconds
@@ -90,7 +92,8 @@ class Outside:
         file: lines are appended
         seconds: between the beginnings of two samples; 0 for none at all
         gone: told once when the app's process, once seen, is not there any more
-        refused: told of output that was not understood; of a service, sampling goes on without it
+        refused: told of what there is no sampling with: output that was not understood, or a storage that is full here; where only a
+            service's output was not understood, sampling goes on without it
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class Outside:
         file: Path,
         seconds: float,
         gone: Callable[[], None],
-        refused: Callable[[Unreadable], None],
+        refused: Callable[[MespError | OSError], None],
     ):
         self._device, self._file, self._gone, self._refused, self._seconds = device, file, gone, refused, seconds
         self._over = threading.Event()
@@ -107,7 +110,8 @@ class Outside:
         self._may_run_as = True
         self._has_run_as = False
         self._asks_services = True
-        self._pid = 0  # the last one that was seen; 0 is no process's own
+        self._pid = 0  # 0 is no process's own
+        self.last_pid: int | None = None  # the last one that was seen
 
     def __enter__(self) -> "Outside":
         if self._seconds:
@@ -126,19 +130,19 @@ class Outside:
                 began = time.monotonic()
                 try:
                     sample = self.sample(services=self._asks_services and number % SERVICES_EVERY == 0)
+                    if sample:
+                        print(json.dumps(sample), file=log, flush=True)
                 except Disconnected:
                     pass  # whoever follows the log waits for the phone; memory is not sampled meanwhile
-                except Unreadable as error:
-                    self._refused(error)
-                    return
                 except ShellFailed as error:
                     self._refused(Unreadable(error.command, error.output, "the phone's figures"))
                     return
+                except (MespError, OSError) as error:
+                    self._refused(error)
+                    return
                 else:
                     number, missed = (number + 1, 0) if sample else (number, missed + 1)
-                    if sample:
-                        print(json.dumps(sample), file=log, flush=True)
-                    elif number and missed == 2:
+                    if number and missed == 2:
                         self._gone()
                 self._over.wait(max(0.0, self._seconds - (time.monotonic() - began)))
 
@@ -160,7 +164,7 @@ class Outside:
         if not pid.isdecimal() or "VmRSS" not in kernel_files.fields(output["status"]):
             self._pid = 0
             return None
-        self._pid = int(pid)
+        self._pid = self.last_pid = int(pid)
         if self._may_run_as and _ROLLUP_HEAD not in output["rollup"]:
             if self._has_run_as:
                 return None  # the process went while it was read

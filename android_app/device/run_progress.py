@@ -41,7 +41,7 @@ class Progress:
         self._bar.start()
 
     def say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, name: str, event: Mapping[str, Any]) -> None:
         """An event of the app, by its name; one that is not known is not shown."""

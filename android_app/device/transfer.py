@@ -20,6 +20,7 @@ from mesp.runtime.files import replacing
 
 from .adb import Device, ShellFailed
 from .app import ADAPTERS, BUNDLES, DATA, RUNS, check_name
+from .reading import Reader, Unreadable
 
 SLICE_BYTES = 16 << 20
 STAGE = "/data/local/tmp/mesp"
@@ -27,6 +28,7 @@ STAGE = "/data/local/tmp/mesp"
 SPARE_BYTES = 64 << 20
 
 Advance = Callable[[int], None]
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ def _part(item: Item) -> str:
 
 def _arrived(device: Device, part: str, size: int) -> int:
     """The bytes of a growing file that are there, cut to whole slices: after a lost connection the last one may be there in part."""
-    arrived = int(device.shell(f"stat -c %s {shlex.quote(part)}"))
+    output = device.shell(f"stat -c %s {shlex.quote(part)}")
+    arrived = Reader("stat -c %s FILE", output).whole(output.strip(), "a file's size")
     whole = arrived if arrived == size else min(arrived, size) // SLICE_BYTES * SLICE_BYTES
     if whole != arrived:
         device.shell(f"truncate -s {whole} {shlex.quote(part)}")
@@ -162,7 +165,9 @@ def digests(device: Device, paths: Sequence[str]) -> dict[str, str]:
     """The SHA-256 of those of the phone's files that are there."""
     loop = f'for file in {shlex.join(paths)}; do sha256sum < "$file" 2>/dev/null || echo absent; done 2>/dev/null'
     lines = device.shell(loop, seconds=600).splitlines()
-    words = [line.split()[0] for line in lines]
+    words = [line.partition(" ")[0] for line in lines]
+    if len(words) != len(paths) or not all(word == "absent" or _SHA256.fullmatch(word) for word in words):
+        raise Unreadable("sha256sum", "\n".join(lines), f"the SHA-256 of {len(paths)} files")
     return {path: word for path, word in zip(paths, words, strict=True) if word != "absent"}
 
 
@@ -195,7 +200,7 @@ def pull_run(device: Device, run: str, output: Path, checkpoints: bool = False) 
     names = [name for name in _names(device, folder) if not PurePosixPath(name).name.startswith(".")]
     names = [name for name in names if checkpoints or not name.startswith("checkpoints/")]
     if not names:
-        raise UsageError(f"{device.serial} has no run {run}. See what it has: mesp device logs")
+        raise UsageError(f"{device.serial} has no run {run}. See what it has: mesp device status")
     present = device.patiently(lambda: digests(device, [f"{folder}/{name}" for name in names]))
     return [_pull(device, path, output / name, present.get(path)) for name in names if (path := f"{folder}/{name}")]
 

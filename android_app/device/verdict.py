@@ -9,6 +9,8 @@ from typing import Any
 
 from mesp.runtime.contract import FINISHED
 from mesp.runtime.contract.run_files import CRASH, MEMORY, OUTSIDE, REPORT
+from mesp.runtime.errors import UsageError
+from mesp.runtime.files import read_json_object
 
 from .dumpsys import Exit
 
@@ -51,11 +53,11 @@ def end_of_process(pid: int | None, exits: Sequence[Exit], crash: Sequence[str])
     """How a process ended that is gone without a word.
 
     Args:
-        pid: the last one that was seen
+        pid: the last one that was seen; None if none was, and the app's last end is taken for this one
         exits: what Android says of the app's ended processes; empty before Android 11
         crash: the lines of a stack in the log
     """
-    found = next((entry for entry in exits if entry.pid == pid), None)
+    found = next((entry for entry in exits if pid in (None, entry.pid)), None)
     if found is None:
         if crash:
             return End("crashed", f"the app crashed: {crash[0].strip()} ({CRASH})")
@@ -124,7 +126,7 @@ def _pss(sample: Mapping[str, Any]) -> dict[str, Any]:
 
 def _inside(folder: Path) -> dict[str, Any]:
     report = folder / REPORT
-    memory = json.loads(report.read_text(encoding="utf-8")).get("memory", {}) if report.is_file() else {}
+    memory = read_json_object(report, "a run's report").get("memory", {}) if report.is_file() else {}
     peak = memory.get("peak_footprint_bytes")
     if peak is None:
         peak = max((sample["footprint_bytes"] for sample in _lines(folder / MEMORY)), default=None)
@@ -168,7 +170,14 @@ def _judge(inside: Mapping[str, Any], outside: Mapping[str, Any]) -> dict[str, A
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """A log's lines, without a last one that was cut off."""
+    """A log's lines, without a last one that was cut off.
+
+    Raises:
+        UsageError: another one is damaged.
+    """
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: {error}. Fetch the run again with: mesp device pull RUN") from error

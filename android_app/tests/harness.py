@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from standin.adb_server import AdbServer
+from standin.phone import Phone
 from standin.trainers import BUILD
 
 PHONES = Path(__file__).with_name("phones")
@@ -59,6 +60,12 @@ def train(output: str = "first", *options: object, steps: int = 40) -> tuple[obj
 def steps_of(log: Path) -> list[int]:
     events = [json.loads(line.split(" : ", 1)[1].strip()) for line in log.read_text().splitlines() if '"step"' in line]
     return [event["step"] for event in events if event["event"] == "step"]
+
+
+def steps_in(phone: Phone, run: str = "first") -> int:
+    """The steps that a run has done on the phone."""
+    file = phone.files / "runs" / run / "steps.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def logged(mesp: Harness, run: str = "first") -> list[int]:

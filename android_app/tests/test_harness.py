@@ -12,10 +12,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from harness import BUNDLE, CASES, DATA, PHONES, SECONDS, Harness, device_json, logged, same, train, wait
+from harness import BUNDLE, CASES, DATA, PHONES, SECONDS, Harness, device_json, logged, same, steps_in, train, wait
 from standin.adb_server import AdbServer
+from standin.newer_adb import NewerAdb
 from standin.phone import Phone
 
+from mesp.command_line.device import renamed
+from mesp.device.listing import devices, services
 from mesp.device.outside import _kernel as outside_kernel
 
 # --- What is connected ------------------------------------------------------------------------------------------------
@@ -50,17 +53,22 @@ def test_no_device(mesp: Harness) -> None:
 def test_two_devices_need_a_choice(mesp: Harness, phone: Phone, adb: AdbServer, tmp_path: Path) -> None:
     with Phone(tmp_path / "other") as other:
         adb.connect(other)
-        said = mesp("logs", status=2)
+        said = mesp("status", status=2)
         assert "2 devices are connected" in said and f"--serial {phone.serial}" in said
-        assert "none" in mesp("logs", "--serial", other.serial)
-        chosen = {**adb.environment, "ANDROID_SERIAL": phone.serial}
-        assert "none" in mesp("logs", env=chosen)
-        assert "There is no device nothere" in mesp("logs", "-s", "nothere", status=2)
+        assert "No run" in mesp("status", "--serial", other.serial)
+        chosen = {**adb.environment, "ANDROID_SERIAL": phone.own_serial}
+        assert "No run" in mesp("status", env=chosen)
+        assert "There is no device nothere" in mesp("status", "-s", "nothere", status=2)
+        assert "port changes" in mesp("status", "-s", "127.0.0.1:1", status=2)
         adb.run("disconnect", other.serial)
 
 
 @pytest.mark.parametrize(
-    ("state", "advice"), [("unauthorized", "accept this computer's key"), ("offline", "reconnect the cable")]
+    ("state", "advice"),
+    [
+        ("unauthorized", "accept this computer's key"),
+        pytest.param("offline", "Wireless debugging off and on", marks=pytest.mark.thorough),
+    ],
 )
 def test_a_phone_that_is_not_ready(mesp: Harness, phone: Phone, adb: AdbServer, state: str, advice: str) -> None:
     adb.run("disconnect", phone.serial)
@@ -80,7 +88,7 @@ def test_adb_is_missing(mesp: Harness, tmp_path: Path) -> None:
 def test_a_server_of_another_version_is_replaced_and_told_of(mesp: Harness, tmp_path: Path) -> None:
     with OldServer() as old:
         environment = {**mesp.adb.environment, "ANDROID_ADB_SERVER_PORT": str(old.port)}
-        said = mesp("logs", env=environment, status=2)
+        said = mesp("status", env=environment, status=2)
         subprocess.run([mesp.adb.program, "kill-server"], env=environment, timeout=SECONDS)
     assert "was of another version (31)" in said and "No device is connected" in said
 
@@ -108,6 +116,39 @@ class OldServer:
 
     def __exit__(self, *_: object) -> None:
         self._listener.close()
+
+
+# --- Ways to a phone ---------------------------------------------------------------------------------------------------
+
+
+def test_a_phone_by_cable_and_wifi_is_one(mesp: Harness, phone: Phone, adb: AdbServer) -> None:
+    wireless = phone.another_way()
+    adb.run("connect", wireless)
+    (found,) = json.loads(mesp("list", "--json"))
+    assert found["serial"] in (phone.serial, wireless)
+    assert "Google Pixel 8" in mesp("status")
+    phone.set_property("ro.serialno", "0123456789ABCDEF")  # others have that number too
+    assert "2 devices are connected" in mesp("status", status=2)
+    adb.run("disconnect", wireless)
+
+
+def test_a_name_that_a_phone_announces(mesp: Harness, phone: Phone, adb: AdbServer, tmp_path: Path) -> None:
+    newer, name = NewerAdb(tmp_path, adb.program), f"adb-{phone.own_serial}-bo0E0q (2)._adb-tls-connect._tcp"
+    newer.announce({name: phone.serial})
+    environment = {**adb.environment, "ADB": str(newer.program)}
+    for words in (("-s", name), ("-s", phone.own_serial)):
+        assert f"{name}: Google Pixel 8" in mesp("status", *words, env=environment)
+
+
+def test_what_adb_lists_is_read_with_spaces_and_states() -> None:
+    text = "List of devices attached\nadb-A1-x (2)._adb-tls-connect._tcp\tdevice\nR58 \t no permissions (missing udev rules?); see [x]\n\n"
+    wireless, cable = devices(text)
+    assert (wireless.serial, wireless.ready, wireless.way) == ("adb-A1-x (2)._adb-tls-connect._tcp", True, 1)
+    assert cable.serial == "R58" and "udev" in cable.state and "android-sdk-platform-tools-common" in cable.what_to_do
+    (service,) = services(
+        "List of discovered mdns services\nadb-A1-x\t_adb-tls-connect._tcp\t192.168.1.2:4567\nadb-B\t_adb._tcp\tx:1\n"
+    )
+    assert service.address == "192.168.1.2:4567" and service.is_of("A1") and not service.is_of("A")
 
 
 # --- Installation -----------------------------------------------------------------------------------------------------
@@ -161,7 +202,11 @@ def test_install_says_why_android_refused(
 def test_nothing_is_sent_without_the_app(mesp: Harness, adb: AdbServer, tmp_path: Path) -> None:
     with Phone(tmp_path / "bare") as phone:
         adb.connect(phone)
-        for words in (("push", BUNDLE), ("train", "llama", "--data", DATA, "-o", "first"), ("tell", "stop")):
+        for words in (
+            ("run", BUNDLE, "--send-only"),
+            ("run", "llama", "--on-phone", "--data", DATA, "-o", "first"),
+            ("status", "--tell", "stop"),
+        ):
             assert "mesp device install" in mesp(*words, status=2)
         assert "make apk" in mesp(*train(), status=2)
         adb.run("disconnect", phone.serial)
@@ -172,27 +217,27 @@ def test_nothing_is_sent_without_the_app(mesp: Harness, adb: AdbServer, tmp_path
 
 def test_push_sends_what_is_not_there(mesp: Harness, phone: Phone) -> None:
     there = phone.files / "bundles" / "llama"
-    assert "are there already" not in mesp("push", BUNDLE) and same(there, BUNDLE)
+    assert "are there already" not in mesp("run", BUNDLE, "--send-only") and same(there, BUNDLE)
     (there / ".weights.safetensors.0123456789ab.part").write_text("of another time")
     (there / "adapter.safetensors").write_text("damaged")
-    said = mesp("push", BUNDLE)
+    said = mesp("run", BUNDLE, "--send-only")
     assert "1 file to send" in said and same(there, BUNDLE)
-    assert "0 files to send" in mesp("push", BUNDLE)
+    assert "0 files to send" in mesp("run", BUNDLE, "--send-only")
 
 
 def test_bad_input_reaches_no_phone(mesp: Harness, phone: Phone, tmp_path: Path) -> None:
-    assert "manifest.json" in mesp("push", tmp_path, status=2)
+    assert "manifest.json" in mesp("run", tmp_path, "--send-only", status=2)
     damaged = tmp_path / "damaged"
     shutil.copytree(BUNDLE, damaged)
     (damaged / "adapter.safetensors").write_text("changed")
-    assert "damaged" in mesp("push", damaged, status=2)
+    assert "damaged" in mesp("run", damaged, "--send-only", status=2)
     assert "--data FILE" in mesp("run", BUNDLE, "-o", "first", status=2)
     assert "Give one of them" in mesp(*train("first", "--detach", "--remove"), status=2)
     assert "at least 0" in mesp(*train("first", "--sample-every", "-1"), status=2)
     assert "There is no data file at nothere" in mesp("run", BUNDLE, "--data", "nothere", "-o", "first", status=2)
     assert "--lr" in mesp(*train("first", "--lr", "-1"), status=2)
     assert "cannot be a folder's name" in mesp(*train("a b"), status=2)
-    assert "has no bundle other" in mesp("train", "other", "--data", DATA, "-o", "first", status=2)
+    assert "has no bundle other" in mesp("run", "other", "--on-phone", "--data", DATA, "-o", "first", status=2)
     assert not (phone.files / "bundles").exists() and not (mesp.folder / "first").exists()
 
 
@@ -219,19 +264,58 @@ def test_a_debuggable_app_is_read_by_run_as(mesp: Harness, phone: Phone) -> None
     assert memory["outside_source"] == "smaps_rollup" and memory["agrees"]
 
 
-def test_detached_and_followed_again(mesp: Harness, phone: Phone) -> None:
-    assert "mesp device follow first" in mesp(*train("first", "--detach", steps=60))
-    wait(lambda: (phone.files / "runs" / "first" / "steps.jsonl").exists(), "the run")
-    assert "step 60/60" in mesp("follow", "first")
-    assert logged(mesp) == list(range(1, 61))
-    assert "does not know a run other" in mesp("follow", "other", status=2)
+def test_the_status_of_a_run(mesp: Harness, phone: Phone) -> None:
+    mesp(*train("first", "--detach", steps=300))
+    wait(lambda: steps_in(phone) > 3, "some steps")
+    said = mesp("status")
+    assert "Google Pixel 8, battery 87%, charging, 28.1 °C" in said and "Run first: training" in said
+    assert "of 300, loss" in said and "s left" in said and "free on the phone" in said
+    mesp("status", "--tell", "pause")
+    assert "Run first: paused (asked to on the phone)" in mesp("status", "first")
+    mesp("status", "--tell", "stop")
+    wait(lambda: not phone.app.pid, "the end")
+    found = json.loads(mesp("status", "--json"))
+    assert (found["state"], found["memory"], found["runs"], found["steps"]) == ("interrupted", None, ["first"], 300)
+
+
+def test_a_run_is_watched_whose_start_the_log_has_lost(mesp: Harness, phone: Phone) -> None:
+    assert "mesp device status first --watch" in mesp(*train("first", "--detach", steps=60))
+    wait(lambda: steps_in(phone) > 3, "some steps")
+    phone.lose_log()
+    said = mesp("status", "--watch", "--sample-every", 0.2)
+    assert "100 sequences, 60 steps" in said and "step 60/60" in said
+    assert device_json(mesp)["end"]["status"] == "done" and device_json(mesp)["notes"] == []
+    phone.lose_log()
+    assert "step 60/60" in mesp("status", "first", "--watch", "-o", "again")
+    assert device_json(mesp, "again")["end"]["status"] == "done"
+    assert "has no run other; it has first" in mesp("status", "other", "--watch", status=2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("push bundle", "device run --send-only bundle"),
+        ("follow first -o x", "device status --watch first -o x"),
+        ("tell stop", "device status --tell stop"),
+        ("report first -o x", "report first -o x"),
+    ],
+)
+def test_commands_of_before_have_new_names(old: str, new: str) -> None:
+    words, said = renamed(["--debug", "device", *old.split()])
+    assert words == ["--debug", *new.split()] and said.startswith(f"mesp device {old.split()[0]} is now: mesp ")
+    assert renamed(words) == (words, "") and renamed([]) == ([], "")
+
+
+def test_an_old_name_still_works_and_says_the_new_one(mesp: Harness, phone: Phone) -> None:
+    assert "mesp device push is now: mesp device run BUNDLE --send-only" in mesp("push", BUNDLE)
+    assert "--send-only" in mesp("--help")
 
 
 def test_told_to_stop_and_resumed(mesp: Harness, phone: Phone) -> None:
     process = mesp.start(*train(steps=100))
     wait(lambda: len(logged(mesp)) > 10, "some steps")
-    assert "invalid choice" in mesp("tell", "nonsense", status=2)
-    mesp("tell", "stop")
+    assert "invalid choice" in mesp("status", "--tell", "nonsense", status=2)
+    mesp("status", "--tell", "stop")
     said = "".join(process.communicate(timeout=SECONDS))
     assert process.returncode == 130 and "--resume" in said
     mesp(*train("first", "--resume"))
@@ -244,10 +328,10 @@ def test_a_kernel_that_does_not_tell_anonymous_memory(tmp_path: Path) -> None:
 
 
 def test_a_command_without_a_run_is_refused(mesp: Harness, phone: Phone) -> None:
-    assert "does not run" in mesp("tell", "stop", status=2)
+    assert "trains nothing" in mesp("status", "--tell", "stop", status=2)
     process = mesp.start(*train(steps=100))
     wait(lambda: len(logged(mesp)) > 10, "some steps")
-    assert "was told to stop" in mesp("tell", "stop")
+    assert "was told to stop" in mesp("status", "--tell", "stop")
     process.communicate(timeout=SECONDS)
 
 
@@ -289,10 +373,9 @@ def read_terminal(descriptor: int, said: list[str]) -> None:
 # --- What is left -----------------------------------------------------------------------------------------------------
 
 
-def test_logs_pull_and_clean(mesp: Harness, phone: Phone) -> None:
+def test_log_pull_and_clean(mesp: Harness, phone: Phone) -> None:
     mesp(*train(steps=5))
-    said = mesp("logs", "first")
-    assert '"event":"step"' in said and "Runs on" in said
+    assert '"event":"step"' in mesp("status", "first", "--log")
     mesp("pull", "first", "-o", "again")
     assert (mesp.folder / "again" / "report.html").is_file() and not (mesp.folder / "again" / "checkpoints").exists()
     mesp("pull", "first", "-o", "again", "--checkpoints")
@@ -322,6 +405,6 @@ def test_losses_on_the_phone_are_those_of_the_host(mesp: Harness, real: Phone) -
 
 def test_a_run_that_fails_on_the_phone(mesp: Harness, real: Phone) -> None:
     (real.files / "bundles" / "broken").mkdir(parents=True)
-    said = mesp("train", "broken", "--data", DATA, "-o", "first", status=1)
+    said = mesp("run", "broken", "--on-phone", "--data", DATA, "-o", "first", status=1)
     assert "mesp device: first:" in said and "manifest.json" in said
     assert device_json(mesp)["end"]["status"] == "failed"

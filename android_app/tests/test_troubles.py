@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import BUNDLE, CASES, DATA, PHONES, SECONDS, Harness, device_json, logged, same, train, wait
+from harness import BUNDLE, CASES, DATA, PHONES, SECONDS, Harness, device_json, logged, same, steps_in, train, wait
 from standin import log
+from standin.newer_adb import NewerAdb
 from standin.phone import Phone
 
 from mesp.bench.cells.definition import Cell
 from mesp.bench.cells.reader import read_table
+from mesp.device.app import SERVICE
 
 pytestmark = pytest.mark.thorough
 
@@ -34,7 +36,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_push_goes_on_after_a_lost_connection(mesp: Harness, phone: Phone, large: Path) -> None:
     phone.daemon.disconnect_after_bytes(25 << 20)
-    process = mesp.start("push", large)
+    process = mesp.start("run", large, "--send-only")
     wait(lambda: phone.daemon.is_disconnected, "the lost connection")
     time.sleep(0.5)
     assert not (phone.files / "bundles" / "large" / "manifest.json").exists(), "what is not whole is no bundle"
@@ -47,7 +49,7 @@ def test_push_goes_on_after_a_lost_connection(mesp: Harness, phone: Phone, large
 
 def test_a_push_that_was_ended_goes_on_where_it_was(mesp: Harness, phone: Phone, large: Path) -> None:
     phone.daemon.disconnect_after_bytes(25 << 20)
-    said = mesp("push", large, "--reconnect", 0.5, status=1)
+    said = mesp("run", large, "--send-only", "--reconnect", 0.5, status=1)
     assert f"adb connect {phone.serial}" in said
     phone.daemon.reconnect()
     mesp.adb.connect(phone)
@@ -57,20 +59,20 @@ def test_a_push_that_was_ended_goes_on_where_it_was(mesp: Harness, phone: Phone,
     with part.open("ab") as file:
         file.write(b"half of a slice")
     inode = part.stat().st_ino
-    mesp("push", large)
+    mesp("run", large, "--send-only")
     assert same(phone.files / "bundles" / "large", large)
     assert (phone.files / "bundles" / "large" / "adapter.safetensors").stat().st_ino == inode
 
 
 def test_a_full_storage(mesp: Harness, phone: Phone, large: Path) -> None:
     phone.fill_storage(30 << 20)
-    said = mesp("push", large, status=2)
+    said = mesp("run", large, "--send-only", status=2)
     assert "MB free" in said and "mesp device clean" in said
     phone.override(f"df -k {phone.place('/sdcard')}/", "df: no such option", 1)
-    assert "storage is full" in mesp("push", large, status=1)
+    assert "storage is full" in mesp("run", large, "--send-only", status=1)
     assert not (phone.files / "bundles" / "large" / "manifest.json").exists()
     phone.free_storage()
-    mesp("push", large)
+    mesp("run", large, "--send-only")
     assert same(phone.files / "bundles" / "large", large)
 
 
@@ -91,10 +93,10 @@ def test_a_phone_that_does_not_come_back(mesp: Harness, phone: Phone) -> None:
     wait(lambda: len(logged(mesp)) > 10, "some steps")
     phone.daemon.disconnect()
     said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 1 and "mesp device follow" in said
+    assert process.returncode == 1 and "mesp device status RUN --watch" in said
     phone.daemon.reconnect()
     mesp.adb.connect(phone)
-    mesp("follow", "first")
+    mesp("status", "first", "--watch")
     assert logged(mesp)[-1] == 200 and device_json(mesp)["end"]["status"] == "done"
 
 
@@ -196,7 +198,7 @@ def test_a_resumed_run_keeps_its_checkpoints_and_what_is_known_of_it(mesp: Harne
     phone.app.kill("LOW_MEMORY")
     process.communicate(timeout=SECONDS)
     before = device_json(mesp)
-    said = mesp("train", "-o", "first", "--resume", "--fresh")
+    said = mesp("run", "-o", "first", "--resume", "--fresh")
     assert "going on after step 20" in said
     assert device_json(mesp)["settings"] == before["settings"] and device_json(mesp)["bundle"] == "llama"
 
@@ -222,7 +224,79 @@ def test_another_apps_crash_is_not_this_runs(mesp: Harness, phone: Phone) -> Non
 
 def test_a_log_that_cannot_be_followed(mesp: Harness, phone: Phone) -> None:
     (phone.state.root / "bin" / "logcat").write_text("#!/bin/sh\necho 'Logcat read failure: No such device'\n")
-    assert "Logcat read failure" in mesp(*train(steps=200), status=1)
+    said = mesp(*train(steps=200))
+    assert "Logcat read failure" in said and "followed by its files" in said and "step 200/200" in said
+    assert device_json(mesp)["end"]["status"] == "done"
+
+
+def test_a_maker_that_silences_the_apps_log(mesp: Harness, phone: Phone) -> None:
+    phone.silence_log()
+    said = mesp(*train(steps=300))
+    assert "does not tell what the app says in its log" in said and "Logger buffer sizes" in said
+    assert "step 300/300" in said and (mesp.folder / "first" / "report.html").is_file()
+    assert device_json(mesp)["end"]["status"] == "done" and device_json(mesp)["memory"]["agrees"]
+
+
+def test_a_log_that_falls_silent_in_the_middle(mesp: Harness, phone: Phone) -> None:
+    process = mesp.start(*train(steps=700))
+    wait(lambda: len(logged(mesp)) > 10, "some steps")
+    phone.silence_log()
+    said = "".join(process.communicate(timeout=SECONDS * 2))
+    assert process.returncode == 0, said
+    assert "followed by its files" in said, said
+    assert "step 700/700" in said, said
+
+
+def test_a_silent_app_that_is_ended_or_refuses(mesp: Harness, phone: Phone) -> None:
+    phone.silence_log()
+    process = mesp.start(*train("first", "--checkpoint-every", 5, steps=400))
+    wait(lambda: steps_in(phone) > 10, "some steps")
+    phone.app.kill("LOW_MEMORY")
+    said = "".join(process.communicate(timeout=SECONDS))
+    assert process.returncode == 1 and "memory was short (LOW_MEMORY)" in said and "--resume" in said
+    shutil.rmtree(mesp.folder / "first")
+    phone.override(
+        f"dumpsys activity services {SERVICE}", "ACTIVITY MANAGER SERVICES (dumpsys activity services)\n  (nothing)\n"
+    )
+    (phone.state.root / "bin" / "am").write_text("#!/bin/sh\n")
+    assert "open the app" in mesp(*train("second", steps=2), status=2)
+    assert not (mesp.folder / "second").exists()
+
+
+@pytest.mark.parametrize("command", ["dumpsys", "pidof", "stat", "tail", "sha256sum", "find", "logcat", "cat"])
+def test_a_shell_that_refuses_in_the_middle_of_a_run(mesp: Harness, phone: Phone, command: str) -> None:
+    process = mesp.start(*train(steps=100))
+    wait(lambda: steps_in(phone) > 10, "some steps")
+    phone.refuse(command)
+    said = "".join(process.communicate(timeout=SECONDS))
+    assert "Traceback" not in said and process.returncode in (0, 1), said
+    assert device_json(mesp)["end"]["status"] == "done"
+    if process.returncode:
+        assert "mesp device run:" in said and "mesp device status first --watch" in said
+
+
+def test_a_port_that_changes_in_the_middle_of_a_run(mesp: Harness, phone: Phone, tmp_path: Path) -> None:
+    newer = NewerAdb(tmp_path, mesp.adb.program)
+    newer.announce({f"adb-{phone.own_serial}-bo0E0q": phone.serial}, connected=False)
+    process = mesp.start(*train(steps=200), env={**mesp.adb.environment, "ADB": str(newer.program)})
+    wait(lambda: len(logged(mesp)) > 10, "some steps")
+    before = phone.serial
+    phone.change_port()
+    newer.announce({f"adb-{phone.own_serial}-bo0E0q": phone.serial}, connected=False)
+    said = "".join(process.communicate(timeout=SECONDS * 2))
+    assert process.returncode == 0, said
+    assert f"{before} is back, as {phone.serial}" in said and logged(mesp) == list(range(1, 201))
+
+
+def test_a_cable_that_is_pulled_from_a_phone_that_is_on_wifi_too(mesp: Harness, phone: Phone) -> None:
+    wireless = phone.another_way()
+    process = mesp.start(*train(steps=200))
+    wait(lambda: len(logged(mesp)) > 10, "some steps")
+    mesp.adb.run("connect", wireless)
+    phone.daemon.disconnect()
+    said = "".join(process.communicate(timeout=SECONDS * 2))
+    assert process.returncode == 0 and f"is back, as {wireless}" in said, said
+    mesp.adb.run("disconnect", wireless)
 
 
 def test_ctrl_c_without_a_terminal_leaves_the_run(mesp: Harness, phone: Phone) -> None:
@@ -231,7 +305,7 @@ def test_ctrl_c_without_a_terminal_leaves_the_run(mesp: Harness, phone: Phone) -
     process.send_signal(signal.SIGINT)
     said = "".join(process.communicate(timeout=SECONDS))
     assert process.returncode == 130 and "goes on on the phone" in said
-    mesp("follow", "first")
+    mesp("status", "first", "--watch")
     assert logged(mesp)[-1] == 100
 
 
@@ -239,7 +313,7 @@ def test_runs_side_by_side(mesp: Harness, phone: Phone) -> None:
     mesp(*train("first", steps=20))
     mesp(*train("second", steps=20))
     host = CASES / "runs" / "llama-sgd" / "host"
-    mesp("report", "first", "second", host, "-o", "all.html")
+    mesp("report", "first", "second", host, "-o", "all.html")  # mesp device report of before
     page = (mesp.folder / "all.html").read_text()
     assert "Google Pixel 8" in page and "first" in page and "second" in page
     mesp("report", "first")
@@ -254,7 +328,7 @@ def test_inside_and_outside_see_the_same_memory(mesp: Harness, real: Phone) -> N
 def test_stopped_on_the_phone_and_gone_on_with(mesp: Harness, real: Phone) -> None:
     process = mesp.start("run", BUNDLE, "--data", DATA, "-o", "first", "--steps", 800, "--lr", "1e-4")
     wait(lambda: len(logged(mesp)) > 50, "some steps")
-    mesp("tell", "stop")
+    mesp("status", "--tell", "stop")
     said = "".join(process.communicate(timeout=SECONDS))
     assert process.returncode == 130, said
     stopped = json.loads((mesp.folder / "first" / "report.json").read_text())["steps"]

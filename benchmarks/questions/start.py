@@ -36,7 +36,7 @@ REFUSED = {
     "merge": "merge missing missing -o {run}",
     "generate": "generate missing --prompt x",
     "bench": "bench missing.toml -o {run}",
-    "device push": "device push missing",
+    "device run": "device run missing --send-only",
 }
 STARTED = {
     "inspect a bundle": "inspect {bundle}",

@@ -1,22 +1,48 @@
-"""``mesp device …``: what its commands take. What they do is in ``device_commands`` and ``device_train``."""
+"""``mesp device …``: what its commands take. What they do is in ``device_commands``, ``device_train`` and ``device_status``."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mesp.device.app import COMMANDS
 
-from .train_options import add_bench_options, add_report_options, add_train_options
+from .train_options import add_bench_options, add_train_options
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 APK = Path("build/android/mesp.apk")
 
+# Commands of before, for one more version: what each is now, {} standing for its own words, and how a person writes that.
+OLD = {
+    "push": (("device", "run", "--send-only"), "mesp device run BUNDLE --send-only"),
+    "train": (("device", "run", "--on-phone"), "mesp device run NAME --on-phone"),
+    "follow": (("device", "status", "--watch"), "mesp device status RUN --watch"),
+    "tell": (("device", "status", "--tell"), "mesp device status --tell WHAT"),
+    "logs": (("device", "status", "--log"), "mesp device status --log"),
+    "report": (("report",), "mesp report RUN…"),
+}
+
+
+def renamed(words: Sequence[str]) -> tuple[list[str], str]:
+    """A command line with the new name of an old command in it, and what to say of that; empty for any other."""
+    place = next((n for n, word in enumerate(words) if not word.startswith("-")), len(words))
+    if list(words[place : place + 1]) != ["device"] or not (old := OLD.get(*words[place + 1 : place + 2] or [""])):
+        return list(words), ""
+    new, written = old
+    return [*words[:place], *new, *words[place + 2 :]], f"mesp device {words[place + 1]} is now: {written}"
+
 
 def add_device_commands(commands: "Commands", formatter: Any) -> None:
     """Adds ``device`` and all below it to the parser of ``mesp``."""
-    device = commands.add_parser("device", help="fine-tune on a phone over adb, and bring its memory logs back")
+    names = ", ".join(f"{name} ({written})" for name, (_, written) in OLD.items())
+    device = commands.add_parser(
+        "device",
+        help="fine-tune on a phone over adb, and bring its memory logs back",
+        description="Fine-tunes on a phone over adb, and brings its memory logs back.",
+        epilog=f"Names of before, which go with the next version: {names}.",
+    )
     below = device.add_subparsers(dest="device_command", required=True)
 
     def command(name: str, help: str, serial: bool = True) -> argparse.ArgumentParser:
@@ -25,7 +51,9 @@ def add_device_commands(commands: "Commands", formatter: Any) -> None:
         )
         if serial:
             parser.add_argument(
-                "-s", "--serial", help="of the phone, where several are connected; or set ANDROID_SERIAL"
+                "-s",
+                "--serial",
+                help="of the phone, where several are connected: as mesp device list has it, or the phone's own; or set ANDROID_SERIAL",
             )
         parser.set_defaults(run=_run, device_command=name)
         return parser
@@ -35,31 +63,13 @@ def add_device_commands(commands: "Commands", formatter: Any) -> None:
     )
     install = command("install", "install the app, or update it with its data kept")
     install.add_argument("apk", type=Path, nargs="?", default=APK, metavar="APK", help="what make apk made")
-    push = command("push", "send a bundle; what is there already is not sent again")
-    push.add_argument("bundle", type=Path)
-    _reconnecting(push)
-    _train(command("train", "train on the phone with a bundle that is there, and bring the run back"), str)
-    run = command(
-        "run", "install, push, train, pull and report in one: everything from a bundle here to report.html here"
-    )
-    run.add_argument("--apk", type=Path, default=APK, metavar="APK", help="installed if the app is not there")
-    _train(run, Path)
-    follow = command("follow", "watch a run again that goes on on the phone, and bring it back")
-    follow.add_argument("name", metavar="RUN", help="its name on the phone")
-    follow.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="where it goes; the run's name if not given"
-    )
-    _following(follow)
-    command("tell", "tell the run on the phone what to do").add_argument("what", choices=COMMANDS)
-    logs = command("logs", "show the runs on the phone, and what its log still has of the app")
-    logs.add_argument("name", nargs="?", metavar="RUN", help="of this run alone")
+    _train(command("run", "install, send, train, fetch and report in one: from a bundle here to report.html here"))
+    _status(command("status", "show what goes on on the phone: its run, how far it is, memory, heat and battery"))
     pull = command("pull", "fetch a run from the phone")
     pull.add_argument("name", metavar="RUN", help="its name on the phone")
     pull.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="where it goes; the run's name if not given")
     pull.add_argument("--checkpoints", action="store_true", help="also the checkpoints")
     _reconnecting(pull)
-    report = command("report", "draw runs side by side, of phones and of hosts", serial=False)
-    add_report_options(report)
     _bench(command("bench", "measure a table of models, lengths, ranks and methods on the phone"))
     clean = command("clean", "remove what the harness and the app left on the phone")
     clean.add_argument("what", nargs="*", metavar="bundles|data|runs", help="some of it; all if not given")
@@ -68,10 +78,10 @@ def add_device_commands(commands: "Commands", formatter: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     """The command's function, imported when it is needed."""
-    from . import device_commands, device_train
+    from . import device_commands, device_status, device_train
 
     name = f"run_{args.device_command}"
-    run = getattr(device_commands, name, None) or getattr(device_train, name)
+    run = next(found for room in (device_commands, device_status, device_train) if (found := getattr(room, name, None)))
     args.command = f"device {args.device_command}"
     status: int = run(args)
     return status
@@ -90,17 +100,42 @@ def _reconnecting(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _train(parser: argparse.ArgumentParser, bundle: type) -> None:
-    parser.add_argument(
-        "bundle", type=bundle, nargs="?", help="its folder" if bundle is Path else "its name on the phone"
+def _status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="RUN", help="the run to tell of; the last one if not given")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--watch", action="store_true", help="watch the run to its end, and bring it back")
+    what.add_argument(
+        "--tell",
+        choices=COMMANDS,
+        help="tell the run on the phone what to do, as the app's own buttons do; nothing if not given",
     )
+    what.add_argument("--log", action="store_true", help="show what the phone's log still has of the app")
+    what.add_argument("--json", action="store_true", help="the same for a program")
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
-        required=True,
+        metavar="FOLDER",
+        help="where a run that is watched goes; the run's name if not given",
+    )
+    _following(parser)
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", nargs="?", help="its folder")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
         metavar="RUN",
-        help="the run folder to make; its name is the run's on the phone",
+        help="the run folder to make; its name is the run's on the phone. Always needed, but for --send-only",
+    )
+    parser.add_argument("--apk", type=Path, default=APK, metavar="APK", help="installed if the app is not there")
+    parser.add_argument(
+        "--on-phone", action="store_true", help="the bundle is there: BUNDLE is its name, and nothing of it is sent"
+    )
+    parser.add_argument(
+        "--send-only", action="store_true", help="send the bundle and no more; what is there already is not sent again"
     )
     parser.add_argument(
         "--resume",
@@ -108,7 +143,7 @@ def _train(parser: argparse.ArgumentParser, bundle: type) -> None:
         help="go on with the interrupted run of that name, with the settings that it began with",
     )
     parser.add_argument(
-        "--detach", action="store_true", help="start it and leave it running; see it again by mesp device follow"
+        "--detach", action="store_true", help="start it and leave it running; see it again by mesp device status"
     )
     parser.add_argument(
         "--fresh",

@@ -1,9 +1,8 @@
-"""What each ``mesp device`` command does, but for those that train: a function of the arguments that returns the exit status."""
+"""What each ``mesp device`` command does, but for those that train or watch: a function of the arguments that returns the exit status."""
 
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,19 +12,16 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from mesp.device import app, dumpsys
-from mesp.device.adb import NO_DEVICE, Adb, Device
-from mesp.device.logcat import since_forever
+from mesp.device.adb import Adb, Device
+from mesp.device.listing import NO_DEVICE
 from mesp.device.phone import Phone, describe
-from mesp.device.transfer import STAGE, Item, bundle_items, missing, pull_run, send, tidy
+from mesp.device.reading import is_whole, whole
+from mesp.device.transfer import STAGE, Item, missing, pull_run, send
 from mesp.runtime.contract.run_files import PAGE, RUN
 from mesp.runtime.errors import UsageError
 from mesp.runtime.report.pages import write_report
 
-from .commands import run_report as run_report  # mesp device report is mesp report
-
 MB = 1e6
-# In so long the app says that it cannot do what it was told.
-_ANSWER_SECONDS = 1.0
 
 
 def device_of(args: argparse.Namespace, console: Console) -> Device:
@@ -46,7 +42,7 @@ def device_of(args: argparse.Namespace, console: Console) -> Device:
 def run_list(args: argparse.Namespace) -> int:
     """mesp device list"""
     adb = Adb.find()
-    listed = adb.listed()
+    listed = adb.phones()
     rows = [
         (entry, describe(Device(adb, entry.serial, patience_seconds=10)) if entry.ready else None) for entry in listed
     ]
@@ -72,14 +68,21 @@ def run_list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row(phone: Phone) -> Sequence[str]:
-    def of(value: float | None, text: str, scale: float = 1) -> str:
-        return "?" if value is None else text.format(value / scale)
+def of(value: float | None, text: str, scale: float = 1) -> str:
+    """A figure in words; ? for one that is not known."""
+    return "?" if value is None else text.format(value / scale)
 
+
+def charge_and_heat(phone: Phone) -> tuple[str, str]:
+    """In words."""
     charge = of(phone.battery_percent, "{:.0f}%") + (", charging" if phone.plugged else "")
     heat = of(phone.battery_celsius, "{:.1f} °C")
     if phone.thermal_status is not None:
         heat += f", thermal status {dumpsys.STATUS_NAMES[phone.thermal_status].lower()}"
+    return charge, heat
+
+
+def _row(phone: Phone) -> Sequence[str]:
     return (
         phone.serial,
         f"{phone.manufacturer} {phone.model}",
@@ -87,21 +90,8 @@ def _row(phone: Phone) -> Sequence[str]:
         phone.abis[0] if phone.abis else "?",
         f"{of(phone.available_bytes, '{:.1f}', 1e9)} of {of(phone.memory_bytes, '{:.1f} GB', 1e9)}",
         of(phone.free_storage_bytes, "{:.1f} GB free", 1e9),
-        charge,
-        heat,
+        *charge_and_heat(phone),
     )
-
-
-def run_logs(args: argparse.Namespace) -> int:
-    """mesp device logs"""
-    device = device_of(args, Console(file=sys.stderr))
-    for line in since_forever(device):
-        if args.name is None or line.event is None or line.event.get("run") == args.name:
-            print(line.raw)
-    listing = device.patiently(lambda: device.shell(f"ls -1 {app.RUNS} 2>/dev/null || true"))
-    runs = listing.split()
-    print(f"Runs on {device.serial}: {', '.join(runs) if runs else 'none'}", file=sys.stderr)
-    return 0
 
 
 def run_pull(args: argparse.Namespace) -> int:
@@ -132,18 +122,6 @@ def install(device: Device, apk: Path) -> None:
     print(f"{app.PACKAGE} {package.version_name} is on {device.serial} ({package.primary_abi or 'processor not told'})")
 
 
-def run_push(args: argparse.Namespace) -> int:
-    """mesp device push"""
-    console = Console(file=sys.stderr)
-    device = device_of(args, console)
-    items = bundle_items(args.bundle, args.bundle.resolve().name)
-    app.need_installed(device)
-    send_files(device, items, console)
-    tidy(device, items)
-    print(f"Train it with: mesp device train {args.bundle.resolve().name} --data FILE -o RUN")
-    return 0
-
-
 def send_files(device: Device, items: Sequence[Item], console: Console) -> None:
     """Sends what is not there yet, with a progress bar."""
     todo = missing(device, items)
@@ -162,22 +140,6 @@ def send_files(device: Device, items: Sequence[Item], console: Console) -> None:
         send(device, todo, describe(device).free_storage_bytes, lambda count: bar.advance(task, count))
 
 
-def run_tell(args: argparse.Namespace) -> int:
-    """mesp device tell"""
-    device = device_of(args, Console(file=sys.stderr))
-    app.need_installed(device)
-    if app.process(device) is None:
-        raise UsageError(f"The app does not run on {device.serial}: there is no run to tell anything.")
-    since = app.epoch_seconds(device.patiently(lambda: device.shell(app.CLOCK)))
-    device.patiently(lambda: app.tell(device, args.what))
-    time.sleep(_ANSWER_SECONDS)
-    for line in since_forever(device):
-        if line.name == "refused" and line.event and line.seconds >= since:
-            raise UsageError(f"{device.serial}: {line.event['reason']}")
-    print(f"{device.serial} was told to {args.what}")
-    return 0
-
-
 def run_clean(args: argparse.Namespace) -> int:
     """mesp device clean"""
     folders = {"bundles": app.BUNDLES, "data": app.DATA, "runs": app.RUNS}
@@ -187,7 +149,8 @@ def run_clean(args: argparse.Namespace) -> int:
     names = args.what or [*folders]
     paths = [folders[name] for name in names] + ([STAGE, app.ADAPTERS] if not args.what else [])
     listing = device.patiently(lambda: device.shell(f"du -sk {' '.join(paths)} 2>/dev/null || true"))
-    size = sum(int(line.split()[0]) for line in listing.splitlines()) * 1024
+    sizes = [line.split()[0] for line in listing.splitlines() if line.strip()]
+    size = sum(whole(figure) for figure in sizes if is_whole(figure)) * 1024
     if not args.yes:
         if not sys.stdin.isatty():
             raise UsageError(

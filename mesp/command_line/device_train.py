@@ -12,9 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from mesp.device import app
-from mesp.device.adb import Device
-from mesp.device.follow import follow_and_fetch, known_of, left_running, phone_seconds
-from mesp.device.logcat import since_forever
+from mesp.device.adb import Device, Disconnected
+from mesp.device.follow import Beginning, beginning, follow_and_fetch, known_of, left_running, phone_seconds
 from mesp.device.phone import describe
 from mesp.device.phone_data import checked_data
 from mesp.device.transfer import Item, adapter_items, bundle_items, data_item, tidy
@@ -57,47 +56,40 @@ class Request:
 def run_run(args: argparse.Namespace) -> int:
     """mesp device run"""
     console = Console(file=sys.stdout)
-    if args.bundle is None:
+    if args.bundle is None and not args.resume:
         raise UsageError("Name the bundle to train with: the folder that mesp export made.")
-    request = _request(args, args.bundle.resolve().name)
-    items = [] if args.resume else bundle_items(args.bundle, request.bundle)
+    if args.send_only and (args.on_phone or args.resume):
+        raise UsageError("--send-only sends a bundle and no more: leave --on-phone and --resume out.")
+    name = args.bundle if args.on_phone else Path(args.bundle or "").resolve().name
+    request = None if args.send_only else _request(args, name)
+    items = [] if args.resume or args.on_phone else bundle_items(Path(args.bundle), name)
     device = device_of(args, console)
     if app.installed(device) is None:
         install(device, args.apk)
     if items:
         send_files(device, items, console)
         tidy(device, items)
+    elif not args.resume:
+        _need_bundle(device, name)
+    if request is None:
+        print(f"Train it with: mesp device run {name} --on-phone --data FILE -o RUN")
+        return 0
     return _start_and_follow(device, args, request, console)
 
 
-def run_train(args: argparse.Namespace) -> int:
-    """mesp device train"""
-    console = Console(file=sys.stdout)
-    request = _request(args, args.bundle or "")
-    device = device_of(args, console)
-    app.need_installed(device)
+def _need_bundle(device: Device, name: str) -> None:
     bundles = device.patiently(lambda: device.shell(f"ls -1 {app.BUNDLES} 2>/dev/null || true")).split()
-    if request.bundle not in bundles and not args.resume:
+    if name not in bundles:
         raise UsageError(
-            f"{device.serial} has no bundle {request.bundle}; it has {', '.join(bundles) or 'none'}. Send it with: mesp device push BUNDLE"
+            f"{device.serial} has no bundle {name}; it has {', '.join(bundles) or 'none'}. Leave --on-phone out, and name its folder here."
         )
-    return _start_and_follow(device, args, request, console)
 
 
-def run_follow(args: argparse.Namespace) -> int:
-    """mesp device follow"""
-    console = Console(file=sys.stdout)
-    device, run = device_of(args, console), app.check_name(args.name, "The run")
-    started = [
-        line for line in since_forever(device) if line.name == "start" and line.event and line.event.get("run") == run
-    ]
-    if not started:
-        raise UsageError(
-            f"The log of {device.serial} does not know a run {run} any more. If it is over: mesp device pull {run}"
-        )
-    output = args.output or Path(run)
-    about = {"clock_ahead_seconds": round(phone_seconds(device)[1], 3)}
-    return _follow(device, args, run, output, started[-1].seconds, about, console)
+def follow(device: Device, args: argparse.Namespace, run: str) -> int:
+    """Of ``mesp device status --watch``: a run that was started before, to its end."""
+    about = {"clock_ahead_seconds": round(device.patiently(lambda: phone_seconds(device))[1], 3)}
+    since = beginning(device, run)
+    return _follow(device, args, run, args.output or Path(run), since, about, Console(file=sys.stdout))
 
 
 def _free(args: argparse.Namespace) -> Path:
@@ -122,12 +114,12 @@ def _request(args: argparse.Namespace, bundle: str) -> Request:
         raise UsageError(f"--sample-every {args.sample_every} must be at least 0, where 0 is none.")
     if args.detach and args.remove:
         raise UsageError("--remove needs a run that is fetched; with --detach nothing is. Give one of them.")
+    if args.output is None:
+        raise UsageError("Say where the run goes: -o RUN. With --send-only the bundle is sent and no more.")
     output = _free(args)
     run = app.check_name(output.resolve().name, "The run")
     if args.resume:
         return Request(run, output, bundle, "", {}, [])
-    if not bundle:
-        raise UsageError("Name the bundle to train with, as mesp device push called it.")
     bundle = app.check_name(bundle, "The bundle")
     chosen = chosen_settings(args)
     data = _data(chosen.data, chosen.map)
@@ -174,7 +166,7 @@ def _start_and_follow(device: Device, args: argparse.Namespace, request: Request
         print(f"{run} runs on {device.serial}. {_back(run, output)}")
         return 0
     new = not output.exists()
-    status = _follow(device, args, run, output, since, about, console)
+    status = _follow(device, args, run, output, Beginning(since, since, in_log=True), about, console)
     if status == 2 and new:
         shutil.rmtree(output)  # nothing was begun
     if status == 0 and args.remove:
@@ -183,7 +175,7 @@ def _start_and_follow(device: Device, args: argparse.Namespace, request: Request
 
 
 def _back(run: str, output: Path) -> str:
-    return f"See it again: mesp device follow {run} -o {output}; stop it: mesp device tell stop"
+    return f"See it again: mesp device status {run} --watch -o {output}; stop it: mesp device status --tell stop"
 
 
 def _cool(device: Device, celsius: float, console: Console) -> None:
@@ -216,11 +208,16 @@ def _follow(
     args: argparse.Namespace,
     run: str,
     output: Path,
-    since: float,
+    since: Beginning,
     about: dict[str, Any],
     console: Console,
 ) -> int:
-    end = follow_and_fetch(device, run, output, since, args.sample_every, about, console)
+    try:
+        end = follow_and_fetch(device, run, output, since, args.sample_every, about, console)
+    except Disconnected:
+        raise  # which says what becomes of the run
+    except (MespError, OSError) as error:
+        raise MespError(f"{error} The run is still on {device.serial}. {_back(run, output)}") from error
     if end.status == "detached":
         print(f"{end.reason}. {_back(run, output)}")
         return 130
@@ -239,7 +236,7 @@ def _say_end(device: Device, end: End, run: str, output: Path) -> None:
     # Without a checkpoint there is nothing to go on from.
     script = f"ls {app.RUNS}/{run}/checkpoints 2>/dev/null || true"
     if end.can_be_resumed and device.patiently(lambda: device.shell(script)).strip():
-        print(f"Go on from its last checkpoint with: mesp device train -o {output} --resume", file=sys.stderr)
+        print(f"Go on from its last checkpoint with: mesp device run -o {output} --resume", file=sys.stderr)
 
 
 def run_bench(args: argparse.Namespace) -> int:

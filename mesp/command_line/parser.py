@@ -22,7 +22,7 @@ from .commands import (
     run_report,
     run_verify,
 )
-from .device import add_device_commands
+from .device import add_device_commands, renamed
 from .plan import run_plan
 from .streams import drop, ended_as_by_ctrl_c, is_broken, spell_what_cannot_be_written, tell
 from .train import run_train
@@ -288,7 +288,10 @@ def _silence_libraries() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0 done, 1 failed or a check missed, 2 wrong usage or bad input."""
     spell_what_cannot_be_written()
-    args = build_parser().parse_args(arguments)
+    words, said = renamed(sys.argv[1:] if arguments is None else arguments)
+    if said:
+        tell(said)
+    args = build_parser().parse_args(words)
     if not args.debug:
         _silence_libraries()
     run: Callable[[argparse.Namespace], int] = args.run

@@ -2,6 +2,7 @@
 
     phone.Phone              one phone: its files, its properties, its app, and everything that can go wrong with it
     adb_server.AdbServer     an adb server of the test's own
+    newer_adb.NewerAdb       what a later adb adds to it
     adbd.Daemon              the transport, which a test can break
     app.App                  the app's process, which a test can pause, kill and crash
 

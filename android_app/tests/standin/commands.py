@@ -80,6 +80,8 @@ def dumpsys(state: State, arguments: list[str]) -> int:
     service, *more = arguments or [""]
     if service == "activity" and more[:1] == ["exit-info"]:
         print(exits.listed(state), end="")
+    elif service == "activity" and more[:1] == ["services"]:
+        print(services(state), end="")
     elif service == "package" and more:
         if more[0] == PACKAGE and state.read()["installed"]:
             print(_filled(state, state.text("package")), end="")
@@ -96,6 +98,17 @@ def dumpsys(state: State, arguments: list[str]) -> int:
     else:
         print(f"Can't find service: {service}")
     return 0
+
+
+def services(state: State) -> str:
+    """The app's service, while it trains."""
+    pid, head = App(state).pid, "ACTIVITY MANAGER SERVICES (dumpsys activity services)\n"
+    if pid is None:
+        return f"{head}  (nothing)\n"
+    return (
+        f"{head}  User 0 active services:\n  * ServiceRecord{{9b3f0d1 u0 {PACKAGE}/.TrainService}}\n"
+        f"    app=ProcessRecord{{4a1c2e7 {pid}:{PACKAGE}/u0a214}}\n    isForeground=true foregroundId=1 foregroundNoti=Notification(...)\n"
+    )
 
 
 def _filled(state: State, text: str) -> str:

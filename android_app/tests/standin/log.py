@@ -9,6 +9,7 @@ from . import clock
 from .state import State
 
 PRIORITIES = "VDIWEFS"
+APP = "mesp"  # the app's tag
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ def file_of(state: State) -> str:
 
 
 def write(state: State, pid: int, priority: str, tag: str, text: str, buffer: str = "main") -> None:
-    """Appends a record, whole: several processes write."""
+    """Appends a record, whole: several processes write. A phone whose maker silences apps drops the app's own."""
+    if tag == APP and state.read()["silent"]:
+        return
     line = json.dumps(asdict(Record(clock.now(state), pid, priority, tag, text, buffer))) + "\n"
     descriptor = os.open(file_of(state), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
@@ -41,13 +44,13 @@ def write(state: State, pid: int, priority: str, tag: str, text: str, buffer: st
 def event(state: State, pid: int, name: str, run: str | None, **fields: Any) -> None:
     """A line of the app, as its Logcat.kt writes it."""
     named = {"event": name} if run is None else {"event": name, "run": run}
-    write(state, pid, "I", "mesp", json.dumps({**named, **fields}, separators=(",", ":"), ensure_ascii=False))
+    write(state, pid, "I", APP, json.dumps({**named, **fields}, separators=(",", ":"), ensure_ascii=False))
 
 
 def error(state: State, pid: int, name: str, run: str | None, reason: str) -> None:
     """The same for what went wrong."""
     named = {"event": name} if run is None else {"event": name, "run": run}
-    write(state, pid, "E", "mesp", json.dumps({**named, "reason": reason}, separators=(",", ":"), ensure_ascii=False))
+    write(state, pid, "E", APP, json.dumps({**named, "reason": reason}, separators=(",", ":"), ensure_ascii=False))
 
 
 def line_of(record: Record, epoch: bool) -> str:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from types import TracebackType
 
-from . import shell
+from . import log, shell
 from .adbd import Daemon, Service
 from .app import App
 from .paths import on_this_machine
@@ -35,10 +35,10 @@ class Phone:
         self._services = (ShellService(self.state), SyncService(self.state))
         known = self.state.properties()
         names = ("ro.product.name", "ro.product.model", "ro.product.device")
-        self.daemon = Daemon(
-            "device::" + "".join(f"{name}={known.get(name, '')};" for name in names) + f"features={features}",
-            self._service,
-        )
+        self._banner = "device::" + "".join(f"{name}={known.get(name, '')};" for name in names) + f"features={features}"
+        self.daemon = Daemon(self._banner, self._service)
+        self._ways: list[Daemon] = []
+        self.set_property("ro.serialno", f"{self.daemon.port:05d}STANDIN")
         if memory := self.state.text("proc-meminfo"):
             (root / "proc" / "meminfo").write_text(memory)
 
@@ -55,13 +55,29 @@ class Phone:
 
     def close(self) -> None:
         """Ends the app and every command."""
-        self.daemon.close()
+        for way in (self.daemon, *self._ways):
+            way.close()
         self._services[0].close()
         self.app.kill()
 
     @property
     def serial(self) -> str:
         return f"127.0.0.1:{self.daemon.port}"
+
+    @property
+    def own_serial(self) -> str:
+        """What the phone itself says that it is, whatever way it is connected."""
+        return self.state.properties()["ro.serialno"]
+
+    def another_way(self) -> str:
+        """The serial of the same phone by another connection, as by a cable and over the network at once."""
+        self._ways.append(Daemon(self._banner, self._service))
+        return f"127.0.0.1:{self._ways[-1].port}"
+
+    def change_port(self) -> None:
+        """Wireless debugging is switched off and on again: the phone is at another port."""
+        self.daemon.close()
+        self.daemon = Daemon(self._banner, self._service)
 
     @property
     def files(self) -> Path:
@@ -105,6 +121,18 @@ class Phone:
         """Of `date` and the log from now on; times of files stay this machine's."""
         self.state.set(skew=seconds)
         shell.add_command(self.state, "date")
+
+    def silence_log(self) -> None:
+        """The log takes nothing of the app's any more, as by some vendors and by "Logger buffer sizes: Off"."""
+        self.state.set(silent=True)
+
+    def lose_log(self) -> None:
+        """The log has come around: what it had is overwritten."""
+        open(log.file_of(self.state), "w").close()
+
+    def refuse(self, command: str, message: str = "Permission denied") -> None:
+        """What one of the shell's commands says from now on, and fails; those of the shell itself cannot be refused."""
+        shell.refuse_command(self.state, command, f"{command}: {message}")
 
     def set_debuggable(self, on: bool) -> None:
         """Whether run-as serves the app."""

@@ -30,6 +30,13 @@ def add_command(state: State, name: str) -> None:
     file.chmod(0o755)
 
 
+def refuse_command(state: State, name: str, message: str) -> None:
+    """Has a command say why not, on standard error, and fail."""
+    file = state.root / "bin" / name
+    file.write_text(f"#!/bin/sh\necho {shlex.quote(message)} >&2\nexit 1\n")
+    file.chmod(0o755)
+
+
 def environment(state: State) -> dict[str, str]:
     """Nothing of the test's own, but where the machine's commands are."""
     return {

@@ -15,6 +15,7 @@ START: dict[str, Any] = {
     "files": {},  # a profile's file: other text
     "skew": 0.0,  # seconds by which the phone's clock is ahead of this machine's
     "debuggable": False,
+    "silent": False,  # the log takes nothing of the app's
     "installed": None,  # {"sha256": of the APK, "size": its bytes}
     "install_failure": None,
     "free": None,  # bytes that the storage still takes; None for what this machine has
