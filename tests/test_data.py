@@ -4,6 +4,7 @@ import bz2
 import csv
 import gzip
 import hashlib
+import itertools
 import json
 import lzma
 import sys
@@ -17,7 +18,8 @@ from pyarrow import parquet
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from mesp.runtime.data.dataset import Dataset, inputs, load_data
+from mesp.runtime.data.conversations import touching
+from mesp.runtime.data.dataset import Dataset, inputs, load_data, spread
 from mesp.runtime.data.labels import MASKED
 from mesp.runtime.engine.sizes import Size, sizes, smallest
 from mesp.runtime.errors import UsageError
@@ -425,3 +427,30 @@ def test_the_smallest_size_holds_the_tokens_and_then_the_targets() -> None:
     assert [size.name for size in there if size.tokens == 64] == ["64.16", "64.32", "64"]
     cases = {(1, 1): "32.16", (32, 17): "32", (33, 17): "64.32", (64, 33): "64", (65, 65): "128.100", (128, 101): "128"}
     assert {case: smallest(there, *case).name for case in cases} == cases
+
+
+def test_an_evaluation_takes_some_examples_spread_over_all_of_them(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"input_ids": [{i}, 0], "labels": [{i}, 0]}}\n' for i in range(10)))
+    examples = load_data(tmp_path / "rows.jsonl", 8, 100, tmp_path)[0].examples
+    assert [int(example.input_ids[0]) for example in spread(examples, 4)] == [0, 2, 5, 7]
+    assert spread(examples, None) is examples and spread(examples, 10) is examples
+
+
+def test_tokens_of_turns_are_found_in_one_pass() -> None:
+    class Counted(list[tuple[int, int]]):
+        looks = 0
+
+        def __getitem__(self, index: Any) -> Any:
+            Counted.looks += 1
+            return super().__getitem__(index)
+
+    turns = Counted((start, start + 7) for start in range(3, 50_000, 20))
+    offsets = [
+        (start, start + length)
+        for start, length in zip(range(0, 50_000, 3), itertools.cycle((3, 0, 1, 5)), strict=False)
+    ]
+    expected = [any(first < end and last > start for start, end in turns[:50]) for first, last in offsets[:300]]
+    Counted.looks = 0
+    found = list(touching(offsets, turns))
+    assert found[:300] == expected and {*found} == {True, False}
+    assert Counted.looks < 3 * (len(offsets) + len(turns))

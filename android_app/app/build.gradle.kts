@@ -31,7 +31,6 @@ android {
 
     packaging {
         jniLibs.useLegacyPackaging = true // compressed in the APK, as `make apk` has them
-        resources.excludes += "com/knuddels/jtokkit/*.tiktoken" // vocabularies of its own, which nothing here uses
     }
 
     // library.json and licenses.txt: `python3 tools/apk.py resources` makes them, for the library of the poms. Set library.json right

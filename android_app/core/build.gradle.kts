@@ -20,6 +20,5 @@ dependencies {
     compileOnly(executorchClasses)
     compileOnly("com.facebook.fbjni:fbjni-java-only:0.7.0")
     implementation("org.jetbrains.kotlinx:kotlinx-serialization-json-jvm:1.11.0")
-    implementation("com.knuddels:jtokkit:1.1.0")
     // Its tests need the library on the host, which only the poms give them: `make test-android`.
 }

@@ -24,7 +24,7 @@ targets here: the model is given the first, and stops before the second.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -151,11 +151,19 @@ class Conversations:
 
     def _tokenized(self, text: str, turns: list[Turn]) -> Marked:
         tokens = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        # Some tokenizers leave spaces out of their offsets. A token of spaces is empty then, at a place that counts all the same.
-        targets = (
-            any(first < end and last > start for start, end in turns) for first, last in tokens["offset_mapping"]
-        )
-        return tokens["input_ids"], targets
+        return tokens["input_ids"], touching(tokens["offset_mapping"], turns)
+
+
+def touching(offsets: Iterable[tuple[int, int]], turns: Sequence[Turn]) -> Iterator[bool]:
+    """Of each token whether it has a character of a turn. Tokens and turns are in the order of the text, so each is looked at once.
+
+    Some tokenizers leave spaces out of their offsets. A token of spaces is empty then, at a place that counts all the same.
+    """
+    place = 0
+    for first, last in offsets:
+        while place < len(turns) and turns[place][1] <= first:
+            place += 1
+        yield place < len(turns) and turns[place][0] < last
 
 
 def _set_date(template: str, now: datetime) -> None:

@@ -94,6 +94,14 @@ class Dataset:
         return digest.hexdigest()
 
 
+def spread(examples: Sequence[Example], most: int | None) -> Sequence[Example]:
+    """At most so many of the examples, at equal distances from the first one on; all if ``most`` is None."""
+    count = len(examples)
+    if most is None or count <= most:
+        return examples
+    return [examples[place * count // most] for place in range(most)]
+
+
 def inputs(example: Example, size: Size, predictions: int) -> dict[str, Tensor]:
     """An example as a schedule takes it, padded.
 

@@ -1,6 +1,5 @@
 package org.mesp.core.data
 
-import com.knuddels.jtokkit.api.IntArrayList
 import java.text.Normalizer
 
 /** Code points, and for each the place in the text of the code point that it was made from: [places], ascending. */
@@ -21,8 +20,8 @@ internal fun asGiven(text: String): PlacedPoints {
 internal fun composed(text: String): PlacedPoints {
     if (Normalizer.isNormalized(text, Normalizer.Form.NFC)) return asGiven(text)
     val points = text.codePoints().toArray()
-    val values = IntArrayList()
-    val places = IntArrayList()
+    val values = Ints()
+    val places = Ints()
     var start = 0
     while (start < points.size) {
         val end = (start + 1 until points.size).firstOrNull { !joinsBefore(points[it]) } ?: points.size
@@ -45,7 +44,7 @@ private fun placesOf(normalized: IntArray, given: IntArray): List<Int> {
 }
 
 /** A mark, or a vowel or final consonant of a Hangul syllable. */
-private fun joinsBefore(point: Int): Boolean = point in 0x1160..0x11FF || when (Character.getType(point).toByte()) {
+internal fun joinsBefore(point: Int): Boolean = point in 0x1160..0x11FF || when (Character.getType(point).toByte()) {
     Character.NON_SPACING_MARK, Character.COMBINING_SPACING_MARK, Character.ENCLOSING_MARK -> true
     else -> false
 }

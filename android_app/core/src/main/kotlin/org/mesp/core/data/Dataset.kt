@@ -41,13 +41,17 @@ class Dataset(val examples: List<Example>, val cutRows: Int, val cutTokens: Int,
         var skip = (start % examples.size).toInt()
         var epoch = start / examples.size
         while (true) {
-            val indices = if (shuffle) shuffled(examples.size, "$seed $epoch") else examples.indices.toList()
-            for (index in indices.drop(skip)) yield(examples[index])
+            val indices = if (shuffle) shuffled(examples.size, "$seed $epoch") else null
+            for (place in skip until examples.size) yield(examples[indices?.get(place) ?: place])
             skip = 0
             epoch++
         }
     }
 }
+
+/** At most so many of the examples, at equal distances from the first one on; all if [most] is null. */
+fun List<Example>.spread(most: Int?): List<Example> =
+    if (most == null || size <= most) this else List(most) { this[(it.toLong() * size / most).toInt()] }
 
 /**
  * Reads the training data, and held-out data if there is any, to the same examples as the Python runtime: runtime/data/dataset.py tells how.
@@ -79,10 +83,9 @@ fun loadData(
     if (evalSplit != null && !(evalSplit > 0 && evalSplit < 1)) {
         throw UsageException("eval_split $evalSplit must be a fraction above 0 and below 1.")
     }
-    val label = Labeller(tokenizerFolder, vocabulary)
-    val file = read(path, label, columns)
+    val file = read(path, tokenizerFolder, vocabulary, columns)
     if (evalSplit == null) {
-        val heldOut = evalPath?.let { dataset(read(it, label, columns), tokens, packing, it.path) }
+        val heldOut = evalPath?.let { dataset(read(it, tokenizerFolder, vocabulary, columns), tokens, packing, it.path) }
         return Pair(dataset(file, tokens, packing, path.path), heldOut)
     }
     val (rest, part) = split(file, evalSplit, seed, path)
@@ -92,23 +95,25 @@ fun loadData(
     )
 }
 
-/** The labelled rows of a file, at least one, all of one kind. */
-private class Labels(val kind: Kind, val rows: List<Labelled>)
+/** Some of a file's labelled rows, all of one kind. */
+private class Part(val kind: Kind, val rows: List<IntRange>, val labelled: Labelled)
 
-private fun read(path: File, label: Labeller, columns: String?): Labels {
+/** All rows of a file, at least one. */
+private fun read(path: File, tokenizerFolder: File, vocabulary: Int, columns: String?): Part {
     var kind: Kind? = null
-    val rows = ArrayList<Labelled>()
+    val labelled = Labelled()
+    val label = Labeller(tokenizerFolder, vocabulary, labelled)
     forEachRow(path, columns) { row ->
         kind = row.kind
-        rows += label(row)
+        label.add(row)
     }
-    return Labels(kind ?: throw UsageException("$path has no rows. $EXPECTED."), rows)
+    return Part(kind ?: throw UsageException("$path has no rows. $EXPECTED."), Listed(labelled.rows, labelled::places), labelled)
 }
 
 /** What is trained on, and what is held out: a text file's end, or the first rows in shuffled order. Each part keeps the file's order. */
-private fun split(file: Labels, fraction: Double, seed: Long, path: File): Pair<Labels, Labels> {
+private fun split(file: Part, fraction: Double, seed: Long, path: File): Pair<Part, Part> {
     val whole = file.kind == Kind.FILE
-    val total = if (whole) file.rows[0].ids.size else file.rows.size
+    val total = if (whole) file.rows[0].length else file.rows.size
     val held = (total * fraction + 0.5).toInt()
     if (held == 0 || held == total) {
         throw UsageException(
@@ -116,49 +121,65 @@ private fun split(file: Labels, fraction: Double, seed: Long, path: File): Pair<
                 "Choose another fraction, or give eval_data.",
         )
     }
-    if (whole) {
-        val row = file.rows[0]
-        val cut = total - held
-        return Pair(Labels(file.kind, listOf(row.slice(0, cut))), Labels(file.kind, listOf(row.slice(cut, total))))
-    }
-    val chosen = shuffled(total, "$seed split").take(held).toSet()
-    val (part, rest) = file.rows.withIndex().partition { it.index in chosen }
-    return Pair(Labels(file.kind, rest.map { it.value }), Labels(file.kind, part.map { it.value }))
+    fun part(rows: List<IntRange>) = Part(file.kind, rows, file.labelled)
+    if (whole) return Pair(part(listOf(0 until total - held)), part(listOf(total - held until total)))
+    val chosen = BooleanArray(total)
+    shuffled(total, "$seed split").take(held).forEach { chosen[it] = true }
+    fun those(kept: Boolean) = chosen.indices.filter { chosen[it] == kept }.toIntArray().let { rows -> Listed(rows.size) { file.rows[rows[it]] } }
+    return Pair(part(those(false)), part(those(true)))
 }
 
-private fun dataset(file: Labels, tokens: Int, packing: Boolean, name: String): Dataset {
+private fun dataset(file: Part, tokens: Int, packing: Boolean, name: String): Dataset {
     val joined = file.kind == Kind.FILE || (file.kind == Kind.TEXT && packing)
-    val rows = if (joined) windows(file.rows, tokens) else file.rows
-    val over = rows.map { maxOf(0, it.ids.size - (tokens + 1)) }
-    val cut = rows.map { row ->
-        val targets = (row.ids.size - 1).coerceIn(0, tokens)
-        Example(row.ids.copyOf(targets), IntArray(targets) { row.labels[it + 1] })
-    }
-    val examples = cut.filter { it.predictions > 0 }
-    if (examples.isEmpty()) {
+    val all = if (joined) windows(file, tokens) else sequences(file, tokens)
+    val kept = Ints()
+    for (index in all.indices) if (all[index].predictions > 0) kept.add(index)
+    if (kept.size == 0) {
         throw UsageException(
             "$name has no token to predict: every row is shorter than 2 tokens, masked throughout, or cut at ${tokens + 1} tokens " +
                 "before its first target. Correct the rows, or export for longer sequences.",
         )
     }
-    return Dataset(examples, over.count { it > 0 }, over.sum(), cut.size - examples.size)
+    fun over(row: IntRange) = if (joined) 0 else maxOf(0, row.length - (tokens + 1))
+    val examples = if (kept.size == all.size) all else Listed(kept.size) { all[kept[it]] }
+    return Dataset(examples, file.rows.count { over(it) > 0 }, file.rows.sumOf(::over), all.size - kept.size)
+}
+
+private val IntRange.length get() = last - first + 1
+
+/** A list whose items are made when they are asked for, so that as many as a long text has take no memory. */
+private class Listed<T>(override val size: Int, private val make: (Int) -> T) : AbstractList<T>(), RandomAccess {
+    override fun get(index: Int): T = make(index)
+}
+
+/** Each row, cut at [tokens] targets. */
+private fun sequences(file: Part, tokens: Int): List<Example> = Listed(file.rows.size) { row ->
+    val places = file.rows[row]
+    val targets = (places.length - 1).coerceIn(0, tokens)
+    Example(IntArray(targets) { file.labelled.id(places.first + it) }, IntArray(targets) { file.labelled.label(places.first + it + 1) })
 }
 
 /** The rows joined and cut into windows of [tokens] targets: a window begins at the last token of the one before. */
-private fun windows(rows: List<Labelled>, tokens: Int): List<Labelled> {
-    val size = rows.sumOf { it.ids.size }
-    val joined = Labelled(IntArray(size), IntArray(size))
-    var place = 0
-    for (row in rows) {
-        row.ids.copyInto(joined.ids, place)
-        row.labels.copyInto(joined.labels, place)
-        place += row.ids.size
+private fun windows(file: Part, tokens: Int): List<Example> {
+    val starts = IntArray(file.rows.size + 1) // of each row in the joined ones
+    for (row in file.rows.indices) starts[row + 1] = starts[row] + file.rows[row].length
+    val size = starts.last()
+    return Listed(maxOf(0, size - 2 + tokens) / tokens) { window ->
+        val begin = window * tokens
+        val count = minOf(tokens, size - 1 - begin)
+        var row = starts.binarySearch(begin).let { if (it < 0) -it - 2 else it }
+        val places = IntArray(count + 1) { index ->
+            while (starts[row + 1] <= begin + index) row++
+            file.rows[row].first + begin + index - starts[row]
+        }
+        Example(IntArray(count) { file.labelled.id(places[it]) }, IntArray(count) { file.labelled.label(places[it + 1]) })
     }
-    return (0 until size - 1 step tokens).map { joined.slice(it, minOf(it + tokens + 1, size)) }
 }
 
-private fun shuffled(count: Int, key: String): List<Int> {
+/** The numbers below [count] in the order of the SHA-256 of the key and each. */
+private fun shuffled(count: Int, key: String): IntArray {
     val digest = MessageDigest.getInstance("SHA-256")
-    val hashes = List(count) { digest.digest("$key $it".toByteArray()).toHexString() }
-    return hashes.indices.sortedBy { hashes[it] }
+    fun hash(number: Int) = digest.digest("$key $number".toByteArray())
+    val firsts = LongArray(count) { ByteBuffer.wrap(hash(it)).long xor Long.MIN_VALUE } // of each hash, in the order of unsigned numbers
+    return (0 until count).sortedWith(compareBy<Int> { firsts[it] }.thenBy { hash(it).toHexString() }).toIntArray()
 }

@@ -3,9 +3,38 @@ package org.mesp.core.data
 import java.io.File
 import org.mesp.core.UsageException
 
-/** The tokens of a row, [n], and a label for each, [n]: the token itself where it is a target, else [MASKED]. Labels are not shifted. */
-internal class Labelled(val ids: IntArray, val labels: IntArray) {
-    fun slice(start: Int, end: Int) = Labelled(ids.copyOfRange(start, end), labels.copyOfRange(start, end))
+/** Rows of tokens, and a label for each token: the token itself where it is a target, else [MASKED]. Labels are not shifted. */
+internal class Labelled {
+    private val ids = Ints()
+    private val trained = Bits()
+    private var given: Ints? = null // labels, once one is neither the token nor masked: rows of ids may have such ones
+    private val ends = Ints()
+
+    /** How many rows are ended. */
+    val rows: Int get() = ends.size
+
+    fun id(place: Int): Int = ids[place]
+
+    fun label(place: Int): Int = given?.get(place) ?: if (trained[place]) ids[place] else MASKED
+
+    /** Where a row's tokens are. */
+    fun places(row: Int): IntRange = (if (row == 0) 0 else ends[row - 1]) until ends[row]
+
+    /** Adds a token to the row that is under way. */
+    fun add(id: Int, label: Int) {
+        if (label != id && label != MASKED && given == null) given = Ints().also { for (place in 0 until ids.size) it.add(label(place)) }
+        ids.add(id)
+        trained.add(label == id)
+        given?.add(label)
+    }
+
+    fun endRow() = ends.add(ids.size)
+
+    /** Tokens of the row that is under way. */
+    val size: Int get() = ids.size - (if (rows == 0) 0 else ends[rows - 1])
+
+    /** The last token of the row that is under way. */
+    val last: Int? get() = if (size == 0) null else ids[ids.size - 1]
 }
 
 /**
@@ -13,32 +42,40 @@ internal class Labelled(val ids: IntArray, val labels: IntArray) {
  *
  * @param folder the bundle's tokenizer; opened for the first row that needs it
  * @param vocabulary of the model; every id must be below
+ * @param labelled takes the rows
  */
-internal class Labeller(private val folder: File, private val vocabulary: Int) {
+internal class Labeller(private val folder: File, private val vocabulary: Int, private val labelled: Labelled) {
     private var opened: Tokenizer? = null
 
     /**
-     * The tokens and labels of a row.
+     * Adds a row.
      *
      * @throws UsageException by the row's place: no tokenizer, a chat template that is missing or cannot write the row, or a token that the
      *   model does not have
      */
-    operator fun invoke(row: Row): Labelled {
-        if (row is IdsRow) return asGiven(row)
-        val labelled = try {
-            tokenized(row, tokenizer())
-        } catch (error: UsageException) {
-            throw UsageException("${row.where}: ${error.message}", error)
+    fun add(row: Row) {
+        if (row is IdsRow) {
+            asGiven(row)
+        } else {
+            var bad: Int? = null
+            try {
+                tokenized(row, tokenizer()) { id, target ->
+                    if (id >= vocabulary && bad == null) bad = id
+                    labelled.add(id, if (target) id else MASKED)
+                }
+            } catch (error: UsageException) {
+                throw UsageException("${row.where}: ${error.message}", error)
+            }
+            check(row, "token id", bad)
         }
-        check(row, "token id", labelled.ids.firstOrNull { it >= vocabulary })
-        return labelled
+        labelled.endRow()
     }
 
-    private fun asGiven(row: IdsRow): Labelled {
+    private fun asGiven(row: IdsRow) {
         fun outside(id: Long) = id < 0 || id >= vocabulary
         check(row, "token id", row.ids.firstOrNull(::outside))
         check(row, "label", row.labels.firstOrNull { it != MASKED.toLong() && outside(it) })
-        return Labelled(IntArray(row.ids.size) { row.ids[it].toInt() }, IntArray(row.labels.size) { row.labels[it].toInt() })
+        for (place in row.ids.indices) labelled.add(row.ids[place].toInt(), row.labels[place].toInt())
     }
 
     private fun check(row: Row, name: String, bad: Number?) {
@@ -57,49 +94,68 @@ internal class Labeller(private val folder: File, private val vocabulary: Int) {
         }
         openTokenizer(folder).also { opened = it }
     }
+
+    private fun tokenized(row: Row, tokenizer: Tokenizer, add: (id: Int, target: Boolean) -> Unit) {
+        when (row) {
+            is TextRow -> {
+                tokenizer.allIds(row.parts) { add(it, labelled.size > 0) }
+                if (row.kind != Kind.FILE) close(tokenizer) { add(it, labelled.size > 0) }
+            }
+            is CompletionRow -> {
+                val prompt = tokenizer.ids(row.prompt)
+                var common = true // with the prompt alone
+                val receive = { id: Int ->
+                    common = common && labelled.size < prompt.size && prompt[labelled.size] == id
+                    add(id, !common)
+                }
+                tokenizer.allIds({ inParts(row.prompt + row.completion, it) }, receive)
+                close(tokenizer, receive)
+            }
+            is MessagesRow -> conversation(row.messages, tokenizer, add)
+            is IdsRow -> error("its tokens are given")
+        }
+    }
+
+    private fun close(tokenizer: Tokenizer, add: (Int) -> Unit) {
+        if (tokenizer.end != null && labelled.last != tokenizer.end) add(tokenizer.end)
+    }
 }
 
-private fun tokenized(row: Row, tokenizer: Tokenizer): Labelled = when (row) {
-    is TextRow -> {
-        val ids = tokenizer.ids(row.text)
-        from(1, if (row.kind == Kind.FILE) ids else closed(ids, tokenizer))
-    }
-    is CompletionRow -> {
-        val prompt = tokenizer.ids(row.prompt)
-        val ids = closed(tokenizer.ids(row.prompt + row.completion), tokenizer)
-        from(prompt.zip(ids).takeWhile { (one, other) -> one == other }.size, ids)
-    }
-    is MessagesRow -> conversation(row.messages, tokenizer)
-    is IdsRow -> error("its tokens are given")
-}
-
-private fun closed(ids: IntArray, tokenizer: Tokenizer): IntArray =
-    if (tokenizer.end == null || ids.lastOrNull() == tokenizer.end) ids else ids + tokenizer.end
-
-/** The targets are the tokens from position [start] on. */
-private fun from(start: Int, ids: IntArray) = Labelled(ids, IntArray(ids.size) { if (it >= start) ids[it] else MASKED })
-
-private fun conversation(messages: List<Message>, tokenizer: Tokenizer): Labelled {
+private fun conversation(messages: List<Message>, tokenizer: Tokenizer, add: (id: Int, target: Boolean) -> Unit) {
     val template = tokenizer.chat
         ?: throw UsageException("the bundle's tokenizer has no chat template. Train on rows of prompt and completion instead.")
     val rendered = template.render(messages)
     val tokens = tokenizer.encode(rendered.text)
-    val labels = IntArray(tokens.ids.size) { MASKED }
+    val targets = BooleanArray(tokens.ids.size)
     val trained = messages.filter { it.role == "assistant" }.map { it.train }
+    var from = 0
     for ((turn, train) in rendered.turns.zip(trained)) {
+        from = tokens.firstTouching(turn, from)
         if (!train) continue
-        for (place in if (template.marked == null) touching(tokens, turn) else between(tokens, turn)) labels[place] = tokens.ids[place]
+        for (place in if (template.marked == null) touching(tokens, turn, from) else between(tokens, turn, from)) targets[place] = true
     }
-    return Labelled(tokens.ids, labels)
+    for (place in targets.indices) add(tokens.ids[place], targets[place])
+}
+
+// Tokens and turns both stand in the order of the text, so each turn is looked for from where the one before began.
+
+/** The first token from place [from] on that ends within the turn or after it. */
+private fun Tokens.firstTouching(turn: Span, from: Int): Int {
+    var place = from
+    while (place < ids.size && ends[place] <= turn.start) place++
+    return place
 }
 
 /** The tokens that have a character of the turn. An empty token, as there is where offsets leave spaces out, has a place all the same. */
-private fun touching(tokens: Tokens, turn: Span): List<Int> =
-    tokens.ids.indices.filter { tokens.starts[it] < turn.end && tokens.ends[it] > turn.start }
+private fun touching(tokens: Tokens, turn: Span, from: Int): IntRange {
+    var place = from
+    while (place < tokens.ids.size && tokens.starts[place] < turn.end) place++
+    return from until place
+}
 
 /** The tokens of a marked turn as transformers takes them: from the first one of its first character to the first one of its last. */
-private fun between(tokens: Tokens, turn: Span): IntRange {
-    fun at(point: Int) = tokens.ids.indices.indexOfFirst { point >= tokens.starts[it] && point < tokens.ends[it] }
+private fun between(tokens: Tokens, turn: Span, from: Int): IntRange {
+    fun at(point: Int) = (from until tokens.ids.size).takeWhile { tokens.starts[it] <= point }.firstOrNull { point < tokens.ends[it] } ?: -1
     val first = at(turn.start)
     if (first < 0) return IntRange.EMPTY
     val last = at(turn.end - 1)

@@ -1,14 +1,13 @@
 package org.mesp.core.data
 
-import java.io.ByteArrayOutputStream
 import java.io.File
 import java.io.IOException
+import java.io.InputStream
 import java.nio.ByteBuffer
-import java.nio.charset.CharacterCodingException
+import java.nio.CharBuffer
 import java.util.zip.GZIPInputStream
 import kotlinx.serialization.SerializationException
 import kotlinx.serialization.json.Json
-import kotlinx.serialization.json.JsonArray
 import kotlinx.serialization.json.JsonElement
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
@@ -16,6 +15,9 @@ import org.mesp.core.UsageException
 
 // The records of a data file, each with its place, as runtime/data/records.py describes them. Parquet and all compressions but .gz need
 // libraries that a phone does not have; they are refused.
+
+/** A text that comes in parts, each told to what is given. */
+internal typealias Parts = ((String) -> Unit) -> Unit
 
 /** What a name's suffix says that a file is: rows.json of runtime/contract has the same. */
 internal val SUFFIXES =
@@ -30,11 +32,11 @@ internal val SUFFIXES =
 /**
  * Reads a data file record by record.
  *
- * @param text told the contents of a text file, if there is more than blanks in it
+ * @param text told of a text file, if there is more than blanks in it; what it is given tells the contents, in parts
  * @param record told of each row of any other, whatever it holds
  * @throws UsageException no file, or one that is not read or is damaged
  */
-internal fun forEachRecord(path: File, text: (String) -> Unit, record: (where: String, JsonElement) -> Unit) {
+internal fun forEachRecord(path: File, text: (Parts) -> Unit, record: (where: String, JsonElement) -> Unit) {
     if (path.isDirectory) throw UsageException("$path is a folder. Give one data file of it.")
     if (!path.isFile) throw UsageException("There is no data file at $path.")
     when (formatOf(path)) {
@@ -66,32 +68,40 @@ private fun formatOf(path: File): String {
 
 private val COMPRESSED = listOf(".bz2", ".xz", ".zst")
 
-private fun readText(path: File, receive: (String) -> Unit) {
-    val text = StringBuilder()
-    forEachLine(path) { _, line -> text.append(line) }
-    if (!blank(text)) receive(text.toString())
+private fun readText(path: File, receive: (Parts) -> Unit) {
+    // Read twice, as a text may be longer than memory: a file of blanks has nothing to learn from.
+    var some = false
+    forEachPart(path) { if (!blank(it)) some = true }
+    if (some) receive { forEachPart(path, it) }
 }
 
 /** An object a line; or one list of them, where the first line that is not blank begins one. */
 private fun readJson(path: File, receive: (String, JsonElement) -> Unit) {
-    var list: StringBuilder? = null
+    var list: JsonList? = null
     var begun = false
+    var rows = 0
     forEachLine(path) { number, line ->
         if (!begun && !blank(line)) {
             begun = true
-            if (line.trimStart(::isPythonSpace).startsWith('[')) list = StringBuilder()
+            if (line.trimStart(::isPythonSpace).startsWith('[')) {
+                list = JsonList { row ->
+                    rows++
+                    receive("$path, row $rows", parse(row) { noList(path, it) })
+                }
+            }
         }
-        val whole = list
-        if (whole != null) {
-            whole.append(line)
+        val items = list
+        if (items != null) {
+            items.add(line)?.let { throw UsageException(noList(path, it)) }
         } else if (!blank(line)) {
             val where = "$path, line $number"
             receive(where, parse(line) { "$where: not JSON ($it). A file of this name has one JSON object a line, or is one list of them." })
         }
     }
-    val rows = list?.let { parse(it.toString()) { fault -> "$path: not a JSON list ($fault). Expected [{...}, {...}] and nothing after it." } }
-    (rows as JsonArray?)?.forEachIndexed { index, row -> receive("$path, row ${index + 1}", row) }
+    list?.end()?.let { throw UsageException(noList(path, it)) }
 }
+
+private fun noList(path: File, fault: String?) = "$path: not a JSON list ($fault). Expected [{...}, {...}] and nothing after it."
 
 private fun parse(text: String, words: (fault: String?) -> String): JsonElement {
     try {
@@ -165,30 +175,68 @@ private fun checkHeader(names: List<String>, where: String) {
 
 /** The lines of a text file, numbered from 1, decompressed, with their ends. A line ends at a line feed and nowhere else. */
 private fun forEachLine(path: File, receive: (Int, String) -> Unit) {
+    val line = StringBuilder()
     var done = 0
+    forEachPart(path) { part ->
+        var start = 0
+        while (start < part.length) {
+            val feed = part.indexOf('\n', start)
+            val end = if (feed < 0) part.length else feed + 1
+            line.append(part, start, end)
+            start = end
+            if (feed >= 0) {
+                val text = line.toString()
+                line.setLength(0)
+                receive(++done, text)
+            }
+        }
+    }
+    if (line.isNotEmpty()) receive(done + 1, line.toString())
+}
+
+/** The contents of a text file in parts, decompressed, without a byte order mark. */
+private fun forEachPart(path: File, receive: (String) -> Unit) {
+    var lines = 0
+    var begun = false
+    fun told(characters: CharBuffer) {
+        characters.flip()
+        val part = characters.toString()
+        characters.clear()
+        lines += part.count { it == '\n' }
+        val text = if (begun) part else part.removePrefix("\uFEFF")
+        if (part.isNotEmpty()) begun = true
+        if (text.isNotEmpty()) receive(text)
+    }
     try {
         path.inputStream().use { file ->
-            val stream = (if (path.name.lowercase().endsWith(".gz")) GZIPInputStream(file) else file).buffered()
-            val line = ByteArrayOutputStream()
-            do {
-                val byte = stream.read()
-                if (byte >= 0) line.write(byte)
-                if (byte == '\n'.code || (byte < 0 && line.size() > 0)) {
-                    done++
-                    val text = Charsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(line.toByteArray())).toString()
-                    line.reset()
-                    receive(done, if (done == 1) text.removePrefix("\uFEFF") else text)
-                }
-            } while (byte >= 0)
+            val stream = if (path.name.lowercase().endsWith(".gz")) GZIPInputStream(file) else file
+            if (!decode(stream, ::told)) throw UsageException("$path, line ${lines + 1}: not UTF-8 text. Save the file as UTF-8.")
         }
-    } catch (error: CharacterCodingException) {
-        throw UsageException("$path, line $done: not UTF-8 text. Save the file as UTF-8.", error)
     } catch (error: IOException) {
         throw UsageException(
-            "$path, after line $done: cannot be read (${error.message}). Copy it again, whole and named as it is compressed.",
+            "$path, after line $lines: cannot be read (${error.message}). Copy it again, whole and named as it is compressed.",
             error,
         )
     }
+}
+
+private const val PART = 8192
+
+/** Whether the whole stream is UTF-8; what of it is, is told in parts. */
+private fun decode(stream: InputStream, receive: (CharBuffer) -> Unit): Boolean {
+    val decoder = Charsets.UTF_8.newDecoder()
+    val bytes = ByteBuffer.allocate(PART)
+    val characters = CharBuffer.allocate(PART)
+    do {
+        val count = stream.read(bytes.array(), bytes.position(), bytes.remaining())
+        if (count > 0) bytes.position(bytes.position() + count)
+        bytes.flip()
+        val result = decoder.decode(bytes, characters, count < 0)
+        receive(characters)
+        if (result.isError) return false
+        bytes.compact()
+    } while (count >= 0)
+    return true
 }
 
 internal fun blank(text: CharSequence) = text.all(::isPythonSpace)

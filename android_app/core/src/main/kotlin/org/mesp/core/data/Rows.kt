@@ -17,7 +17,8 @@ data class Message(val role: String, val content: String, val train: Boolean = t
 /** A checked row; [where] is its file and line. */
 internal sealed class Row(val where: String, val kind: Kind)
 
-internal class TextRow(where: String, kind: Kind, val text: String) : Row(where, kind)
+/** A text, in [parts]: a file's may be longer than memory. */
+internal class TextRow(where: String, kind: Kind, val parts: Parts) : Row(where, kind)
 
 internal class CompletionRow(where: String, val prompt: String, val completion: String) : Row(where, Kind.COMPLETION)
 
@@ -35,7 +36,7 @@ internal class IdsRow(where: String, val ids: List<Long>, val labels: List<Long>
 internal fun forEachRow(path: File, columns: String? = null, receive: (Row) -> Unit) {
     val named = readColumns(columns)
     var first: Kind? = null
-    forEachRecord(path, { text -> receive(TextRow(path.path, Kind.FILE, text)) }) { where, record ->
+    forEachRecord(path, { parts -> receive(TextRow(path.path, Kind.FILE, parts)) }) { where, record ->
         val taken = takenApart(record, named, where)
         val expected = first ?: taken.kind.also { first = it }
         if (taken.kind != expected) {
@@ -115,7 +116,7 @@ private fun checked(taken: Taken, where: String): Row {
         taken.kind == Kind.MESSAGES -> MessagesRow(where, messages(used, where))
         taken.kind == Kind.COMPLETION -> CompletionRow(where, string("prompt"), string("completion"))
         taken.kind == Kind.IDS -> idsRow(used, where)
-        else -> TextRow(where, taken.kind, string("text"))
+        else -> string("text").let { text -> TextRow(where, taken.kind) { inParts(text, it) } }
     }
 }
 

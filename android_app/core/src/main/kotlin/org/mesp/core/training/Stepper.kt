@@ -97,5 +97,5 @@ internal class Stepper(
 }
 
 /** The sizes that these examples need of those that there are. */
-fun List<Size>.used(examples: List<Example>): List<Size> =
-    examples.map { smallest(it.tokens, it.predictions) }.distinct().sorted()
+fun List<Size>.used(examples: Sequence<Example>): List<Size> =
+    examples.map { smallest(it.tokens, it.predictions) }.distinct().sorted().toList()

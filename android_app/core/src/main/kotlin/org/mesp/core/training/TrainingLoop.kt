@@ -54,7 +54,7 @@ internal class TrainingLoop(
     private lateinit var folder: RunWriter
 
     init {
-        val examples = data.examples + heldOut?.examples.orEmpty()
+        val examples = data.examples.asSequence() + heldOut?.examples.orEmpty()
         val used = manifest.sizes.used(examples)
         stepper = Stepper(bundle, settings, settings.makeOptimizer(steps), used, heldOut != null, sampler::observe, ::stop, scratch)
         scaling = loadAdapter()

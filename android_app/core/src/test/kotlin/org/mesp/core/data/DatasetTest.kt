@@ -98,6 +98,15 @@ class DatasetTest {
     }
 
     @Test
+    fun `an evaluation takes some of the examples, spread over all of them`() {
+        val examples = load(file(*Array(10) { ids(it, 0) })).examples
+        fun spread(most: Int?) = examples.spread(most).map { it.inputIds[0] }
+        assertEquals(listOf(0, 2, 5, 7), spread(4))
+        assertEquals((0 until 10).toList(), spread(null))
+        assertEquals((0 until 10).toList(), spread(10))
+    }
+
+    @Test
     fun `ids that the model does not have are refused`() {
         refused("rows.jsonl, line 2: token id 200 is not in the model's vocabulary of 200") { load(file(ids(1, 2), ids(1, 200))) }
         refused("token id -1 is not") { load(file(ids(-1, 2))) }

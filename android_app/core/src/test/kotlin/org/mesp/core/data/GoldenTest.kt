@@ -113,6 +113,8 @@ class GoldenTest {
         }
     }
 
+    private fun listed(example: Example) = Pair(example.inputIds.asList(), example.targets.asList())
+
     private fun compare(expected: Expected, dataset: Dataset) {
         assertEquals(expected.examples.size, dataset.examples.size)
         for ((example, made) in expected.examples.zip(dataset.examples)) {
@@ -125,6 +127,6 @@ class GoldenTest {
         )
         assertEquals(expected.fingerprint, dataset.fingerprint)
         val order = dataset.order(3, true, 7).take(2 * dataset.examples.size).toList()
-        assertEquals(expected.order, order.map { one -> dataset.examples.indexOfFirst { it === one } })
+        assertEquals(expected.order.map { listed(dataset.examples[it]) }, order.map(::listed))
     }
 }

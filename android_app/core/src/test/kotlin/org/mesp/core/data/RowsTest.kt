@@ -73,7 +73,10 @@ class RowsTest {
         Triple("a.jsonl.zst", ByteArray(0), "Decompress it first"),
         Triple("a.docx", ByteArray(0), "a.docx: .docx files are not read"),
         Triple("a.tar.gz", ByteArray(0), "a.tar.gz: .tar files are not read"),
-        Triple("a.json", "[1, 2".toByteArray(), "a.json: not a JSON list"),
+        Triple("a.json", "[{\"text\": \"a\"}".toByteArray(), "a.json: not a JSON list (it has no end)"),
+        Triple("a.json", "[{\"text\": \"a\"},]".toByteArray(), "a.json: not a JSON list (an item is missing)"),
+        Triple("a.json", "[{\"text\": \"a\"}}".toByteArray(), "a.json: not a JSON list (it ends in })"),
+        Triple("a.json", "[{\"text\": a}]".toByteArray(), "a.json: not a JSON list (a is no value)"),
         Triple("a.json", "[{\"text\": \"a\"}]\n[]".toByteArray(), "a.json: not a JSON list"),
         Triple("a.csv", "text,text\na,b\n".toByteArray(), "a.csv, line 1: the header has \"text\" twice"),
         Triple("a.csv", "text,more\na,b\n\"c\nd\",e\nf\n".toByteArray(), "a.csv, line 5: 1 fields, but the header has 2"),
@@ -220,3 +223,5 @@ class RowsTest {
         assertEquals("There is no data file at $folder/absent.txt.", message)
     }
 }
+
+private val TextRow.text: String get() = StringBuilder().also { whole -> parts { whole.append(it) } }.toString()
