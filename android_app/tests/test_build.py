@@ -99,6 +99,29 @@ def test_finds_a_permission_too_many(built: Path, tmp_path: Path) -> None:
         apk_check.check(built, fewer)
 
 
+@pytest.mark.parametrize(
+    ("said", "instead", "message"),
+    [
+        (
+            "allowBackup(0x01010280)=(type 0x12)0x0",
+            "allowBackup(0x01010280)=(type 0x12)0xffffffff",
+            "allowBackup is not",
+        ),
+        ("dataExtractionRules", "other", "no android:dataExtractionRules"),
+        ('domain="external"', 'domain="root"', "device-transfer does not leave out external"),
+        ('path="."', 'path="a"', "does not leave out all of a domain"),
+    ],
+)
+def test_finds_what_a_backup_would_take(
+    built: Path, monkeypatch: pytest.MonkeyPatch, said: str, instead: str, message: str
+) -> None:
+    whole = apk_check._tree
+    assert any(said in whole(built, file) for file in ("AndroidManifest.xml", "res/xml/extraction_rules.xml"))
+    monkeypatch.setattr(apk_check, "_tree", lambda apk, file: whole(apk, file).replace(said, instead))
+    with pytest.raises(Failure, match=message):
+        apk_check.check(built, MANIFEST)
+
+
 @pytest.mark.parametrize("name", ["__cxa_throw", "__gxx_personality_v0", "_ZTISt9exception", "_ZTIPKa", "_ZdlPv"])
 def test_another_name_has_the_same_hash(name: str) -> None:
     def gnu_hash(text: str) -> int:

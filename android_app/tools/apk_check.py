@@ -21,6 +21,17 @@ EXPECTED = {
 LIBRARIES = {"libexecutorch.so", "libfbjni.so", "libc++_shared.so"}
 ASSETS = {"assets/library.json", "assets/licenses.txt"}
 CLASSES = {"Lorg/pytorch/executorch/Module;", "Lcom/facebook/jni/HybridData;", "Lorg/mesp/core/training/TrainSettings;"}
+# What may be taken by a backup, or by a transfer to another phone: up to Android 11, and from 12 on.
+DOMAINS = {"root", "file", "database", "sharedpref", "external"}
+BACKUP_RULES = (
+    ("fullBackupContent", "backup_rules", ("full-backup-content",), DOMAINS),
+    (
+        "dataExtractionRules",
+        "extraction_rules",
+        ("cloud-backup", "device-transfer"),
+        DOMAINS | {"device_root", "device_file", "device_database", "device_sharedpref"},
+    ),
+)
 PAGE = 16384  # of the newest phones
 _ANDROID = "{http://schemas.android.com/apk/res/android}"
 
@@ -34,7 +45,7 @@ def check(apk: Path, manifest: Path) -> str:
     declared = ElementTree.parse(manifest).getroot()
     _check_signature(apk)
     with zipfile.ZipFile(apk) as archive:
-        wrong = [*_badging(apk, declared), *_libraries(apk, archive), *_code(archive, declared)]
+        wrong = [*_badging(apk, declared), *_backups(apk), *_libraries(apk, archive), *_code(archive, declared)]
         wrong += [f"{asset} is missing" for asset in sorted(ASSETS - set(archive.namelist()))]
         size = apk.stat().st_size / 1e6
         dex = sum(info.file_size for info in archive.infolist() if info.filename.endswith(".dex")) / 1e3
@@ -71,10 +82,34 @@ def _badging(apk: Path, declared: ElementTree.Element) -> list[str]:
     return wrong
 
 
+def _tree(apk: Path, file: str) -> str:
+    """One of the APK's XML files, as aapt writes it."""
+    return run(need("aapt", "aapt"), "dump", "xmltree", apk, file)
+
+
+def _backups(apk: Path) -> list[str]:
+    """No backup and no transfer to another phone takes anything, on any version of Android."""
+    manifest = _tree(apk, "AndroidManifest.xml")
+    wrong = (
+        [] if re.search(r"allowBackup\(\w+\)=\(type 0x12\)0x0\b", manifest) else ["android:allowBackup is not false"]
+    )
+    for attribute, file, parts, domains in BACKUP_RULES:
+        if not re.search(rf"{attribute}\(\w+\)=@0x", manifest):
+            wrong.append(f"the manifest has no android:{attribute}")
+        rules = _tree(apk, f"res/xml/{file}.xml")
+        for part in parts:
+            _, _, own = rules.partition(f"E: {part} ")
+            own = re.split(r"\n\s*E: (?!exclude )", own)[0]
+            left = domains - set(re.findall(r'domain="(\w+)"', own))
+            wrong += [f"{file}.xml: {part} does not leave out {domain}" for domain in sorted(left)]
+            wrong += [f"{file}.xml: {part} does not leave out all of a domain"] * ('path="."' not in own)
+    return wrong
+
+
 def _libraries(apk: Path, archive: zipfile.ZipFile) -> list[str]:
     """Each compressed, and unpacked at installation; or stored on a page's border."""
     wrong = []
-    tree = run(need("aapt", "aapt"), "dump", "xmltree", apk, "AndroidManifest.xml")
+    tree = _tree(apk, "AndroidManifest.xml")
     unpacked = re.search(r"extractNativeLibs\(\w+\)=\(type 0x12\)0xffffffff", tree) is not None
     there = {info.filename: info for info in archive.infolist() if info.filename.startswith("lib/")}
     meant = {f"lib/{abi}/{name}" for abi in ABIS for name in LIBRARIES}

@@ -30,6 +30,7 @@ import org.mesp.app.state.Place
 import org.mesp.app.state.Problems
 import org.mesp.app.state.Question
 import org.mesp.app.state.UiState
+import org.mesp.app.storage.ImportKind
 import org.mesp.app.storage.Results
 import org.mesp.app.storage.RunRequest
 
@@ -64,6 +65,7 @@ class MainActivity : Activity(), Actions {
         files = FilesScreen(filesView, this)
         questions = QuestionDialog(this, this)
         findViewById<View>(R.id.licences_back).setOnClickListener { back() }
+        mesp.clearUp()
         saving = saved?.getString(SAVING)
         mesp.remover.finish()
         mesp.shelf.refresh()
@@ -144,9 +146,9 @@ class MainActivity : Activity(), Actions {
         super.onActivityResult(code, result, intent)
         val uri: Uri = intent?.data?.takeIf { result == RESULT_OK } ?: return
         when (code) {
-            BUNDLE_FOLDER -> mesp.importer.bundleFolder(uri)
-            BUNDLE_ZIP -> mesp.importer.bundleZip(uri)
-            DATA -> mesp.importer.data(uri)
+            BUNDLE_FOLDER -> copy(ImportKind.BUNDLE_FOLDER, uri)
+            BUNDLE_ZIP -> copy(ImportKind.BUNDLE_ZIP, uri)
+            DATA -> copy(ImportKind.DATA, uri)
             SAVE -> saving?.let { mesp.results.save(it, uri) }
         }
     }
@@ -180,6 +182,15 @@ class MainActivity : Activity(), Actions {
         }
     }
 
+    private fun copy(kind: ImportKind, uri: Uri) {
+        askForNotifications()
+        try {
+            startForegroundService(ImportService.intent(this, kind, uri))
+        } catch (error: RuntimeException) { // ForegroundServiceStartNotAllowedException (API 31): the app went to the background just now
+            store.update { it.copy(message = getString(R.string.import_background_refused, error.message)) }
+        }
+    }
+
     override fun cancelImport() = mesp.importer.cancel()
 
     override fun change(form: (Form) -> Form) = store.update { it.copy(form = form(it.form), problems = Problems()) }
@@ -192,7 +203,7 @@ class MainActivity : Activity(), Actions {
         store.update { it.copy(problems = problems, message = null) }
         if (!problems.none) return
         val name = LocalDateTime.now().format(DateTimeFormatter.ofPattern("yyyy-MM-dd_HHmmss"))
-        begin(RunRequest("bundles/${form.bundle}", "data/${form.data}", name, form.settings(), form.onlyWhileCharging))
+        begin(RunRequest(mesp.folders.bundlePath(form.bundle!!), mesp.folders.dataPath(form.data!!), name, form.settings(), form.onlyWhileCharging))
     }
 
     override fun resume(run: String) {

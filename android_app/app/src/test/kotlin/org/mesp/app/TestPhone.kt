@@ -45,10 +45,11 @@ class TestPhone(withFiles: Boolean = true, reallyTrains: Boolean = false) {
     init {
         app.trainer = if (reallyTrains) CoreTrainer else trainer
         app.background = Executor(Runnable::run)
+        app.copies = Executor(Runnable::run)
         plug(true)
         if (withFiles) {
             addBundle("smollm2-135m", "SmolLM2-135M-Instruct.Q4_1.gguf", 120_937_000)
-            File(app.folders.data.apply { mkdirs() }, "hamlet.txt").writeText("Who's there?\n".repeat(10_000))
+            File(app.folders.ownData.apply { mkdirs() }, "hamlet.txt").writeText("Who's there?\n".repeat(10_000))
         }
         app.store.update { it.copy(library = LibraryNote.of(application.assets)) }
     }
@@ -90,8 +91,15 @@ class TestPhone(withFiles: Boolean = true, reallyTrains: Boolean = false) {
     fun deliver() {
         while (true) {
             val intent = shadowOf(application).nextStartedService ?: break
-            send(intent)
+            if (intent.component?.className == ImportService::class.java.name) copy(intent) else send(intent)
         }
+    }
+
+    /** The service that copies, and its end. */
+    fun copy(intent: Intent): ServiceController<ImportService> {
+        val service = Robolectric.buildService(ImportService::class.java, intent).create().startCommand(0, 1)
+        idle()
+        return service
     }
 
     fun send(intent: Intent) {

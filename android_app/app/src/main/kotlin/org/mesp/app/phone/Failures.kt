@@ -23,7 +23,8 @@ fun reasonOf(context: Context, error: Throwable): String =
 
 private fun messageOf(error: Throwable) = error.message ?: error.cause?.message ?: error.javaClass.simpleName
 
-private fun isStorageFull(error: Throwable): Boolean =
+/** Whether the storage had no room left. */
+fun isStorageFull(error: Throwable): Boolean =
     generateSequence(error) { it.cause }.take(10).any {
         (it is ErrnoException && it.errno == OsConstants.ENOSPC) || it.message?.contains("ENOSPC") == true ||
             it.message?.contains("No space left on device") == true

@@ -101,15 +101,8 @@ class SetupScreen(private val view: View, private val actions: Actions) {
         importing.show(copy != null)
         for (chooser in choosers) chooser.isEnabled = copy == null
         if (copy == null) return
-        val done = words.size(copy.done)
-        importingText.say(
-            when {
-                copy.name.isEmpty() -> context.getString(R.string.looking)
-                copy.total == null -> context.getString(R.string.copying, copy.name, done)
-                else -> context.getString(R.string.copying_of, copy.name, done, words.size(copy.total))
-            }
-        )
-        // A zip's size is that of its packed contents: its end is not known.
+        importingText.say(words.import(copy))
+        // Some sources tell a size that is too small: the end is not known then.
         importingProgress.isIndeterminate = copy.total == null || copy.total <= 0 || copy.done > copy.total
         importingProgress.max = PROGRESS_MAX
         if (!importingProgress.isIndeterminate) importingProgress.progress = (PROGRESS_MAX * copy.done / copy.total!!).toInt()

@@ -48,6 +48,16 @@ class Words(private val context: Context) {
         return parts.joinToString(SEPARATOR)
     }
 
+    /** How far a copy is. */
+    fun import(copy: Import): String {
+        val done = size(copy.done)
+        return when {
+            copy.name.isEmpty() -> context.getString(R.string.looking)
+            copy.total == null -> context.getString(R.string.copying, copy.name, done)
+            else -> context.getString(R.string.copying_of, copy.name, done, size(copy.total))
+        }
+    }
+
     /** What is trained on what. */
     fun subject(model: String?, data: String?): String? =
         if (model == null || data == null) model ?: data else context.getString(R.string.subject, model, data)

@@ -15,6 +15,11 @@ class Preferences(context: Context) {
 
     fun forget(run: String) = values.edit().putStringSet("forgotten", forgotten + run).apply()
 
+    /** Whether the texts that earlier versions kept in external storage are in the app's own. */
+    var textsTakenIn: Boolean
+        get() = values.getBoolean("texts_taken_in", false)
+        set(taken) = values.edit().putBoolean("texts_taken_in", taken).apply()
+
     /** Whether the permission for notifications was asked for: a second time would only annoy. */
     var askedForNotifications: Boolean
         get() = values.getBoolean("asked_for_notifications", false)

@@ -20,13 +20,13 @@ class Remover(
     /** What was begun when the process ended. */
     fun finish() =
         background.execute {
-            for (folder in Kind.entries.map(::folder)) folder.listFiles().orEmpty().filter { it.name.startsWith(GOING) }.forEach(File::deleteRecursively)
+            for (folder in Kind.entries.flatMap(::folders)) folder.listFiles().orEmpty().filter { it.name.startsWith(GOING) }.forEach(File::deleteRecursively)
         }
 
     fun remove(item: Item) {
         if (isInUse(item)) return tell(R.string.delete_in_use, item)
         background.execute {
-            val file = File(folder(item.kind), item.name)
+            val file = file(item)
             val going = File(file.parentFile, "$GOING${item.name}")
             going.deleteRecursively()
             val gone = file.renameTo(going)
@@ -40,17 +40,20 @@ class Remover(
     private fun isInUse(item: Item): Boolean {
         val run = store.state.run?.takeIf { !it.status.ended } ?: return false
         if (item.kind == Kind.RUN) return item.name == run.name
-        val path = File(folder(item.kind), item.name).canonicalFile
+        val path = file(item).canonicalFile
         return requests.read(run.name)?.paths.orEmpty().any { folders.below(it)?.startsWith(path) == true }
     }
 
     private fun tell(words: Int, item: Item) = store.update { it.copy(message = context.getString(words, item.name)) }
 
-    private fun folder(kind: Kind) =
+    /** As the list has it: of two with a name, the first. */
+    private fun file(item: Item) = folders(item.kind).map { File(it, item.name) }.let { files -> files.find(File::exists) ?: files.first() }
+
+    private fun folders(kind: Kind) =
         when (kind) {
-            Kind.RUN -> folders.runs
-            Kind.BUNDLE -> folders.bundles
-            Kind.DATA -> folders.data
+            Kind.RUN -> listOf(folders.runs)
+            Kind.BUNDLE -> folders.allBundles
+            Kind.DATA -> folders.allData
         }
 
     private companion object {

@@ -23,8 +23,8 @@ class Shelf(
 ) {
     fun refresh() =
         background.execute {
-            val bundles = visible(folders.bundles).filter { it.isDirectory }.map(::stored)
-            val data = visible(folders.data).filter { it.isFile }.map { StoredData(it.name, it.length()) }
+            val bundles = visible(folders.allBundles).filter { it.isDirectory }.map(::stored)
+            val data = visible(folders.allData).filter { it.isFile }.map { StoredData(it.name, it.length()) }
             val runs = runs()
             val resumable = resumable(runs)
             store.update { state ->
@@ -53,7 +53,7 @@ class Shelf(
     /** The runs that are over, the newest first. */
     private fun runs(): List<StoredRun> {
         val active = store.state.run?.takeIf { !it.status.ended }?.name
-        return visible(folders.runs).filter { it.isDirectory && it.name != active }.sortedByDescending { it.lastModified() }.map(::run)
+        return visible(listOf(folders.runs)).filter { it.isDirectory && it.name != active }.sortedByDescending { it.lastModified() }.map(::run)
     }
 
     private fun run(folder: File): StoredRun {
@@ -84,8 +84,9 @@ class Shelf(
         return Resumable(run.name, log.checkpoint ?: 0, run.total, log.report?.text("reason"), run.model, run.data)
     }
 
-    private fun visible(folder: File) =
-        folder.listFiles().orEmpty().filterNot { it.name.startsWith(".") }.sortedBy { it.name.lowercase() }
+    /** What is in these folders; of two with a name, the first. */
+    private fun visible(folders: List<File>) =
+        folders.flatMap { it.listFiles().orEmpty().toList() }.filterNot { it.name.startsWith(".") }.distinctBy { it.name }.sortedBy { it.name.lowercase() }
 
     private fun stored(folder: File) = StoredBundle(folder.name, bytesOf(folder), bundleFacts(folder))
 

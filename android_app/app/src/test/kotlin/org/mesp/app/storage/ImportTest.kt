@@ -15,6 +15,8 @@ import java.io.ByteArrayInputStream
 import java.io.ByteArrayOutputStream
 import java.io.File
 import java.io.InputStream
+import java.util.concurrent.CountDownLatch
+import java.util.concurrent.Executor
 import java.util.zip.ZipEntry
 import java.util.zip.ZipOutputStream
 import org.junit.Assert.assertEquals
@@ -23,9 +25,13 @@ import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.junit.runner.RunWith
+import org.mesp.app.ImportService
 import org.mesp.app.MainActivity
 import org.mesp.app.R
 import org.mesp.app.TestPhone
+import org.mesp.app.actionTitles
+import org.mesp.app.service.ImportNotification
+import org.mesp.app.title
 import org.mesp.app.state.text
 import org.mesp.app.text
 import org.robolectric.RobolectricTestRunner
@@ -36,15 +42,16 @@ import org.robolectric.android.controller.ContentProviderController
 @RunWith(RobolectricTestRunner::class)
 class ImportTest {
     private val phone = TestPhone(withFiles = false)
-    private val bundles = phone.app.folders.bundles
-    private val data = phone.app.folders.data
+    private val folders = phone.app.folders
+    private val bundles = folders.ownBundles
+    private val data = folders.ownData
 
     private fun pick(button: Int, uri: Uri): MainActivity {
         val activity = phone.open()
         activity.findViewById<View>(button).performClick()
         val asked = shadowOf(activity).nextStartedActivityForResult.intent
         shadowOf(activity).receiveResult(asked, Activity.RESULT_OK, Intent().setData(uri))
-        phone.idle()
+        phone.deliver()
         return activity
     }
 
@@ -65,7 +72,7 @@ class ImportTest {
         return bytes.toByteArray()
     }
 
-    private fun nothingIsLeft() = assertEquals(emptyList<String>(), bundles.list().orEmpty().filter { it != "kept" })
+    private fun nothingIsLeft() = assertEquals(emptyList<String>(), listOf(bundles, data).flatMap { it.list().orEmpty().toList() })
 
     @Test
     fun `copies data and chooses it`() {
@@ -115,7 +122,7 @@ class ImportTest {
             }
         shadowOf(phone.application.contentResolver).registerInputStream(uri, broken)
         pick(R.id.choose_zip, uri)
-        assertTrue(phone.state.message!!.contains("the card was taken out"))
+        assertTrue(phone.state.message!!.contains("could not be read to its end: the card was taken out"))
         nothingIsLeft()
     }
 
@@ -153,6 +160,139 @@ class ImportTest {
             FakeDocuments.claimedBytes = null
         }
         assertTrue(phone.state.message!!.contains("There is no room for the copy"))
+        nothingIsLeft()
+    }
+
+    @Test
+    fun `what is chosen is in the app's own storage, and what a harness sent outside of it`() {
+        val inside = phone.application.dataDir
+        assertTrue(data.startsWith(inside) && bundles.startsWith(inside))
+        assertFalse(folders.data.startsWith(inside))
+        pick(R.id.choose_file, document("letters.txt", "Dear diary".toByteArray()))
+        assertEquals(emptyList<String>(), folders.root.walk().filter { it.isFile }.map { it.name }.toList())
+        folders.data.mkdirs()
+        folders.data.resolve("letters.txt").writeText("sent")
+        assertEquals("Dear diary", folders.below(folders.dataPath("letters.txt"))!!.readText())
+        assertEquals("sent", folders.below("data/letters.txt")!!.readText())
+        for (path in listOf("own/../../shared_prefs/mesp.xml", "own/data/../../x", "/data/system", "../x")) assertNull(path, folders.below(path))
+    }
+
+    @Test
+    fun `what a killed copy left is removed when the app is opened, and texts of an earlier version are taken in`() {
+        folders.allBundles.forEach { it.resolve(Importer.NEW).apply { mkdirs() }.resolve("weights.safetensors").writeText("half") }
+        val sent = "sent"
+        val digest = java.security.MessageDigest.getInstance("SHA-256").digest(sent.toByteArray()).joinToString("") { "%02x".format(it) }
+        folders.data.mkdirs()
+        folders.data.resolve("rows-${digest.take(8)}.jsonl").writeText(sent)
+        folders.data.resolve("diary.txt").writeText("Dear diary")
+        folders.data.resolve("diary-00000000.txt").writeText("Another")
+        data.mkdirs()
+        data.resolve("diary.txt").writeText("Newer")
+        val resolver = phone.application.contentResolver
+        resolver.takePersistableUriPermission(Uri.parse("content://documents/a"), Intent.FLAG_GRANT_READ_URI_PERMISSION)
+        phone.open()
+        assertEquals(emptyList<Uri>(), resolver.persistedUriPermissions.map { it.uri })
+        assertEquals(emptyList<String>(), folders.allBundles.flatMap { it.list()!!.toList() })
+        assertEquals(listOf("rows-${digest.take(8)}.jsonl"), folders.data.list()!!.toList())
+        assertEquals(mapOf("diary.txt" to "Newer", "diary-2.txt" to "Dear diary", "diary-00000000.txt" to "Another"), data.listFiles()!!.associate { it.name to it.readText() })
+        assertEquals("an unfinished run's data is found", "Another", folders.below("data/diary-00000000.txt")!!.readText())
+    }
+
+    @Test
+    fun `what computers leave in archives and folders is left out`() {
+        val junk = arrayOf("__MACOSX/tiny/._manifest.json" to "", "tiny/.DS_Store" to "", "tiny/._program.pte" to "", "desktop.ini" to "")
+        pick(R.id.choose_zip, document("tiny.zip", zip("tiny/manifest.json" to "{}", "tiny\\program.pte" to "P", *junk)))
+        assertNull(phone.state.message)
+        assertEquals(setOf("manifest.json", "program.pte"), bundles.resolve("tiny").list()!!.toSet())
+        val source = folder("mac").apply { for (name in listOf("manifest.json", ".DS_Store", "._manifest.json")) resolve(name).writeText("{}") }
+        pick(R.id.choose_folder, tree(source))
+        assertEquals(listOf("manifest.json"), bundles.resolve("mac").list()!!.toList())
+    }
+
+    @Test
+    fun `an archive that unpacks without end is refused`() {
+        val bytes = ByteArrayOutputStream()
+        ZipOutputStream(bytes).use { zip ->
+            zip.putNextEntry(ZipEntry("manifest.json"))
+            val zeros = ByteArray(1 shl 20)
+            repeat(120) { zip.write(zeros) }
+        }
+        pick(R.id.choose_zip, document("bomb.zip", bytes.toByteArray()))
+        assertTrue(phone.state.message!!, phone.state.message!!.contains("more than 20 times its own size"))
+        nothingIsLeft()
+        pick(R.id.choose_zip, document("many.zip", zip(*Array(1001) { "$it" to "" })))
+        assertTrue(phone.state.message!!, phone.state.message!!.contains("more than 1000 files"))
+        nothingIsLeft()
+    }
+
+    @Test
+    fun `a damaged archive, a storage that becomes full and a permission that is taken back are told, and nothing is left`() {
+        fun failing(error: Exception) =
+            object : InputStream() {
+                private var left = 100_000
+
+                override fun read() = if (left-- > 0) 'a'.code else throw error
+            }
+        for ((error, words) in
+            listOf(
+                java.io.IOException("write failed: ENOSPC (No space left on device)") to "The storage became full while the copy was made",
+                SecurityException("Permission Denial") to "could not be read to its end: Permission Denial",
+                java.io.FileNotFoundException("gone") to "could not be read to its end: gone",
+            )) {
+            val uri = Uri.parse("content://documents/a.txt")
+            shadowOf(phone.application.contentResolver).registerInputStream(uri, failing(error))
+            pick(R.id.choose_file, uri)
+            assertTrue(phone.state.message!!, phone.state.message!!.contains(words))
+            nothingIsLeft()
+        }
+        val whole = zip("manifest.json" to "{}", "program.pte" to "P".repeat(1000))
+        pick(R.id.choose_zip, document("a.zip", whole.also { it[60] = (it[60] + 1).toByte() }))
+        assertTrue(phone.state.message!!, phone.state.message!!.contains("The archive is damaged"))
+        nothingIsLeft()
+    }
+
+    @Test
+    fun `a document that ends before its size is no copy`() {
+        val source = folder("short").apply { resolve("manifest.json").writeText("{}") }
+        FakeDocuments.claimedBytes = 3000
+        try {
+            pick(R.id.choose_folder, tree(source))
+        } finally {
+            FakeDocuments.claimedBytes = null
+        }
+        assertTrue(phone.state.message!!, phone.state.message!!.startsWith("The copy is not whole"))
+        nothingIsLeft()
+    }
+
+    @Test
+    fun `a copy goes on without the screen, shows how far it is, and is cancelled`() {
+        phone.app.copies = Executor { Thread(it).start() }
+        val waits = CountDownLatch(1)
+        val endless =
+            object : InputStream() {
+                override fun read() = 'a'.code
+
+                override fun read(buffer: ByteArray, from: Int, length: Int): Int {
+                    if (phone.state.importing!!.done > 5_000_000) waits.await()
+                    return length
+                }
+
+                override fun close() = waits.countDown()
+            }
+        val uri = Uri.parse("content://documents/endless.txt")
+        shadowOf(phone.application.contentResolver).registerInputStream(uri, endless)
+        val service = phone.copy(ImportService.intent(phone.application, ImportKind.DATA, uri))
+        phone.await("a part of the copy") { phone.notification(ImportNotification.ID)?.title()?.contains("MB") == true }
+        assertEquals(listOf(phone.application.getString(R.string.cancel)), phone.notification(ImportNotification.ID)!!.actionTitles())
+        assertTrue(shadowOf(service.get()).isForegroundStopped.not())
+        fun kept() = phone.application.contentResolver.persistedUriPermissions.map { it.uri }
+        assertEquals("the permission outlives the screen", listOf(uri), kept())
+        phone.copy(ImportService.intent(phone.application, ImportKind.DATA, uri)) // a second one waits for nothing and changes nothing
+        assertTrue(phone.state.importing!!.done > 0)
+        phone.app.importer.cancel()
+        phone.await("the end") { phone.state.importing == null && shadowOf(service.get()).isStoppedBySelf }
+        assertNull(phone.state.message)
+        assertEquals(emptyList<Uri>(), kept())
         nothingIsLeft()
     }
 

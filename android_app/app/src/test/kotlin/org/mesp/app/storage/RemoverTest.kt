@@ -76,7 +76,7 @@ class RemoverTest {
         assertEquals("first is removed.", phone.state.message)
         delete(activity, R.id.files_bundles)
         delete(activity, R.id.files_data)
-        assertEquals(emptyList<File>(), listOf(phone.app.folders.runs, phone.app.folders.bundles, phone.app.folders.data).flatMap { it.listFiles()!!.toList() })
+        assertEquals(emptyList<File>(), listOf(phone.app.folders.runs, phone.app.folders.bundles, phone.app.folders.ownData).flatMap { it.listFiles()!!.toList() })
         assertEquals(null, phone.state.form.bundle)
     }
 
@@ -89,7 +89,7 @@ class RemoverTest {
             delete(activity, list)
             assertTrue(phone.state.message!!.contains("is in use by the run that is under way"))
         }
-        assertTrue(File(phone.app.folders.bundles, "smollm2-135m").exists() && File(phone.app.folders.data, "hamlet.txt").exists())
+        assertTrue(File(phone.app.folders.bundles, "smollm2-135m").exists() && File(phone.app.folders.ownData, "hamlet.txt").exists())
         phone.trainer.letStep(3)
         phone.awaitStatus(Status.DONE)
     }
@@ -115,6 +115,6 @@ class RemoverTest {
         second.cancel()
         phone.idle()
         assertEquals(null, phone.state.question)
-        assertTrue(File(phone.app.folders.data, "hamlet.txt").exists())
+        assertTrue(File(phone.app.folders.ownData, "hamlet.txt").exists())
     }
 }
