@@ -45,6 +45,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
             "clip_norm": 0.5,
             "eval_split": 0.2,
             "eval_every": 2,
+            "eval_sequences": 2,
             "checkpoint_every": 3,
             "seed": 7,
         },

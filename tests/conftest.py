@@ -33,6 +33,7 @@ LADDER = {
         "imports",
         "contract",
         "config",
+        "thinning",
     ),
     "block": ("programs", "mutations", "workspace", "duration"),
     "model": ("families", "gguf", "folders", "model", "kinds", "schedule_mutations", "merge", "generate"),

@@ -116,6 +116,18 @@ def test_a_damaged_log_is_refused(tmp_path: Path, line: str) -> None:
         (tmp_path / name).write_text('{"step": 1}\n' + line + "\n")
         with pytest.raises(UsageError, match=f"{name} is damaged"):
             RunWriter(tmp_path).lines(name)
+        with pytest.raises(UsageError, match=f"{name} is damaged"):
+            RunWriter(tmp_path).last_line(name)
+
+
+def test_the_last_line_of_a_log_is_read_without_the_others(tmp_path: Path) -> None:
+    log = tmp_path / MEMORY
+    log.write_text("")
+    assert RunWriter(tmp_path).last_line(MEMORY) is None
+    log.write_text('{"seconds": 1.5}\n')
+    assert RunWriter(tmp_path).last_line(MEMORY) == {"seconds": 1.5}
+    log.write_bytes(b"\xff damaged\n" * 100_000 + b'{"seconds": 2.5}\n')
+    assert RunWriter(tmp_path).last_line(MEMORY) == {"seconds": 2.5}
 
 
 POSITION: dict[str, Any] = {

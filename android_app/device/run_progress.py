@@ -69,6 +69,9 @@ class Progress:
         if not self._console.is_terminal and (step % max(1, self._steps // 20) == 0 or step in (1, self._steps)):
             self.say(f"step {step}/{self._steps}  {text}  {event['seconds']:.2f} s")
 
+    def _show_evaluating(self, event: Mapping[str, Any]) -> None:
+        self._bar.update(self._task, description=f"evaluating {event['done']} of {event['sequences']}")
+
     def _show_evaluation(self, event: Mapping[str, Any]) -> None:
         when = f"after step {event['step']}" if event["step"] else "before training"
         self.say(f"held-out loss {when}: {event['loss']:.4f}")

@@ -97,7 +97,10 @@ def test_core_and_the_host_write_the_same(name: str, tmp_path: Path) -> None:
         assert field_names(without(here[file], own)) == field_names(without(host[file], own))
     assert here["run.json"]["settings"] == {**host["run.json"]["settings"], "data": chosen["data"]}
     assert here["run.json"]["data"] == host["run.json"]["data"]
-    assert [sample["phase"] for sample in here["memory.jsonl"]] == [sample["phase"] for sample in host["memory.jsonl"]]
+    phases, of_the_host = ([sample["phase"] for sample in run["memory.jsonl"]] for run in (here, host))
+    assert len(phases) == len(of_the_host)
+    if not host["eval.jsonl"]:  # of an evaluation the largest sample alone is logged, which may be another phase's
+        assert phases == of_the_host
     assert list(here["checkpoints"]) == list(host["checkpoints"])
     last = list(here["checkpoints"])[-1]
     assert field_names(here["checkpoints"][last]) == field_names(host["checkpoints"][last])

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from ..contract import BETWEEN_STEPS, LOAD, PHASES, phase_kind
+from ..memory.thinning import WHOLE_STEPS
 from .charts import Chart, Line, line_chart, series, smooth, window_of
 from .run_folder import RunFolder
 from .words import MB
@@ -73,6 +74,7 @@ _MEMORY_NOTE = (
     "A point is the largest sample of a phase. Footprint: anonymous and swapped memory, and dirty file pages; "
     "the mapped weights are clean pages and do not count."
 )
+_THINNED_NOTE = f" After {WHOLE_STEPS} steps a point is the largest sample of a step, or of several."
 _OUTSIDE_NOTE = " Outside is what the kernel says of the app's process to another one, every second or two."
 _STEP_NOTE = "A bar of forward and backward is a layer. What a phase takes stays with the process: the first step shows what needs it."
 
@@ -92,7 +94,8 @@ def _memory(run: RunFolder) -> Iterator[Chart]:
     lines = [Line(*footprints(run, run.samples), "c0", "inside the app" if outside else "", "thin")]
     if outside:
         lines.append(Line(*footprints(run, outside), "c1", "outside", "points"))
-    note = _MEMORY_NOTE + (_OUTSIDE_NOTE if outside else "")
+    thinned = bool(run.steps) and run.steps[-1]["step"] > WHOLE_STEPS
+    note = _MEMORY_NOTE + (_THINNED_NOTE if thinned else "") + (_OUTSIDE_NOTE if outside else "")
     yield line_chart("Memory over the run", "seconds", unit, lines, from_zero=True, note=note, **level)
 
 

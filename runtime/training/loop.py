@@ -8,7 +8,7 @@ so it does the same as one that was never interrupted.
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..contract import FINISHED
 from ..contract.run_files import ADAPTER, BEST, EVALUATIONS, MEMORY, REPORT, RUN, STEPS
-from ..data.dataset import Dataset, Example, load_data
+from ..data.dataset import Dataset, Example, load_data, spread
 from ..engine import bundle as bundle_files
 from ..engine.bundle import TOKENIZER, Bundle
 from ..engine.planned import planned_bytes
@@ -28,7 +28,8 @@ from ..engine.sizes import smallest
 from ..errors import MespError, UsageError
 from ..files import folder_that_appears_whole, sha256, write_json
 from ..memory.environment import versions
-from ..memory.sampler import Sampler
+from ..memory.sampler import Sample, Sampler
+from ..memory.thinning import Thinning
 from ..report.outcome import bundle_json, outcome, surroundings
 from ..report.pages import write_report
 from .adapter import WEIGHTS, Scaling, read_adapter, read_peft, write_peft
@@ -121,17 +122,19 @@ class _Run:
         stop: Callable[[], bool],
         scratch: Path,
     ):
-        self.bundle, self.settings, self.data, self.held_out = bundle, settings, data, held_out
+        self.bundle, self.settings, self.data = bundle, settings, data
+        self.held_out = spread(held_out.examples, settings.eval_sequences) if held_out else []
         self.sampler, self.listener = sampler, listener
         self.steps = settings.steps_of(len(data.examples))
         optimizer = settings.make_optimizer(self.steps)
-        examples = [*data.examples, *(held_out.examples if held_out else [])]
+        examples = [*data.examples, *self.held_out]
         available = bundle.manifest.sizes()
         used = sorted({smallest(available, example.tokens, example.predictions) for example in examples})
-        self.stepper = Stepper(bundle, settings, optimizer, used, held_out is not None, sampler, stop, scratch)
+        self.stepper = Stepper(bundle, settings, optimizer, used, bool(self.held_out), sampler, stop, scratch)
         self.state = self.stepper.session.state
         self.scaling = load_adapter(bundle, self.state[bundle.manifest.lora.state], settings)
         self.position = Position()
+        self._thinning = Thinning()
         self._seconds_before = 0.0  # of memory.jsonl, when the run is resumed
 
     def everything(self, folder: RunWriter) -> dict[str, Any]:
@@ -147,7 +150,7 @@ class _Run:
             if status in FINISHED:
                 self._write_adapter()
             self.sampler.finish()
-            self._log_phases()
+            self._log_samples([*self._thinning.step(self.position.step, self.sampler.phases()), *self._thinning.rest()])
             return self._write_report(status)
         except Exception as error:
             with suppress(OSError, MespError):  # a full disk may not take it either; what is told is the first error
@@ -174,8 +177,8 @@ class _Run:
             self.scaling, self.position = read_checkpoint(path, self.bundle.manifest, self.state)
         self.folder.open_logs(self.position.log_bytes)
         self.folder.remove_reports()  # they are of the run as it was interrupted
-        samples = self.folder.lines(MEMORY)
-        self._seconds_before = samples[-1]["seconds"] if samples else 0.0
+        last = self.folder.last_line(MEMORY)
+        self._seconds_before = last["seconds"] if last else 0.0
 
     def _loop(self) -> str:
         """Until the run is over; returns its status."""
@@ -216,8 +219,9 @@ class _Run:
             grad_norm=norm,
             tokens=sum(example.tokens for example in examples),
             seconds=round(time.perf_counter() - began, 6),
-            peak_footprint_bytes=self._log_memory(),
+            peak_footprint_bytes=self.sampler.end_of_step(),
         )
+        self._log_samples(self._thinning.step(number, self.sampler.phases()))
         self.folder.log(STEPS, step)
         self.position = replace(self.position, step=number)
         self.listener.stepped(step)
@@ -236,25 +240,18 @@ class _Run:
         how = f", or from there: --adapter {good[0]}" if good else ""
         return f"{where}, and the log until here. Start a new run with a lower --lr, with --clip-norm or with --warmup{how}."
 
-    def _log_memory(self) -> int:
-        """Logs each phase's largest sample since the last call, and returns the largest of all, in bytes."""
-        peak = self.sampler.end_of_step()
-        self._log_phases()
-        return peak
-
-    def _log_phases(self) -> None:
-        for sample in self.sampler.phases():
+    def _log_samples(self, samples: Iterable[Sample]) -> None:
+        for sample in samples:
             self.folder.log(MEMORY, replace(sample, seconds=round(self._seconds_before + sample.seconds, 4)))
 
     def _evaluation_is_due(self) -> bool:
         step, every = self.position.step, self.settings.eval_every
         due = step in (0, self.steps) or (every is not None and step % every == 0)
-        return self.held_out is not None and due and self.position.evaluated_step != step
+        return bool(self.held_out) and due and self.position.evaluated_step != step
 
     def _evaluate(self) -> None:
-        assert self.held_out
         step, began = self.position.step, time.perf_counter()
-        loss = self.stepper.evaluate(self.held_out.examples, self._evaluating)
+        loss = self.stepper.evaluate(self.held_out, self._evaluating)
         if not math.isfinite(loss):
             raise MespError(f"After step {step} the held-out loss is {loss}. {self._how_to_go_on(step)}")
         evaluation = Evaluation(step, loss, round(time.perf_counter() - began, 6))
@@ -269,9 +266,10 @@ class _Run:
         self.listener.evaluated(evaluation)
 
     def _evaluating(self, done: int) -> None:
-        assert self.held_out
-        self._log_memory()
-        self.listener.evaluating(done, len(self.held_out.examples))
+        self.sampler.end_of_step()
+        sequences, samples = len(self.held_out), self.sampler.phases()
+        self._log_samples(self._thinning.sequence(self.position.step, done, sequences, samples))
+        self.listener.evaluating(done, sequences)
 
     def _checkpoint(self) -> None:
         if self.position.step in checkpoints(self.folder.checkpoints):

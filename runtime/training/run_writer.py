@@ -3,7 +3,7 @@
     run.json          every setting, the bundle's and the data's hashes, versions: written first
     steps.jsonl       a line a step           (listener.Step)
     eval.jsonl        a line an evaluation    (listener.Evaluation)
-    memory.jsonl      a line a phase's largest sample    (sampler.Sample)
+    memory.jsonl      a line a phase's largest sample    (sampler.Sample), fewer lines of later steps (thinning)
     checkpoints/      step-N (checkpoints)
     best/             PEFT: the adapter of the best evaluation so far
     adapter/          PEFT: what the run came to
@@ -28,6 +28,8 @@ from typing import Any, TextIO
 from ..contract.run_files import CHECKPOINTS, LOGS, PAGE, REPORT, RUN, TEXTS
 from ..errors import MespError, UsageError
 from ..files import write_json
+
+_LONGEST_LINE = 1 << 16  # bytes, of a log
 
 # Of run.json: what a resumed run must agree with.
 _IDENTITY = {"settings", "bundle", "data", "eval_data", "adapter_sha256"}
@@ -201,6 +203,24 @@ class RunWriter:
         for file in self._logs.values():
             os.fsync(file.fileno())
         return {name: os.fstat(file.fileno()).st_size for name, file in self._logs.items()}
+
+    def last_line(self, name: str) -> dict[str, Any] | None:
+        """The last line of a log, None of an empty one. No more than the end of the file is read.
+
+        Raises:
+            UsageError: it is damaged.
+        """
+        file = self.path / name
+        try:
+            with file.open("rb") as log:
+                log.seek(max(0, os.fstat(log.fileno()).st_size - _LONGEST_LINE))
+                last = log.read().splitlines()[-1:]
+            item = json.loads(last[0]) if last else None
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{file} is damaged ({error}). Start another run.") from error
+        if item is not None and not isinstance(item, dict):
+            raise UsageError(f"{file} is damaged: a line is no object. Start another run.")
+        return item
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The lines of a log.

@@ -38,6 +38,7 @@ class TrainSettings:
         grad_accumulation: sequences of one step; its loss is the mean over all of their targets
         clip_norm: the largest norm of a step's gradient; None for no limit
         eval_every: steps between evaluations; None for the beginning and the end alone
+        eval_sequences: at most so many held-out sequences in each, spread over all of them; None for all
         patience: evaluations in a row without a better loss after which the run stops; None to go on
         checkpoint_every: steps between checkpoints, 0 for none but the last
         keep_checkpoints: how many of the latest are kept
@@ -63,6 +64,7 @@ class TrainSettings:
     grad_accumulation: int = 1
     clip_norm: float | None = None
     eval_every: int | None = None
+    eval_sequences: int | None = None
     patience: int | None = None
     checkpoint_every: int = 50
     keep_checkpoints: int = 2

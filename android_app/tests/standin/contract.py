@@ -15,6 +15,9 @@ def schema(name: str) -> dict[str, Any]:
     return contents
 
 
+EVAL_SEQUENCES = schema("settings")["properties"]["eval_sequences"]["default_on_phone"]
+
+
 def all_settings(chosen: dict[str, Any]) -> dict[str, Any]:
     """The settings that were chosen, and for the others their defaults."""
     definitions = schema("settings")["properties"]

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .contract import EVAL_SEQUENCES
 from .state import State
 from .words import text
 
@@ -74,7 +75,7 @@ class RunRequest:
         """
         paths = {name: self.settings[name] for name in ("eval_data", "adapter") if self.settings.get(name)}
         whole = {name: str(_below(state, path, name)) for name, path in {**paths, "data": self.data}.items()}
-        return {**self.settings, **whole}
+        return {"eval_sequences": EVAL_SEQUENCES, **self.settings, **whole}
 
 
 def is_name(name: str) -> bool:

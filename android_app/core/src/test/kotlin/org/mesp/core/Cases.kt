@@ -1,10 +1,15 @@
 package org.mesp.core
 
 import java.io.File
+import kotlinx.serialization.KSerializer
 import kotlinx.serialization.json.decodeFromJsonElement
 import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
+import org.mesp.core.report.forEachLine
 import org.mesp.core.training.TrainSettings
+
+/** All lines of a log. */
+internal fun <T> readLines(file: File, serializer: KSerializer<T>): List<T> = buildList { forEachLine(file, serializer) { add(it) } }
 
 /** The folders that tests/android_cases.py has written. */
 internal object Cases {

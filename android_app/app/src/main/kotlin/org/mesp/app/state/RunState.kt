@@ -34,6 +34,9 @@ enum class Status {
     }
 }
 
+/** An evaluation under way: [done] of its [sequences], each of which took so long, which is not known of the first. */
+data class Evaluating(val done: Int, val sequences: Int, val secondsEach: Double?)
+
 /**
  * A run as far as it came.
  *
@@ -41,6 +44,8 @@ enum class Status {
  * @param pauses why it is to wait
  * @param waiting the training thread does wait; until then it finishes a sequence
  * @param total steps of the run, 0 until that is known
+ * @param evalEvery steps between evaluations, 0 where there are those before and after alone, null without any
+ * @param evaluating the evaluation that is under way
  * @param trace the largest memory sample of each phase of the last step
  * @param baselineBytes the footprint before the first step, null where it is not known
  * @param checkpoint the step of the last checkpoint
@@ -55,6 +60,8 @@ data class RunState(
     val pauses: Set<Pause> = emptySet(),
     val waiting: Boolean = false,
     val total: Int = 0,
+    val evalEvery: Int? = null,
+    val evaluating: Evaluating? = null,
     val steps: List<Step> = emptyList(),
     val evaluations: List<Evaluation> = emptyList(),
     val trace: List<Sample> = emptyList(),
@@ -76,9 +83,19 @@ data class RunState(
     val tokensPerSecond: Double?
         get() = recent().takeIf { it.isNotEmpty() }?.let { last -> last.sumOf { it.tokens } / last.sumOf { it.seconds } }
 
-    /** At the pace of the last steps; without evaluations and pauses to come. */
+    /** At the pace of the last steps and of the last evaluation, without pauses to come; null before the first step. */
     val secondsLeft: Double?
-        get() = recent().takeIf { it.isNotEmpty() && total > 0 }?.let { (total - step) * it.sumOf(Step::seconds) / it.size }
+        get() = recent().takeIf { it.isNotEmpty() && total > 0 }?.let { (total - step) * it.sumOf(Step::seconds) / it.size + evaluationSecondsLeft }
+
+    private val evaluationSecondsLeft: Double
+        get() = evaluationsLeft * (evaluations.lastOrNull()?.seconds ?: 0.0) + (evaluating?.run { (sequences - done) * (secondsEach ?: 0.0) } ?: 0.0)
+
+    /** Evaluations that have not begun. */
+    private val evaluationsLeft: Int
+        get() {
+            if (evalEvery == null || step >= total) return 0
+            return 1 + if (evalEvery > 0) (total - 1) / evalEvery - step / evalEvery else 0
+        }
 
     /** The largest footprint so far, over idle where that is known. */
     val peakBytes: Long?

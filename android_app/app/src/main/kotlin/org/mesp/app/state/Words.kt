@@ -16,13 +16,15 @@ class Words(private val context: Context) {
     fun title(run: RunState): String =
         when (run.status) {
             Status.PREPARING -> context.getString(R.string.preparing)
-            Status.TRAINING -> pauses(run) ?: context.getString(R.string.training)
+            Status.TRAINING -> pauses(run) ?: run.evaluating?.let(::evaluating) ?: context.getString(R.string.training)
             Status.STOPPING -> context.getString(R.string.stopping)
             Status.DONE -> context.getString(R.string.done)
             Status.STOPPED_EARLY -> context.getString(R.string.stopped_early)
             Status.INTERRUPTED -> context.getString(R.string.stopped)
             Status.FAILED -> context.getString(R.string.failed)
         }
+
+    private fun evaluating(now: Evaluating) = context.getString(R.string.evaluating, now.done, now.sequences)
 
     private fun pauses(run: RunState): String? {
         if (run.pauses.isEmpty()) return null

@@ -12,14 +12,19 @@ import kotlinx.serialization.json.longOrNull
 import org.mesp.app.state.RunState
 import org.mesp.app.state.Status
 import org.mesp.app.state.text
+import org.mesp.app.state.withEvaluation
+import org.mesp.app.state.withStep
 import org.mesp.core.report.Evaluation
 import org.mesp.core.report.Step
 
 /** Reads a run's folder, also while the run goes on. A file that is missing or damaged tells nothing. */
 class RunFolder(private val folder: File) {
-    fun steps(): List<Step> = lines("steps.jsonl", Step.serializer())
+    /** As many as are shown, up to this one. */
+    fun steps(last: Int = Int.MAX_VALUE): List<Step> =
+        lines("steps.jsonl", Step.serializer()) { steps, step -> if (step.step > last) steps else steps.withStep(step) }
 
-    fun evaluations(): List<Evaluation> = lines("eval.jsonl", Evaluation.serializer())
+    fun evaluations(last: Int = Int.MAX_VALUE): List<Evaluation> =
+        lines("eval.jsonl", Evaluation.serializer()) { all, one -> if (one.step > last) all else all.withEvaluation(one) }
 
     val run: JsonObject? get() = json("run.json")
     val report: JsonObject? get() = json("report.json")
@@ -28,6 +33,10 @@ class RunFolder(private val folder: File) {
     val baselineBytes: Long? get() = run?.get("baseline_footprint_bytes")?.jsonPrimitive?.longOrNull
 
     val totalSteps: Int get() = (run?.get("settings") as? JsonObject)?.get("steps")?.jsonPrimitive?.intOrNull ?: 0
+
+    /** Steps between evaluations, 0 where there are those before and after alone, null without any. */
+    val evalEvery: Int?
+        get() = run?.takeIf { it["eval_data"] is JsonObject }?.let { (it["settings"] as? JsonObject)?.get("eval_every")?.jsonPrimitive?.intOrNull ?: 0 }
 
     /** The step of the last checkpoint. */
     val checkpoint: Int?
@@ -67,14 +76,16 @@ class RunFolder(private val folder: File) {
             null
         }
 
-    private fun <T> lines(name: String, serializer: KSerializer<T>): List<T> {
+    /** Reads a log line by line: that of a long run is longer than what is shown of it. */
+    private fun <T> lines(name: String, serializer: KSerializer<T>, add: (List<T>, T) -> List<T>): List<T> {
         val file = File(folder, name).takeIf { it.isFile } ?: return emptyList()
-        return file.readLines().mapNotNull {
-            try {
-                Json.decodeFromString(serializer, it)
-            } catch (_: SerializationException) { // the last line of a killed run may be half written
-                null
-            }
-        }
+        return file.useLines { lines -> lines.mapNotNull { parsed(serializer, it) }.fold(emptyList(), add) }
     }
+
+    private fun <T> parsed(serializer: KSerializer<T>, line: String): T? =
+        try {
+            Json.decodeFromString(serializer, line)
+        } catch (_: SerializationException) { // the last line of a killed run may be half written
+            null
+        }
 }

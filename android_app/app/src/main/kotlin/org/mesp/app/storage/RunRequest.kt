@@ -20,7 +20,7 @@ import org.mesp.core.training.TrainSettings
 /**
  * What a run is started with, by the screen and by a harness alike; each is an extra of the intent, by its name in snake case.
  *
- * @param bundle its folder, and [data] the rows, both paths below the app's external files
+ * @param bundle its folder, and [data] the rows, both paths as [Folders.below] takes them
  * @param output the run's name
  * @param settings TrainSettings as JSON, without its data
  * @param resume go on with the run of that name; bundle, data and settings are then those it began with, if they are left out
@@ -47,7 +47,9 @@ data class RunRequest(
     fun trainSettings(context: Context): TrainSettings {
         val files = listOf("eval_data", "adapter").filter { settings[it] is JsonPrimitive && settings.text(it) != null }
         val paths = files.associateWith { JsonPrimitive(file(context, settings.text(it)!!, it).path) }
-        val whole = settings + paths + ("data" to JsonPrimitive(file(context, data, "data").path))
+        // A harness and the screen may choose; without a choice, a phone takes its own default.
+        val sequences = JsonPrimitive(TrainSettings.EVAL_SEQUENCES_ON_PHONE)
+        val whole = mapOf("eval_sequences" to sequences) + settings + paths + ("data" to JsonPrimitive(file(context, data, "data").path))
         return try {
             Json.decodeFromJsonElement(TrainSettings.serializer(), JsonObject(whole))
         } catch (error: SerializationException) {

@@ -20,21 +20,40 @@ import org.mesp.core.writeJson
 
 internal val FINISHED = setOf("done", "stopped_early")
 
-/** The losses and the speed. [bestStep]: whose adapter RUN/adapter holds, where that was chosen among several evaluations. */
-internal fun outcome(status: String, steps: List<Step>, evaluations: List<Evaluation>, bestStep: Int?): JsonObject {
-    val losses = evaluations.associate { it.step to it.loss }
-    val after = if (status in FINISHED && steps.isNotEmpty()) losses[bestStep ?: steps.last().step] else null
+/** The losses and the speed, by the logs in [run]. [bestStep]: whose adapter RUN/adapter holds, where that was chosen among several evaluations. */
+internal fun outcome(status: String, run: File, bestStep: Int?): JsonObject {
+    val steps = Steps()
+    forEachLine(File(run, STEPS), Step.serializer(), steps::add)
+    val told = setOf(0, bestStep ?: steps.last?.step)
+    val losses = HashMap<Int, Double>()
+    forEachLine(File(run, EVALUATIONS), Evaluation.serializer()) { if (it.step in told) losses[it.step] = it.loss }
+    val after = if (status in FINISHED && steps.last != null) losses[bestStep ?: steps.last?.step] else null
     return buildJsonObject {
         put("status", status)
-        put("steps", steps.size)
-        put("loss_first", steps.firstOrNull()?.loss)
-        put("loss_last", steps.lastOrNull()?.loss)
+        put("steps", steps.seconds.size)
+        put("loss_first", steps.first?.loss)
+        put("loss_last", steps.last?.loss)
         put("eval_loss_before", losses[0])
         put("eval_loss_after", after)
         put("best_step", bestStep)
         put("best_eval_loss", bestStep?.let(losses::get))
-        put("step_seconds_median", steps.map(Step::seconds).median())
-        put("tokens_per_second", if (steps.isEmpty()) null else steps.sumOf(Step::tokens) / steps.sumOf(Step::seconds))
+        put("step_seconds_median", steps.seconds.median())
+        put("tokens_per_second", if (steps.last == null) null else steps.tokens / steps.seconds.sum())
+    }
+}
+
+/** What is told of all steps, without holding them. */
+private class Steps {
+    var first: Step? = null
+    var last: Step? = null
+    var tokens = 0L
+    val seconds = ArrayList<Double>()
+
+    fun add(step: Step) {
+        first = first ?: step
+        last = step
+        tokens += step.tokens
+        seconds.add(step.seconds)
     }
 }
 
@@ -78,11 +97,11 @@ fun writeFailure(output: File, reason: String, environment: JsonObject) {
     if (before != null && ((before["status"] as? JsonPrimitive)?.content in FINISHED || before["reason"] == JsonPrimitive(reason))) return
     output.mkdirs()
     val run = runCatching { readJson(File(output, RUN_JSON)) }.getOrNull()
-    val steps = runCatching { readLines(File(output, STEPS), Step.serializer()) }.getOrDefault(emptyList())
-    val evaluations = runCatching { readLines(File(output, EVALUATIONS), Evaluation.serializer()) }.getOrDefault(emptyList())
+    // Where a log is damaged, nothing is told of it.
+    val known = runCatching { outcome("failed", output, null) }.getOrElse { outcome("failed", File(output, "absent"), null) }
     val report =
         buildJsonObject {
-            outcome("failed", steps, evaluations, null).forEach { (name, value) -> put(name, value) }
+            known.forEach { (name, value) -> put(name, value) }
             put("reason", reason)
             put("memory", JsonObject(run?.get("baseline_footprint_bytes")?.let { mapOf("baseline_footprint_bytes" to it) } ?: emptyMap()))
             put("environment", environment)

@@ -1,6 +1,7 @@
 package org.mesp.core.report
 
 import java.io.File
+import java.io.RandomAccessFile
 import kotlinx.serialization.KSerializer
 import kotlinx.serialization.SerialName
 import kotlinx.serialization.Serializable
@@ -43,9 +44,35 @@ internal fun readJson(file: File): JsonObject? =
         throw UsageException("$file is damaged (${error.message?.lineSequence()?.first()}). Start another run.", error)
     }
 
-/** The lines of a log. The last line of a process that was killed may be cut short; it is left out. */
-internal fun <T> readLines(file: File, serializer: KSerializer<T>): List<T> {
-    if (!file.isFile) return emptyList()
-    val text = file.readText()
-    return text.substring(0, text.lastIndexOf('\n') + 1).lineSequence().filter(String::isNotEmpty).map { JSON.decodeFromString(serializer, it) }.toList()
+/**
+ * Tells the lines of a log one by one: of a long run they are many. The last line of a process that was killed may be cut short; it is left
+ * out, as is an absent file.
+ */
+fun <T> forEachLine(file: File, serializer: KSerializer<T>, receive: (T) -> Unit) {
+    if (!file.isFile || file.length() == 0L) return
+    var held: String? = null
+    file.useLines { lines ->
+        for (line in lines) {
+            held?.let { receive(JSON.decodeFromString(serializer, it)) }
+            held = line
+        }
+    }
+    if (tail(file).last() == FEED) held?.let { receive(JSON.decodeFromString(serializer, it)) }
 }
+
+/** The last whole line of a log, without the others being read; null where there is none. */
+internal fun <T> lastLine(file: File, serializer: KSerializer<T>): T? {
+    if (!file.isFile) return null
+    val line = tail(file).decodeToString().substringBeforeLast('\n', "").substringAfterLast('\n')
+    return line.takeIf(String::isNotEmpty)?.let { JSON.decodeFromString(serializer, it) }
+}
+
+/** The end of a file, longer than a line of a log. */
+private fun tail(file: File): ByteArray =
+    RandomAccessFile(file, "r").use {
+        it.seek(maxOf(0, it.length() - LONGEST_LINE))
+        ByteArray((it.length() - it.filePointer).toInt()).also(it::readFully)
+    }
+
+private const val LONGEST_LINE = 1 shl 16
+private const val FEED = '\n'.code.toByte()

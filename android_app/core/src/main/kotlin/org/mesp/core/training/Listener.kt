@@ -13,6 +13,9 @@ interface Listener {
 
     fun stepped(step: Step) = Unit
 
+    /** So many of the held-out sequences of an evaluation are done. */
+    fun evaluating(done: Int, sequences: Int) = Unit
+
     fun evaluated(evaluation: Evaluation) = Unit
 
     /** The largest samples of the phases that ended, after each step. */

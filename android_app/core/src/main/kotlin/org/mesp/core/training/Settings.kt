@@ -19,6 +19,7 @@ import org.mesp.core.data.readColumns
  * @param gradAccumulation sequences of one step; its loss is the mean over all of their targets
  * @param clipNorm the largest norm of a step's gradient; null for no limit
  * @param evalEvery steps between evaluations; null for the beginning and the end alone
+ * @param evalSequences at most so many held-out sequences in each evaluation, spread over all of them; null for all
  * @param patience evaluations in a row without a better loss after which the run stops
  * @param checkpointEvery steps between checkpoints, 0 for none but the last
  * @param threads of the programs; null for one a core
@@ -42,6 +43,7 @@ data class TrainSettings(
     @SerialName("grad_accumulation") val gradAccumulation: Int = 1,
     @SerialName("clip_norm") val clipNorm: Double? = null,
     @SerialName("eval_every") val evalEvery: Int? = null,
+    @SerialName("eval_sequences") val evalSequences: Int? = null,
     val patience: Int? = null,
     @SerialName("checkpoint_every") val checkpointEvery: Int = 50,
     @SerialName("keep_checkpoints") val keepCheckpoints: Int = 2,
@@ -70,6 +72,7 @@ data class TrainSettings(
                 "epochs" to epochs,
                 "grad_accumulation" to gradAccumulation,
                 "eval_every" to evalEvery,
+                "eval_sequences" to evalSequences,
                 "patience" to patience,
                 "keep_checkpoints" to keepCheckpoints,
                 "threads" to threads,
@@ -106,6 +109,9 @@ data class TrainSettings(
         /** The optimizers, and the learning rate of each where none is chosen. */
         val OPTIMIZERS = mapOf("sgd" to 0.1, "adamw" to 2e-4)
         val SCHEDULES = listOf("constant", "linear", "cosine")
+
+        /** Of an evaluation on a phone, where none is chosen: thousands of sequences would take longer than the training. */
+        const val EVAL_SEQUENCES_ON_PHONE = 64
 
         private fun refuse(message: String): Nothing = throw UsageException(message)
 

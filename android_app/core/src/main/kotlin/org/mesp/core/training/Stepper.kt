@@ -77,10 +77,15 @@ internal class Stepper(
         return loss to norm
     }
 
-    /** The mean loss over the examples' targets. */
-    fun evaluate(examples: List<Example>, afterEach: () -> Unit): Double {
+    /** The mean loss over the examples' targets. [afterEach] is told how many are done. */
+    fun evaluate(examples: List<Example>, afterEach: (Int) -> Unit): Double {
         val predictions = examples.sumOf(Example::predictions)
-        return examples.sumOf { example -> run("evaluate", example, predictions).getValue("loss").also { afterEach() } }
+        var loss = 0.0
+        for ((done, example) in examples.withIndex()) {
+            loss += run("evaluate", example, predictions).getValue("loss")
+            afterEach(done + 1)
+        }
+        return loss
     }
 
     private fun run(schedule: String, example: Example, predictions: Int, scalars: Map<String, Number> = emptyMap()): Map<String, Double> {

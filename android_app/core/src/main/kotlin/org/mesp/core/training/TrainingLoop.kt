@@ -8,12 +8,14 @@ import kotlinx.serialization.json.JsonPrimitive
 import org.mesp.core.MespException
 import org.mesp.core.data.Dataset
 import org.mesp.core.data.Example
+import org.mesp.core.data.spread
 import org.mesp.core.engine.ADAPTER
 import org.mesp.core.engine.Bundle
 import org.mesp.core.engine.plannedBytes
 import org.mesp.core.folderThatAppearsWhole
 import org.mesp.core.memory.Sample
 import org.mesp.core.memory.Sampler
+import org.mesp.core.memory.Thinning
 import org.mesp.core.memory.rounded
 import org.mesp.core.reason
 import org.mesp.core.report.EVALUATIONS
@@ -24,7 +26,7 @@ import org.mesp.core.report.REPORT_JSON
 import org.mesp.core.report.STEPS
 import org.mesp.core.report.Step
 import org.mesp.core.report.outcome
-import org.mesp.core.report.readLines
+import org.mesp.core.report.lastLine
 import org.mesp.core.report.surroundings
 import org.mesp.core.writeJson
 
@@ -38,7 +40,7 @@ internal class TrainingLoop(
     private val bundle: Bundle,
     private val settings: TrainSettings,
     private val data: Dataset,
-    private val heldOut: Dataset?,
+    heldOut: Dataset?,
     private val environment: JsonObject,
     private val sampler: Sampler,
     private val listener: Listener,
@@ -46,17 +48,19 @@ internal class TrainingLoop(
     scratch: File,
 ) : Closeable {
     private val manifest = bundle.manifest
+    private val heldOut = heldOut?.examples.orEmpty().spread(settings.evalSequences)
     private val steps = settings.stepsOf(data.examples.size)
     private val stepper: Stepper
     private var scaling: Scaling
+    private val thinning = Thinning()
     private var position = Position()
     private var secondsBefore = 0.0 // of memory.jsonl, when the run is resumed
     private lateinit var folder: RunWriter
 
     init {
-        val examples = data.examples.asSequence() + heldOut?.examples.orEmpty()
+        val examples = data.examples.asSequence() + this.heldOut
         val used = manifest.sizes.used(examples)
-        stepper = Stepper(bundle, settings, settings.makeOptimizer(steps), used, heldOut != null, sampler::observe, ::stop, scratch)
+        stepper = Stepper(bundle, settings, settings.makeOptimizer(steps), used, this.heldOut.isNotEmpty(), sampler::observe, ::stop, scratch)
         scaling = loadAdapter()
     }
 
@@ -85,7 +89,7 @@ internal class TrainingLoop(
             checkpoint()
             if (status in FINISHED) writeAdapter()
             sampler.finish()
-            logMemory()
+            logMemory { thinning.step(position.step, it) + thinning.rest() }
             return report(status)
         } catch (error: Exception) {
             reportFailure(error)
@@ -104,7 +108,7 @@ internal class TrainingLoop(
 
     private fun report(status: String, more: Map<String, JsonPrimitive> = emptyMap()): JsonObject {
         val best = if (settings.evalEvery != null) position.bestStep else null
-        val lines = outcome(status, readLines(File(folder.path, STEPS), Step.serializer()), readLines(File(folder.path, EVALUATIONS), Evaluation.serializer()), best)
+        val lines = outcome(status, folder.path, best)
         val report = JsonObject(lines + more + surroundings(bundle, data, sampler, environment))
         writeJson(File(folder.path, REPORT_JSON), report)
         return report
@@ -118,7 +122,7 @@ internal class TrainingLoop(
             position = restored
         }
         folder.openLogs(position.logBytes)
-        secondsBefore = readLines(File(folder.path, MEMORY), Sample.serializer()).lastOrNull()?.seconds ?: 0.0
+        secondsBefore = lastLine(File(folder.path, MEMORY), Sample.serializer())?.seconds ?: 0.0
         File(folder.path, REPORT_JSON).delete() // of the run that was interrupted
     }
 
@@ -156,7 +160,7 @@ internal class TrainingLoop(
         val seconds = secondsSince(began) // of the step alone: reading the footprint exactly takes milliseconds
         val peak = sampler.endOfStep()
         val step = Step(number, loss, stepper.optimizer.lr.at(number), norm, examples.sumOf(Example::tokens), seconds, peak)
-        logMemory()
+        logMemory { thinning.step(number, it) }
         folder.log(STEPS, Step.serializer(), step)
         position = position.copy(step = number)
         listener.stepped(step)
@@ -175,26 +179,27 @@ internal class TrainingLoop(
         return "$where, and the log until here. Start a new run with a lower learning rate, with clipping or with a warm-up$how."
     }
 
-    /** Logs each phase's largest sample since the last call. */
-    private fun logMemory() {
+    /** Tells each phase's largest sample since the last call, and logs [some] of them. */
+    private fun logMemory(some: (List<Sample>) -> List<Sample>) {
         val samples = sampler.phases().map { it.copy(seconds = rounded(secondsBefore + it.seconds, 4)) }
-        for (sample in samples) folder.log(MEMORY, Sample.serializer(), sample)
+        for (sample in some(samples)) folder.log(MEMORY, Sample.serializer(), sample)
         listener.sampled(samples)
     }
 
     private fun evaluationIsDue(): Boolean {
         val step = position.step
         val due = step == 0 || step == steps || (settings.evalEvery != null && step % settings.evalEvery == 0)
-        return heldOut != null && due && position.evaluatedStep != step
+        return heldOut.isNotEmpty() && due && position.evaluatedStep != step
     }
 
     private fun evaluate() {
         val step = position.step
         val began = System.nanoTime()
         val loss =
-            stepper.evaluate(heldOut!!.examples) {
+            stepper.evaluate(heldOut) { done ->
                 sampler.endOfStep()
-                logMemory()
+                logMemory { thinning.sequence(step, done, heldOut.size, it) }
+                listener.evaluating(done, heldOut.size)
             }
         if (!loss.isFinite()) throw MespException("After step $step the held-out loss is $loss. ${howToGoOn(step)}")
         val evaluation = Evaluation(step, loss, secondsSince(began))

@@ -11,6 +11,7 @@ import kotlinx.serialization.json.boolean
 import kotlinx.serialization.json.double
 import kotlinx.serialization.json.doubleOrNull
 import kotlinx.serialization.json.encodeToJsonElement
+import kotlinx.serialization.json.int
 import kotlinx.serialization.json.jsonArray
 import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
@@ -20,6 +21,7 @@ import org.junit.jupiter.api.Test
 import org.mesp.core.UsageException
 import org.mesp.core.memory.BETWEEN_STEPS
 import org.mesp.core.memory.LOAD
+import org.mesp.core.memory.Thinning
 import org.mesp.core.report.FINISHED
 
 /** Names, defaults and limits are those that both runtimes share: runtime/contract. */
@@ -42,6 +44,7 @@ class ContractTest {
         assertEquals(strings(settings.getValue("schedule")["enum"]), TrainSettings.SCHEDULES)
         val rates = settings.getValue("lr").getValue("default_by_optimizer").jsonObject
         assertEquals(rates.mapValues { it.value.jsonPrimitive.double }, TrainSettings.OPTIMIZERS)
+        assertEquals(settings.getValue("eval_sequences").getValue("default_on_phone").jsonPrimitive.int, TrainSettings.EVAL_SEQUENCES_ON_PHONE)
         assertEquals(settings.filterValues { it.getValue("may_change_on_resume").jsonPrimitive.boolean }.keys, FREE)
     }
 
@@ -77,6 +80,14 @@ class ContractTest {
             assertTrue(name in error.message!!, error.message)
             false
         }
+    }
+
+    @Test
+    fun `samples are thinned by the shared rule`() {
+        val rule = schema("memory_sample").getValue("\$defs").jsonObject.getValue("thinning").jsonObject
+        fun number(name: String) = rule.getValue(name).jsonObject.getValue("const").jsonPrimitive.int
+        assertEquals(number("whole_steps"), Thinning.WHOLE_STEPS)
+        assertEquals(number("each_step"), Thinning.EACH_STEP)
     }
 
     @Test

@@ -20,7 +20,7 @@ import org.mesp.core.report.REPORT_JSON
 import org.mesp.core.report.STEPS
 import org.mesp.core.report.Step
 import org.mesp.core.report.readJson
-import org.mesp.core.report.readLines
+import org.mesp.core.readLines
 import org.mesp.core.report.writeFailure
 
 class TrainingTest {
