@@ -16,6 +16,7 @@ from .adb import Device, ShellFailed
 from .reading import Unreadable
 
 PACKAGE = "org.mesp.app"
+TAG = "mesp"  # of its lines in the log
 SERVICE = f"{PACKAGE}/.TrainService"
 # The app's external files, which adb's shell may read and write without root; Folders.kt names the same three.
 FILES = f"/sdcard/Android/data/{PACKAGE}/files"
@@ -26,6 +27,9 @@ CLOCK = 'echo "${EPOCHREALTIME:-$(date +%s.%N)}"'
 
 COMMANDS = ("pause", "continue", "stop", "checkpoint")
 _FIRST_START_SECONDS = 15.0
+# Where the log takes nothing below a level ("Logger buffer sizes: Off", some makers' own setting), a tag's own level goes before it, until the
+# phone is started anew.
+_SAY_ALL = f"setprop log.tag.{TAG} V 2>/dev/null"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 # What Android's package manager answers, and what a person can do about it.
@@ -176,7 +180,7 @@ def tell(device: Device, command: str) -> None:
 def _am(device: Device, verb: str, action: str, extras: list[str]) -> None:
     words = ["am", verb, "-n", SERVICE, "-a", f"{PACKAGE}.action.{action}", *extras]
     try:
-        output = device.shell(f"{shlex.join(words)} 2>&1")
+        output = device.shell(f"{_SAY_ALL}; {shlex.join(words)} 2>&1")
     except ShellFailed as failed:
         raise MespError(f"{device.serial} did not start the app: {failed.output}.") from failed
     # am reports some errors and ends with 0 all the same.

@@ -11,8 +11,8 @@ from typing import Any
 from mesp.runtime.errors import MespError
 
 from .adb import Device, Disconnected
+from .app import TAG
 
-TAG = "mesp"
 # The runtime's last words on an exception that nothing caught, and debuggerd's and libc's on a signal; of every process, the app's too.
 _CRASHES = "AndroidRuntime:E DEBUG:E libc:F"
 # A log that ends at once, so often in a row, is not to be had.

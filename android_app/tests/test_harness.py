@@ -270,8 +270,6 @@ def test_the_status_of_a_run(mesp: Harness, phone: Phone) -> None:
     said = mesp("status")
     assert "Google Pixel 8, battery 87%, charging, 28.1 °C" in said and "Run first: training" in said
     assert "of 300, loss" in said and "s left" in said and "free on the phone" in said
-    mesp("status", "--tell", "pause")
-    assert "Run first: paused (asked to on the phone)" in mesp("status", "first")
     mesp("status", "--tell", "stop")
     wait(lambda: not phone.app.pid, "the end")
     found = json.loads(mesp("status", "--json"))

@@ -237,6 +237,21 @@ def test_a_maker_that_silences_the_apps_log(mesp: Harness, phone: Phone) -> None
     assert device_json(mesp)["end"]["status"] == "done" and device_json(mesp)["memory"]["agrees"]
 
 
+def test_the_status_of_a_run_that_pauses(mesp: Harness, phone: Phone) -> None:
+    mesp(*train("first", "--detach", steps=300))
+    wait(lambda: steps_in(phone) > 3, "some steps")
+    mesp("status", "--tell", "pause")
+    assert "Run first: paused (asked to on the phone)" in mesp("status", "first")
+    mesp("status", "--tell", "continue")
+    assert "Run first: training" in mesp("status")
+
+
+def test_a_log_that_was_switched_off(mesp: Harness, phone: Phone) -> None:
+    phone.switch_log_off()
+    mesp(*train(steps=20))
+    assert logged(mesp) == list(range(1, 21))
+
+
 def test_a_log_that_falls_silent_in_the_middle(mesp: Harness, phone: Phone) -> None:
     process = mesp.start(*train(steps=700))
     wait(lambda: len(logged(mesp)) > 10, "some steps")

@@ -53,6 +53,7 @@ def _command(name: str) -> Command:
         "getprop": getprop,
         "pidof": pidof,
         "run-as": run_as,
+        "setprop": setprop,
     }
     return own[name]
 
@@ -73,6 +74,12 @@ def getprop(state: State, arguments: list[str]) -> int:
         print(found.get(arguments[0], arguments[1] if len(arguments) > 1 else ""))
     else:
         print("\n".join(f"[{name}]: [{value}]" for name, value in sorted(found.items())))
+    return 0
+
+
+def setprop(state: State, arguments: list[str]) -> int:
+    with state.change() as now:
+        now["properties"][arguments[0]] = arguments[1]
     return 0
 
 

@@ -30,8 +30,8 @@ def file_of(state: State) -> str:
 
 
 def write(state: State, pid: int, priority: str, tag: str, text: str, buffer: str = "main") -> None:
-    """Appends a record, whole: several processes write. A phone whose maker silences apps drops the app's own."""
-    if tag == APP and state.read()["silent"]:
+    """Appends a record, whole: several processes write. A phone whose log is off, or whose maker silences apps, drops the app's own."""
+    if tag == APP and _drops(state.read()):
         return
     line = json.dumps(asdict(Record(clock.now(state), pid, priority, tag, text, buffer))) + "\n"
     descriptor = os.open(file_of(state), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -39,6 +39,11 @@ def write(state: State, pid: int, priority: str, tag: str, text: str, buffer: st
         os.write(descriptor, line.encode())
     finally:
         os.close(descriptor)
+
+
+def _drops(now: dict[str, Any]) -> bool:
+    off = now["properties"].get("persist.log.tag") == "S" and f"log.tag.{APP}" not in now["properties"]
+    return now["silent"] or off
 
 
 def event(state: State, pid: int, name: str, run: str | None, **fields: Any) -> None:

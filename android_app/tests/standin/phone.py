@@ -123,8 +123,12 @@ class Phone:
         shell.add_command(self.state, "date")
 
     def silence_log(self) -> None:
-        """The log takes nothing of the app's any more, as by some vendors and by "Logger buffer sizes: Off"."""
+        """The log takes nothing of the app's any more, as by some vendors."""
         self.state.set(silent=True)
+
+    def switch_log_off(self) -> None:
+        """ "Logger buffer sizes: Off" in the developer options: tags that have no level of their own are dropped."""
+        self.set_property("persist.log.tag", "S")
 
     def lose_log(self) -> None:
         """The log has come around: what it had is overwritten."""

@@ -11,7 +11,7 @@ from .paths import on_this_machine
 from .state import State
 
 # cat and date come to these only when a test has the phone differ in them.
-COMMANDS = ("am", "cmd", "df", "dumpsys", "getprop", "logcat", "pidof", "pm", "run-as")
+COMMANDS = ("am", "cmd", "df", "dumpsys", "getprop", "logcat", "pidof", "pm", "run-as", "setprop")
 
 
 def install_commands(state: State) -> None:
