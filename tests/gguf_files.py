@@ -37,6 +37,7 @@ def write_gguf(
     kind: str = "F32",
     keys: Mapping[str, Any] | None = None,
     tensors: Mapping[str, NDArray[Any]] | None = None,
+    blocks: Mapping[str, tuple[str, NDArray[np.uint8]]] | None = None,
 ) -> Path:
     """Writes a Llama or a Qwen2: GGUF's names, and a Llama's rotated heads with their halves interleaved.
 
@@ -44,6 +45,7 @@ def write_gguf(
         kind: type of the projections
         keys: more keys, or other values for some; None leaves one out
         tensors: more tensors, or others for some
+        blocks: tensors as a type stores them: its name, and bytes by rows
     """
     from gguf import GGMLQuantizationType, GGUFWriter
     from gguf.quants import quantize
@@ -61,7 +63,10 @@ def write_gguf(
                 values[gguf_name] = halves.swapaxes(1, 2).reshape(values[gguf_name].shape)
     for name, array in (values | dict(tensors or {})).items():
         whole = np.ascontiguousarray(array)
-        if name in values and whole.ndim == 2 and name != "token_embd.weight":
+        if blocks and name in blocks:
+            stored_as, data = blocks[name]
+            writer.add_tensor(name, data, raw_dtype=GGMLQuantizationType[stored_as])
+        elif name in values and whole.ndim == 2 and name != "token_embd.weight":
             dtype = GGMLQuantizationType[kind]
             writer.add_tensor(name, quantize(whole, dtype), raw_dtype=dtype)
         else:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from mesp.export.bundle.export import quantized_anew
+from mesp.export.export_settings import ExportSettings
 from mesp.export.model.architecture import Attention
 from mesp.export.model.checkpoint import open_checkpoint
 from mesp.export.model.families import read_architecture
@@ -32,6 +34,105 @@ def frequencies(config: Any) -> tuple[float, ...]:
 
 def opened(path: Path, **options: Any) -> Any:
     return open_checkpoint(str(write_gguf(path / "m.gguf", MODEL, **options)))
+
+
+# --- Types of weights --------------------------------------------------------------------------------------------------
+
+WIDE = make_model(**{**LLAMA, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 1, "head_dim": 64})
+
+
+def scales(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A block's eight scales and eight minima of 6 bits, from the 12 bytes in which Q4_K and Q5_K pack them."""
+    low, high, both = rows[:, 0:4], rows[:, 4:8], rows[:, 8:12]
+    first = np.concatenate([low & 63, (both & 15) | (low >> 6) << 4], 1)
+    second = np.concatenate([high & 63, (both >> 4) | (high >> 6) << 4], 1)
+    return first, second
+
+
+def halves(rows: np.ndarray, at: int) -> np.ndarray:
+    return np.ascontiguousarray(rows[:, at : at + 2]).view(np.float16).astype(np.float64)
+
+
+def q4_k(rows: np.ndarray) -> np.ndarray:
+    """llama.cpp's block of 256: d and dmin as fp16, 12 bytes of scales, then nibbles: 32 bytes are the low and the high 32 of 64 weights."""
+    scale, minimum = scales(rows[:, 4:16])
+    levels = np.stack([rows[:, 16:].reshape(-1, 4, 32) & 15, rows[:, 16:].reshape(-1, 4, 32) >> 4], 2).reshape(
+        -1, 8, 32
+    )
+    return (halves(rows, 0) * scale)[..., None] * levels - (halves(rows, 2) * minimum)[..., None]
+
+
+def q5_k(rows: np.ndarray) -> np.ndarray:
+    """As Q4_K, with a fifth bit: bit i of 32 bytes is that of the i-th 32 weights."""
+    scale, minimum = scales(rows[:, 4:16])
+    fifth = np.stack([(rows[:, 16:48] >> bit) & 1 for bit in range(8)], 1)
+    nibbles = rows[:, 48:].reshape(-1, 4, 32)
+    levels = np.stack([nibbles & 15, nibbles >> 4], 2).reshape(-1, 8, 32) + 16 * fifth
+    return (halves(rows, 0) * scale)[..., None] * levels - (halves(rows, 2) * minimum)[..., None]
+
+
+def q6_k(rows: np.ndarray) -> np.ndarray:
+    """128 bytes of low nibbles, 64 of the two high bits, 16 scales of 8 bits, d as fp16. Of each 128 weights, the four 32 share their bytes."""
+    low, high = rows[:, :128].reshape(-1, 2, 2, 32), rows[:, 128:192].reshape(-1, 2, 32)
+    nibbles = np.concatenate([low & 15, low >> 4], 2)  # [blocks, 2, 4, 32]
+    bits = np.stack([(high >> shift) & 3 for shift in (0, 2, 4, 6)], 2)
+    levels = (nibbles.astype(np.int64) | bits.astype(np.int64) << 4) - 32
+    scale = rows[:, 192:208].view(np.int8).astype(np.float64)
+    return (halves(rows, 208) * scale)[..., None] * levels.reshape(-1, 16, 16)
+
+
+K_TYPES = {"Q4_K": (144, (0, 2), q4_k), "Q5_K": (176, (0, 2), q5_k), "Q6_K": (210, (208,), q6_k)}
+
+
+def random_blocks(kind: str, shape: tuple[int, int]) -> np.ndarray:
+    """Bytes by rows of [out, in] weights, whose scales are small numbers."""
+    size, places, _ = K_TYPES[kind]
+    rows = np.random.default_rng(len(kind) + shape[0]).integers(0, 256, (shape[0] * shape[1] // 256, size), np.uint8)
+    for place in places:
+        rows[:, place : place + 2] = np.linspace(1e-3, 2e-3, len(rows)).astype(np.float16).view(np.uint8).reshape(-1, 2)
+    return rows.reshape(shape[0], -1)
+
+
+def test_a_file_of_mixed_types_is_read_as_llama_cpp_writes_it(tmp_path: Path) -> None:
+    """As Q4_K_M: some matrices have more bits than others."""
+    kinds = {"ffn_gate": "Q4_K", "ffn_up": "Q5_K", "ffn_down": "Q6_K", "attn_output": "Q4_K"}
+    names = {
+        "ffn_gate": "mlp.gate_proj",
+        "ffn_up": "mlp.up_proj",
+        "ffn_down": "mlp.down_proj",
+        "attn_output": "self_attn.o_proj",
+    }
+    state, blocks, expected = WIDE.state_dict(), {}, {}
+    for name, kind in kinds.items():
+        shape = tuple(state[f"model.layers.0.{names[name]}.weight"].shape)
+        stored = random_blocks(kind, (shape[0], shape[1]))
+        blocks[f"blk.0.{name}.weight"] = (kind, stored)
+        expected[names[name]] = K_TYPES[kind][2](stored.reshape(-1, K_TYPES[kind][0])).reshape(shape)
+    found = open_checkpoint(str(write_gguf(tmp_path / "m.gguf", WIDE, "Q8_0", blocks=blocks)))
+    for name, values in expected.items():
+        rows = found.rows(f"model.layers.0.{name}.weight").numpy()
+        assert np.abs(rows - values).max() < 1e-6 * np.abs(values).max()
+        assert np.array_equal(found.rows(f"model.layers.0.{name}.weight", 3, 8).numpy(), rows[3:8])
+    assert found.quantized == {"Q8_0": 3, "Q4_K": 2, "Q5_K": 1, "Q6_K": 1}
+    note = quantized_anew(found.quantized, ExportSettings())
+    assert note and "Q8_0 (3), Q4_K (2), Q5_K (1), Q6_K (1) were dequantized, and quantized to int4 anew" in note
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights", "group", "anew"),
+    [
+        ("Q4_0", "int4", 32, False),
+        ("Q4_1", "int4", 32, False),
+        ("Q4_1", "int4", 64, True),
+        ("Q8_0", "int8", 32, True),
+        ("Q8_0", "fp32", 32, False),
+        ("F16", "int4", 32, False),
+    ],
+)
+def test_what_is_quantized_twice_is_told(tmp_path: Path, kind: str, weights: str, group: int, anew: bool) -> None:
+    quantized = opened(tmp_path, kind=kind).quantized
+    note = quantized_anew(quantized, ExportSettings(weights=weights, group_size=group))
+    assert (note is not None) == anew
 
 
 # --- What changes the maths -------------------------------------------------------------------------------------------

@@ -24,16 +24,27 @@ from .beside import beside
 from .initial_adapter import initial_adapter, make_lora
 from .lower import Lowered, lower
 from .make_plan import make_plan
-from .mobile import write_mobile
+from .mobile import notes, write_mobile
 from .weights_file import check_tiles, weight_tensors, write_weights
 
-Progress = Callable[[str], None]
+Tell = Callable[[str], None]
+# Types of GGUF whose blocks are the bundle's own.
+_TAKEN_OVER = {("int4", 32): ("Q4_0", "Q4_1")}
 
 
 def export_bundle(
-    source: str, output: Path, settings: ExportSettings, random_init: bool = False, progress: Progress = lambda _: None
+    source: str,
+    output: Path,
+    settings: ExportSettings,
+    random_init: bool = False,
+    progress: Tell = lambda _: None,
+    note: Tell = lambda _: None,
 ) -> Manifest:
     """Exports a checkpoint to a new bundle and returns its manifest.
+
+    Args:
+        progress: is told what is being done
+        note: is told what a person should know of the result
 
     Raises:
         UsageError: settings, checkpoint or output that cannot be used; nothing is written.
@@ -53,7 +64,21 @@ def export_bundle(
         manifest = _manifest(checkpoint, schedules, lowered, folder)
         write_json(folder / files.MANIFEST, manifest.to_json())
         files.open_bundle(folder, verify_files=False)
+    for text in (quantized_anew(checkpoint.quantized, settings), *notes(output / files.TOKENIZER)):
+        if text:
+            note(text)
     return manifest
+
+
+def quantized_anew(types: Mapping[str, int], settings: ExportSettings) -> str | None:
+    """That weights were rounded twice, if they were: to the checkpoint's type, and again to the bundle's."""
+    kept = _TAKEN_OVER.get((settings.weights, settings.group_size), ())
+    anew = [f"{name} ({count})" for name, count in types.items() if name not in kept]
+    if not anew or settings.weights == "fp32":
+        return None
+    return (
+        f"The checkpoint's projections of {', '.join(anew)} were dequantized, and quantized to {settings.weights} anew."
+    )
 
 
 def _write_model(folder: Path, plan: Plan, checkpoint: Checkpoint, tokenizer: Any) -> None:

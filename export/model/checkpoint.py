@@ -35,7 +35,7 @@ class Checkpoint(Protocol):
 
     config: Any  # a transformers PretrainedConfig
     origin: str  # what a person would call it
-    quantized: bool  # whether its weights are stored in a type of fewer bits than a float's
+    quantized: dict[str, int]  # types of fewer bits than a float's that projections are stored in, and how many are
 
     def rows(self, name: str, start: int = 0, end: int | None = None) -> "Tensor":
         """Rows start .. end of a tensor (all of it by default), fp32."""

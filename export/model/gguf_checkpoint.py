@@ -1,5 +1,7 @@
 """A GGUF file: its header is accounted for key by key and tensor by tensor, and rows are dequantized as they are read."""
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .architecture import Architecture, Attention
+from .architecture import Architecture, Attention, Sublayer
 from .checkpoint import Int4Blocks
 from .families import Family, family, read_architecture
 from .gguf_configuration import ROPE_FACTORS, finish, ignore_tokenizer, read_configuration, read_keys
@@ -16,13 +18,12 @@ from .gguf_tokenizer import read_tokenizer
 from .huggingface_folder import quiet
 from .tensor_account import Stored, check_tensors
 
+_FLOATS = ("F32", "F16", "BF16", "F64")
 _BLOCK_BYTES = {"Q4_0": 18, "Q4_1": 20}
 
 
 class GgufCheckpoint:
     """Rows are dequantized as they are read; int4 blocks are handed out as they are stored."""
-
-    quantized = True
 
     def __init__(self, path: Path):
         self.origin = str(path)
@@ -40,6 +41,8 @@ class GgufCheckpoint:
         ignore_tokenizer(account)
         finish(account)
         self._tensors = {name: self._file.tensors[gguf_name] for name, gguf_name in names.items()}
+        types = Counter(self._tensors[f"{path}.weight"].dtype for path, _ in _projections(architecture))
+        self.quantized = {name: count for name, count in types.items() if name not in _FLOATS}
         self._head_widths = _interleaved(known, architecture)
 
     def rows(self, name: str, start: int = 0, end: int | None = None) -> Tensor:
@@ -92,13 +95,18 @@ def _readable() -> list[str]:
 def _interleaved(known: Family, architecture: Architecture) -> dict[str, int]:
     """The width of a head, by the paths of the projections whose rows GGUF interleaves."""
     return {
-        architecture.module(number, projection): sublayer.middle.C
-        for number, layer in enumerate(architecture.layers)
-        for sublayer in layer
-        if isinstance(sublayer.middle, Attention)
-        for projection in sublayer.projections
-        if projection.name in known.gguf_interleaves
+        path: sublayer.middle.C
+        for path, sublayer in _projections(architecture)
+        if isinstance(sublayer.middle, Attention) and path.rpartition(".")[2] in known.gguf_interleaves
     }
+
+
+def _projections(architecture: Architecture) -> Iterator[tuple[str, Sublayer]]:
+    """The path of each projection, and its sublayer."""
+    for number, layer in enumerate(architecture.layers):
+        for sublayer in layer:
+            for projection in sublayer.projections:
+                yield architecture.module(number, projection), sublayer
 
 
 def unpack_blocks(rows: np.ndarray, kind: str) -> Int4Blocks:

@@ -14,10 +14,9 @@ from .huggingface_folder import load_tokenizer, read_config
 class RandomCheckpoint:
     """Weights as transformers would initialize them, drawn tensor by tensor."""
 
-    quantized = False
-
     def __init__(self, folder: Path, seed: int):
         self.config, self.origin = read_config(folder), f"{folder} (random weights)"
+        self.quantized: dict[str, int] = {}  # they are drawn in floating point
         self._seed, self._folder = seed, folder
         self._shapes = dict(read_architecture(self.config).tensors())
 

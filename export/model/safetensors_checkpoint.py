@@ -26,12 +26,11 @@ _ROWS_AT_A_TIME = 8192
 class SafetensorsCheckpoint:
     """Rows are read from the mapped files and widened to fp32."""
 
-    quantized = False
-
     def __init__(self, folder: Path, origin: str):
         self.config, self.origin, self._folder = read_config(folder), origin, folder
         read_architecture(self.config)  # refused before the weights' headers are looked at
         self._file_of: dict[str, Any] = {}
+        self.quantized: dict[str, int] = {}  # its files are of floats
         for shard in _shards(folder):
             file = _open_safetensors(folder / shard)
             if twice := sorted(self._file_of.keys() & set(file.keys())):

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 def run_export(args: argparse.Namespace) -> int:
     """mesp export"""
     from mesp.export.model.checkpoint import find_checkpoint
-    from mesp.runtime.engine.bundle import TOKENIZER
     from mesp.runtime.files import check_absent
     from mesp.runtime.report.words import weights_in_words
 
@@ -34,17 +33,22 @@ def run_export(args: argparse.Namespace) -> int:
     find_checkpoint(args.checkpoint, args.random_init)
     with loading("PyTorch and ExecuTorch"):
         from mesp.export.bundle.export import export_bundle
-        from mesp.export.bundle.mobile import notes
+    notes: list[str] = []
     with console_of(sys.stderr).status("reading the checkpoint") as status:
         manifest = export_bundle(
-            args.checkpoint, args.output, settings, args.random_init, lambda what: status.update(f"writing {what}")
+            args.checkpoint,
+            args.output,
+            settings,
+            args.random_init,
+            lambda what: status.update(f"writing {what}"),
+            notes.append,
         )
     size, lora = sum(item["bytes"] for item in manifest.files.values()), manifest.lora
     lengths, weights = " or ".join(map(str, manifest.lengths)), weights_in_words(manifest.plan)
     print(f"{args.output}: {manifest.model.origin}")
     print(f"  {lengths} tokens, weights {weights}, adapter of rank {lora.rank} on {', '.join(lora.targets)}")
     print(f"  {len(manifest.programs)} programs, {size / 1e6:.0f} MB on disk, adapter {lora.nbytes / 1e6:.1f} MB")
-    for note in notes(args.output / TOKENIZER):
+    for note in notes:
         print(f"  {note}")
     print(f"Train it with: {train_line(args.output)}")
     return 0
