@@ -177,8 +177,8 @@ class _Run:
             self.scaling, self.position = read_checkpoint(path, self.bundle.manifest, self.state)
         self.folder.open_logs(self.position.log_bytes)
         self.folder.remove_reports()  # they are of the run as it was interrupted
-        last = self.folder.last_line(MEMORY)
-        self._seconds_before = last["seconds"] if last else 0.0
+        sample = self.folder.last_line(MEMORY)
+        self._seconds_before = sample["seconds"] if sample else 0.0
 
     def _loop(self) -> str:
         """Until the run is over; returns its status."""

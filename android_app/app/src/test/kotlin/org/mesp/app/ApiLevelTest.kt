@@ -1,6 +1,5 @@
 package org.mesp.app
 
-import com.knuddels.jtokkit.Encodings
 import java.io.File
 import kotlinx.serialization.KSerializer
 import kotlinx.serialization.json.Json
@@ -18,6 +17,7 @@ private val NEWER =
     listOf(
         Newer("phone/Device", 31, "if (Build.VERSION.SDK_INT >= 31)", "android.os.Build.SOC_M"),
         Newer("phone/PhoneWatch", 29, "if (Build.VERSION.SDK_INT >= 29)", "ThermalStatusListener", "ThermalStatusChangedListener", "getCurrentThermalStatus"),
+        Newer("service/ImportNotification", 31, "if (Build.VERSION.SDK_INT >= 31)", "setForegroundServiceBehavior"),
         Newer("service/RunNotification", 31, "if (Build.VERSION.SDK_INT >= 31)", "setForegroundServiceBehavior"),
     )
 
@@ -55,7 +55,7 @@ class ApiLevelTest {
 
     private fun check(vararg places: File) {
         File(System.getProperty("mesp.api26")!!).inputStream().use { signatures ->
-            val checker = SignatureChecker(signatures, setOf("org.mesp.*", "org.pytorch.*", "com.facebook.*", "com.knuddels.*", "kotlin.*", "kotlinx.*"), finds)
+            val checker = SignatureChecker(signatures, setOf("org.mesp.*", "org.pytorch.*", "com.facebook.*", "kotlin.*", "kotlinx.*"), finds)
             checker.setAnnotationTypes(emptyList())
             checker.setSourcePath(emptyList())
             places.forEach(checker::process)
@@ -84,7 +84,7 @@ class ApiLevelTest {
 
     @Test
     fun `nor do the libraries in the APK ask for it without a look`() {
-        val jars = listOf(Unit::class, Json::class, KSerializer::class, Encodings::class, Module::class)
+        val jars = listOf(Unit::class, Json::class, KSerializer::class, Module::class)
         check(*jars.map { File(it.java.protectionDomain.codeSource.location.toURI()) }.distinct().toTypedArray())
         assertEquals(setOf(CLASS_VALUE), missing)
     }

@@ -101,7 +101,8 @@ internal class Encoder(private val tokenizer: Tokenizer) {
         var count = 0 // of the word's bytes before this token
         var point = start // which has the byte
         var pointEnd = utf8Length(points[start])
-        tokenizer.merger.merge(bytes, spell(start, end)) { id ->
+        val size = spell(start, end) // into bytes, which may be another array then
+        tokenizer.merger.merge(bytes, size) { id ->
             while (pointEnd <= count) pointEnd += utf8Length(points[++point])
             val first = point
             count += tokenizer.merger.length(id)

@@ -98,6 +98,12 @@ class LinearTest {
     }
 
     @Test
+    fun `a word may be longer than a part of a text`() {
+        val tokenizer = openTokenizer(writeTokenizer(folder))
+        assertEquals(listOf(1) + List(50_000) { 'a'.code } + ' '.code, tokenizer.ids("a".repeat(50_000) + " ").asList())
+    }
+
+    @Test
     fun `a text in parts has the tokens of the whole`() {
         val tokenizer = openTokenizer(writeTokenizer(folder, tokenizer = """{"splits": [" ?[^ ]+|[ ]+"], "nfc": true, "special": {"<s>": 1, "</s>": 2}}"""))
         val random = Random(1)
