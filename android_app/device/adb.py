@@ -339,6 +339,11 @@ class Device:
         """Asks the phone for its own number, to know it again by if it is lost."""
         self._own = self.own_serial()
 
+    @property
+    def lasting_name(self) -> str:
+        """What it can be chosen by later too: its own number, as a port may be another one by then; else what adb calls it now."""
+        return self._own or self.serial
+
     def own_serial(self) -> str:
         """The phone's own number, the same whatever way it is connected; empty for one that others have too.
 

@@ -114,7 +114,10 @@ class RunFiles:
         if not run:
             return []
         self._begun = True
-        return [("begin", {"first": 0, "steps": run["settings"]["steps"], "examples": run["data"]["examples"]})]
+        try:
+            return [("begin", {"first": 0, "steps": run["settings"]["steps"], "examples": run["data"]["examples"]})]
+        except (KeyError, TypeError) as error:
+            raise Unreadable(f"cat {RUN}", text, "the steps of the settings, and the examples of the data") from error
 
     def _lines(self, name: str, text: str, file: str) -> list[Event]:
         """The whole lines after a head that says from where to where they are."""

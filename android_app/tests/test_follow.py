@@ -114,6 +114,11 @@ def test_lines_are_read_once_and_whole() -> None:
     ]
 
 
+def test_a_run_of_another_version_is_not_understood() -> None:
+    with pytest.raises(Unreadable, match="the steps of the settings"):
+        RunFiles(Phone(lambda command: '{"settings": {}}', 2), "first").look()
+
+
 def test_what_android_says_of_a_service() -> None:
     assert in_foreground(ANSWERS["service"]) is True
     assert in_foreground("ACTIVITY MANAGER SERVICES (dumpsys activity services)\n  (nothing)\n") is False

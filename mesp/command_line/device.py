@@ -28,10 +28,11 @@ OLD = {
 def renamed(words: Sequence[str]) -> tuple[list[str], str]:
     """A command line with the new name of an old command in it, and what to say of that; empty for any other."""
     place = next((n for n, word in enumerate(words) if not word.startswith("-")), len(words))
-    if list(words[place : place + 1]) != ["device"] or not (old := OLD.get(*words[place + 1 : place + 2] or [""])):
+    command, old = (*words[place : place + 2], "", "")[:2]
+    if command != "device" or old not in OLD:
         return list(words), ""
-    new, written = old
-    return [*words[:place], *new, *words[place + 2 :]], f"mesp device {words[place + 1]} is now: {written}"
+    new, written = OLD[old]
+    return [*words[:place], *new, *words[place + 2 :]], f"mesp device {old} is now: {written}"
 
 
 def add_device_commands(commands: "Commands", formatter: Any) -> None:

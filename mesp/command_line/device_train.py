@@ -246,7 +246,7 @@ def run_bench(args: argparse.Namespace) -> int:
 
     console = Console(file=sys.stdout)
     device = device_of(args, console)
-    own = ("--serial", device.serial, "--fresh", "--remove", "--cool-to", f"{args.cool_to:g}")
+    own = ("--serial", device.lasting_name, "--fresh", "--remove", "--cool-to", f"{args.cool_to:g}")
 
     def command(bundle: Path, output: Path, settings: Mapping[str, Any]) -> list[str]:
         given = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
