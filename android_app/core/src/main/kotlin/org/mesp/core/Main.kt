@@ -47,6 +47,8 @@ private class Interrupt : Control {
 
     override fun stop(): Boolean = asked
 
+    override fun stopReading(): Boolean = asked
+
     fun runIsOver() = over.countDown()
 }
 

@@ -51,6 +51,8 @@ class Gate(private val changed: (pauses: Set<Pause>, waiting: Boolean) -> Unit) 
             ended
         }
 
+    override fun stopReading(): Boolean = synchronized(lock) { ended }
+
     override fun checkpoint(): Boolean = synchronized(lock) { checkpointWanted.also { checkpointWanted = false } }
 
     private fun tell() = changed(EnumSet.copyOf(pauses), waiting)

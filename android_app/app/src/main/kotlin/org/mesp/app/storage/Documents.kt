@@ -26,25 +26,29 @@ class Documents(private val resolver: ContentResolver) {
 
     fun treeName(tree: Uri): String = describe(DocumentsContract.buildDocumentUriUsingTree(tree, rootOf(tree))).path
 
+    /** Whether there is a file or folder of this name at the top of a tree. */
+    fun has(tree: Uri, name: String): Boolean = children(tree, rootOf(tree)).any { it.name == name }
+
     /** All files below a tree. */
     fun tree(tree: Uri): List<Item> = below(tree, rootOf(tree), "")
 
     private fun rootOf(tree: Uri) = DocumentsContract.getTreeDocumentId(tree)
 
-    private fun below(tree: Uri, id: String, path: String): List<Item> {
+    private fun below(tree: Uri, id: String, path: String): List<Item> =
+        children(tree, id).flatMap {
+            val name = path + it.name
+            if (it.isFolder) below(tree, it.id, "$name/") else listOf(Item(DocumentsContract.buildDocumentUriUsingTree(tree, it.id), name, it.bytes))
+        }
+
+    private class Child(val id: String, val name: String, val isFolder: Boolean, val bytes: Long?)
+
+    private fun children(tree: Uri, id: String): List<Child> {
         val columns = arrayOf(Document.COLUMN_DOCUMENT_ID, Document.COLUMN_DISPLAY_NAME, Document.COLUMN_MIME_TYPE, Document.COLUMN_SIZE)
-        val children = DocumentsContract.buildChildDocumentsUriUsingTree(tree, id)
-        val found = mutableListOf<Item>()
-        resolver.query(children, columns, null, null, null)?.use { rows ->
+        val found = mutableListOf<Child>()
+        resolver.query(DocumentsContract.buildChildDocumentsUriUsingTree(tree, id), columns, null, null, null)?.use { rows ->
             while (rows.moveToNext()) {
-                val child = rows.getString(0)
-                val name = path + rows.getString(1)
-                if (rows.getString(2) == Document.MIME_TYPE_DIR) {
-                    found += below(tree, child, "$name/")
-                } else {
-                    val size = if (rows.isNull(3)) null else rows.getLong(3)
-                    found += Item(DocumentsContract.buildDocumentUriUsingTree(tree, child), name, size)
-                }
+                val size = if (rows.isNull(3)) null else rows.getLong(3)
+                found += Child(rows.getString(0), rows.getString(1), rows.getString(2) == Document.MIME_TYPE_DIR, size)
             }
         }
         return found

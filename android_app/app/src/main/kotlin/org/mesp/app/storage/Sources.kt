@@ -30,13 +30,16 @@ internal class DataFile(private val documents: Documents, private val uri: Uri) 
 }
 
 internal class BundleFolder(context: Context, private val documents: Documents, tree: Uri) : Source {
-    private val files = documents.tree(tree).filterNot { isClutter(it.path) }
     override val name = cleaned(documents.treeName(tree), "bundle")
-    override val bytes = files.sumOf { it.bytes ?: 0 }
+    private val files: List<Documents.Item>
 
     init {
-        if (files.none { it.path == MANIFEST }) throw UsageException(context.getString(R.string.no_bundle_folder, name))
+        // Before all that is below it is looked through: the person may have chosen a whole card.
+        if (!documents.has(tree, MANIFEST)) throw UsageException(context.getString(R.string.no_bundle_folder, name))
+        files = documents.tree(tree).filterNot { isClutter(it.path) }
     }
+
+    override val bytes = files.sumOf { it.bytes ?: 0 }
 
     override fun copyTo(copy: Copy) {
         for (file in files) {

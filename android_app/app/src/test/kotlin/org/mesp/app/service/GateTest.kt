@@ -25,4 +25,13 @@ class GateTest {
         gate.end()
         assertTrue("the end does not wait for the pause to end", gate.stop())
     }
+
+    @Test
+    fun `reading goes on while a run is paused, and ends with it`() {
+        val gate = Gate { _, _ -> }
+        gate.set(Pause.HOT, true)
+        assertFalse(gate.stopReading())
+        gate.end()
+        assertTrue(gate.stopReading())
+    }
 }

@@ -142,7 +142,10 @@ class ImportTest {
 
     @Test
     fun `refuses a folder that is no bundle`() {
-        pick(R.id.choose_folder, tree(folder("holiday").apply { resolve("a.jpg").writeText("") }))
+        val holiday = folder("holiday").apply { resolve("more/and/more").mkdirs() }
+        FakeDocuments.listings = 0
+        pick(R.id.choose_folder, tree(holiday))
+        assertEquals("a whole card is not looked through", 1, FakeDocuments.listings)
         assertEquals(
             "The folder holiday is not a bundle: it has no manifest.json. Choose the folder that mesp export wrote.",
             phone.state.message,
@@ -317,6 +320,7 @@ class FakeDocuments : ContentProvider() {
     override fun query(uri: Uri, columns: Array<String>?, what: String?, arguments: Array<String>?, order: String?): Cursor {
         val rows = MatrixCursor(columns)
         val file = file(uri)
+        if (uri.lastPathSegment == "children") listings++
         val found = if (uri.lastPathSegment == "children") file.listFiles()!!.toList() else listOf(file)
         for (item in found) rows.addRow(columns!!.map { value(item, it) })
         return rows
@@ -344,5 +348,6 @@ class FakeDocuments : ContentProvider() {
     companion object {
         lateinit var root: File
         var claimedBytes: Long? = null
+        var listings = 0
     }
 }

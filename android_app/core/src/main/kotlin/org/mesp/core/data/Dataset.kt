@@ -64,6 +64,7 @@ fun List<Example>.spread(most: Int?): List<Example> =
  * @param evalSplit or this fraction of the data
  * @param seed of the choice of held-out rows
  * @param columns what the rows call the keys of their kind, of both files
+ * @param goOn called for each row and each part of a text; what it throws ends the reading
  * @throws UsageException a file or row that cannot be used, by its line, or a part in which nothing is left to predict
  */
 fun loadData(
@@ -76,6 +77,7 @@ fun loadData(
     evalSplit: Double? = null,
     seed: Long = 0,
     columns: String? = null,
+    goOn: () -> Unit = {},
 ): Pair<Dataset, Dataset?> {
     if (evalSplit != null && evalPath != null) {
         throw UsageException("Held-out data is a file or a part of the data: give eval_data or eval_split, not both.")
@@ -83,9 +85,10 @@ fun loadData(
     if (evalSplit != null && !(evalSplit > 0 && evalSplit < 1)) {
         throw UsageException("eval_split $evalSplit must be a fraction above 0 and below 1.")
     }
-    val file = read(path, tokenizerFolder, vocabulary, columns)
+    fun read(file: File) = read(file, Labeller(tokenizerFolder, vocabulary, goOn), columns)
+    val file = read(path)
     if (evalSplit == null) {
-        val heldOut = evalPath?.let { dataset(read(it, tokenizerFolder, vocabulary, columns), tokens, packing, it.path) }
+        val heldOut = evalPath?.let { dataset(read(it), tokens, packing, it.path) }
         return Pair(dataset(file, tokens, packing, path.path), heldOut)
     }
     val (rest, part) = split(file, evalSplit, seed, path)
@@ -99,15 +102,13 @@ fun loadData(
 private class Part(val kind: Kind, val rows: List<IntRange>, val labelled: Labelled)
 
 /** All rows of a file, at least one. */
-private fun read(path: File, tokenizerFolder: File, vocabulary: Int, columns: String?): Part {
+private fun read(path: File, label: Labeller, columns: String?): Part {
     var kind: Kind? = null
-    val labelled = Labelled()
-    val label = Labeller(tokenizerFolder, vocabulary, labelled)
     forEachRow(path, columns) { row ->
         kind = row.kind
         label.add(row)
     }
-    return Part(kind ?: throw UsageException("$path has no rows. $EXPECTED."), Listed(labelled.rows, labelled::places), labelled)
+    return Part(kind ?: throw UsageException("$path has no rows. $EXPECTED."), Listed(label.labelled.rows, label.labelled::places), label.labelled)
 }
 
 /** What is trained on, and what is held out: a text file's end, or the first rows in shuffled order. Each part keeps the file's order. */

@@ -42,9 +42,11 @@ internal class Labelled {
  *
  * @param folder the bundle's tokenizer; opened for the first row that needs it
  * @param vocabulary of the model; every id must be below
- * @param labelled takes the rows
+ * @param goOn called for each row and each part of a text
  */
-internal class Labeller(private val folder: File, private val vocabulary: Int, private val labelled: Labelled) {
+internal class Labeller(private val folder: File, private val vocabulary: Int, private val goOn: () -> Unit) {
+    /** The rows that were added. */
+    val labelled = Labelled()
     private var opened: Tokenizer? = null
 
     /**
@@ -54,6 +56,7 @@ internal class Labeller(private val folder: File, private val vocabulary: Int, p
      *   model does not have
      */
     fun add(row: Row) {
+        goOn()
         if (row is IdsRow) {
             asGiven(row)
         } else {
@@ -98,7 +101,8 @@ internal class Labeller(private val folder: File, private val vocabulary: Int, p
     private fun tokenized(row: Row, tokenizer: Tokenizer, add: (id: Int, target: Boolean) -> Unit) {
         when (row) {
             is TextRow -> {
-                tokenizer.allIds(row.parts) { add(it, labelled.size > 0) }
+                val parts: Parts = { receive -> row.parts { part -> receive(part).also { goOn() } } }
+                tokenizer.allIds(parts) { add(it, labelled.size > 0) }
                 if (row.kind != Kind.FILE) close(tokenizer) { add(it, labelled.size > 0) }
             }
             is CompletionRow -> {

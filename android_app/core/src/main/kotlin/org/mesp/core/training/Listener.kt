@@ -29,6 +29,9 @@ interface Control {
     /** Asked before every sequence, on the thread that trains; may wait, for a pause. Yes ends the run with a checkpoint and a report. */
     fun stop(): Boolean = false
 
+    /** Asked while the data is read, which takes minutes for a long text, and does not wait: yes ends the run before it has begun. */
+    fun stopReading(): Boolean = false
+
     /** Asked after every step: yes writes a checkpoint now. */
     fun checkpoint(): Boolean = false
 }

@@ -5,6 +5,7 @@ import java.time.LocalDateTime
 import java.time.format.DateTimeFormatter
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
+import org.mesp.core.MespException
 import org.mesp.core.data.Dataset
 import org.mesp.core.data.loadData
 import org.mesp.core.engine.Bundle
@@ -38,7 +39,7 @@ fun train(
 ): JsonObject {
     if (!resume) RunWriter.checkFree(output)
     val opened = Bundle.open(bundle)
-    val (data, heldOut) = loadExamples(opened, settings)
+    val (data, heldOut) = loadExamples(opened, settings, control)
     val identity = identity(opened, settings, data, heldOut, environment)
     if (resume) {
         RunWriter.reopen(output)
@@ -71,7 +72,7 @@ fun train(
     }
 }
 
-private fun loadExamples(bundle: Bundle, settings: TrainSettings): Pair<Dataset, Dataset?> =
+private fun loadExamples(bundle: Bundle, settings: TrainSettings, control: Control): Pair<Dataset, Dataset?> =
     loadData(
         File(settings.data),
         bundle.manifest.tokens,
@@ -82,7 +83,9 @@ private fun loadExamples(bundle: Bundle, settings: TrainSettings): Pair<Dataset,
         settings.evalSplit,
         settings.seed,
         settings.map,
-    )
+    ) {
+        if (control.stopReading()) throw MespException("Stopped while the data was read. Nothing is lost: start it again.")
+    }
 
 /** As the host writes the time; Java's own format leaves seconds of 0 out. */
 private val SECONDS = DateTimeFormatter.ofPattern("yyyy-MM-dd'T'HH:mm:ss")

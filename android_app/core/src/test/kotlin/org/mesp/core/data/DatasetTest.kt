@@ -107,6 +107,14 @@ class DatasetTest {
     }
 
     @Test
+    fun `the reading of a long text is ended between its parts`() {
+        val text = file("ab ".repeat(50_000), name = "long.txt")
+        var asked = 0
+        assertThrows<IllegalStateException> { loadData(text, 4, 200, tokenizer) { check(++asked < 5) } }
+        assertEquals(5, asked)
+    }
+
+    @Test
     fun `ids that the model does not have are refused`() {
         refused("rows.jsonl, line 2: token id 200 is not in the model's vocabulary of 200") { load(file(ids(1, 2), ids(1, 200))) }
         refused("token id -1 is not") { load(file(ids(-1, 2))) }

@@ -77,6 +77,9 @@ class GoldenTest {
         val tokens = tokenizer.encode(line.text)
         assertEquals(line.ids, tokens.ids.asList(), "ids of ${line.text}")
         assertEquals(line.around, tokenizer.ids(line.text).asList(), "all ids of ${line.text}")
+        val inParts = ArrayList<Int>()
+        tokenizer.allIds({ receive -> line.text.chunked(3).forEach(receive) }, inParts::add)
+        assertEquals(line.around, inParts, "ids of ${line.text}, which comes in parts")
         if (!line.places) return // as in words with a character that Hugging Face drops, where its places are off
         // No label depends on the first token's place, which is another where spaces are left out.
         assertEquals(line.starts.drop(1), tokens.starts.asList().drop(1), "starts of ${line.text}")
