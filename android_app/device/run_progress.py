@@ -93,7 +93,12 @@ class Progress:
         self.say(f"The phone's memory is short, after step {self._step}: the app writes a checkpoint")
 
 
-REASONS = {"hot": "it is too hot", "not_charging": "it is not charging", "user": "asked to on the phone"}
+REASONS = {
+    "hot": "it is too hot",
+    "low_battery": "the battery is low: plug in a charger",
+    "not_charging": "it is not charging",
+    "user": "asked to on the phone",
+}
 
 
 def _reasons(event: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from .words import text
 
 ACTION = f"{PACKAGE}.action."
 SECONDS = 10
-PAUSES = ("user", "hot", "not_charging")  # in the order of the app's enumeration
+PAUSES = ("user", "hot", "not_charging", "low_battery")  # in the order of the app's enumeration
 
 
 class App:
@@ -85,7 +85,7 @@ class App:
     # --- Pauses (Gate.kt) ---------------------------------------------------------------------------------------------
 
     def pause(self, reason: str, on: bool) -> None:
-        """Adds or takes away a reason to wait: user, hot or not_charging. Returns when the run waits, or goes on.
+        """Adds or takes away a reason to wait: one of PAUSES. Returns when the run waits, or goes on.
 
         The events are those of the app. But it waits between two sequences, after a checkpoint, and this one where it stands:
         a trainer's sampler of memory takes a long pause for a gap in its samples.

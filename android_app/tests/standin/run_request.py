@@ -13,6 +13,9 @@ from .words import text
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
+# Of the battery, below which the app pauses (BatteryRule).
+USUAL_PERCENT, PERCENTS = 20, range(91)
+
 
 class Refused(Exception):
     """The start cannot be used; the message is the app's."""
@@ -27,6 +30,7 @@ class RunRequest:
     output: str
     settings: dict[str, Any]
     only_while_charging: bool
+    pause_below_percent: int
     resume: bool
 
     @staticmethod
@@ -48,8 +52,11 @@ class RunRequest:
                 raise Refused(text("extra_missing", name))
         settings = _parsed(extras["settings"]) if "settings" in extras else before.get("settings", {})
         charging = extras.get("only_while_charging", before.get("only_while_charging", False))
+        percent = extras.get("pause_below_percent", before.get("pause_below_percent", USUAL_PERCENT))
+        if percent not in PERCENTS:
+            raise Refused(text("pause_below_wrong"))
         bundle, data = (extras.get(name, before.get(name)) for name in ("bundle", "data"))
-        return RunRequest(bundle, data, output, settings, charging, resume)
+        return RunRequest(bundle, data, output, settings, charging, percent, resume)
 
     def fields(self) -> dict[str, Any]:
         """Of the event "start"."""

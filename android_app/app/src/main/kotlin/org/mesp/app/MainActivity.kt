@@ -14,7 +14,10 @@ import android.widget.TextView
 import java.io.IOException
 import java.time.LocalDateTime
 import java.time.format.DateTimeFormatter
+import org.mesp.app.phone.Background
+import org.mesp.app.phone.Battery
 import org.mesp.app.phone.Logcat
+import org.mesp.app.phone.MakerSettings
 import org.mesp.app.screens.Actions
 import org.mesp.app.screens.FilesScreen
 import org.mesp.app.screens.QuestionDialog
@@ -80,7 +83,8 @@ class MainActivity : Activity(), Actions {
         super.onResume()
         // The person may come back from the system's settings.
         val off = !getSystemService(NotificationManager::class.java).areNotificationsEnabled()
-        store.update { it.copy(notificationsOff = off) }
+        val background = Background.of(this)
+        store.update { it.copy(notificationsOff = off, background = background) }
     }
 
     override fun onStop() {
@@ -96,6 +100,7 @@ class MainActivity : Activity(), Actions {
     }
 
     private fun render(state: UiState) {
+        mesp.dataNotes.look(state)
         val place = state.place.takeIf { state.run == null }
         runView.show(place == null)
         setupView.show(place == Place.SETUP)
@@ -202,8 +207,25 @@ class MainActivity : Activity(), Actions {
         val problems = Problems.of(this, form)
         store.update { it.copy(problems = problems, message = null) }
         if (!problems.none) return
+        val battery = Battery.now(this)
+        if (battery.saver || (!battery.plugged && !form.onlyWhileCharging)) {
+            val estimate = store.state.paces[form.bundle]?.estimate(form.settings())
+            store.update { it.copy(question = Question.Start(battery, form.pauseBelowPercent, estimate)) }
+        } else {
+            begin(form)
+        }
+    }
+
+    private fun begin(form: Form) {
         val name = LocalDateTime.now().format(DateTimeFormatter.ofPattern("yyyy-MM-dd_HHmmss"))
-        begin(RunRequest(mesp.folders.bundlePath(form.bundle!!), mesp.folders.dataPath(form.data!!), name, form.settings(), form.onlyWhileCharging))
+        val (bundle, data) = mesp.folders.bundlePath(form.bundle!!) to mesp.folders.dataPath(form.data!!)
+        begin(RunRequest(bundle, data, name, form.settings(), form.onlyWhileCharging, form.pauseBelowPercent))
+    }
+
+    private fun begin(answer: Answer) {
+        if (answer == Answer.NO) return
+        if (answer == Answer.OTHERWISE) change { it.copy(onlyWhileCharging = true) }
+        begin(store.state.form)
     }
 
     override fun resume(run: String) {
@@ -245,6 +267,10 @@ class MainActivity : Activity(), Actions {
 
     override fun newRun() = store.update { it.copy(run = null, place = Place.SETUP, message = null) }
 
+    override fun openBackgroundSettings() {
+        if (!MakerSettings.open(this)) store.update { it.copy(message = getString(R.string.no_settings)) }
+    }
+
     // --- Runs and files -----------------------------------------------------------------------------------------------
 
     override fun open(run: String) = mesp.shelf.open(run)
@@ -255,6 +281,7 @@ class MainActivity : Activity(), Actions {
         val question = store.state.question
         store.update { it.copy(question = null) }
         when (question) {
+            is Question.Start -> begin(answer)
             is Question.Delete -> if (answer == Answer.YES) mesp.remover.remove(question.item)
             null -> Unit
         }

@@ -6,11 +6,13 @@ import android.content.Intent
 import android.net.Uri
 import java.util.concurrent.Executor
 import java.util.concurrent.Executors
+import org.mesp.app.phone.ExitReasons
 import org.mesp.app.phone.LibraryNote
 import org.mesp.app.service.CoreTrainer
 import org.mesp.app.service.Trainer
 import org.mesp.app.state.Store
 import org.mesp.app.state.UiState
+import org.mesp.app.storage.DataNotes
 import org.mesp.app.storage.Folders
 import org.mesp.app.storage.Importer
 import org.mesp.app.storage.Leftovers
@@ -26,8 +28,9 @@ class MespApplication : Application() {
     val requests by lazy { Requests(this) }
     val preferences by lazy { Preferences(this) }
     val store by lazy { Store(UiState(form = preferences.form, library = LibraryNote.of(assets))) }
-    val shelf by lazy { Shelf(folders, requests, preferences, store, inBackground) }
+    val shelf by lazy { Shelf(folders, requests, preferences, store, inBackground) { ExitReasons.of(this, it) } }
     val importer by lazy { Importer(this, folders, store, shelf) }
+    val dataNotes by lazy { DataNotes(this, folders, store, inBackground) }
     val results by lazy { Results(this, folders, store, inBackground) }
     val remover by lazy { Remover(this, folders, requests, store, shelf, inBackground) }
 

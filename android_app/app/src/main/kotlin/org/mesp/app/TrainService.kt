@@ -11,6 +11,10 @@ import android.os.PowerManager
 import kotlinx.serialization.json.JsonPrimitive
 import kotlinx.serialization.json.buildJsonArray
 import kotlinx.serialization.json.put
+import org.mesp.app.phone.Battery
+import org.mesp.app.phone.BatteryMeter
+import org.mesp.app.phone.BatteryRule
+import org.mesp.app.phone.ExitReasons
 import org.mesp.app.phone.HeatRule
 import org.mesp.app.phone.Logcat
 import org.mesp.app.phone.PhoneWatch
@@ -21,7 +25,9 @@ import org.mesp.app.service.RunNotification
 import org.mesp.app.service.TrainingJob
 import org.mesp.app.service.claim
 import org.mesp.app.service.reportFailure
+import org.mesp.app.state.Pace
 import org.mesp.app.state.Pause
+import org.mesp.app.state.RunState
 import org.mesp.app.state.UiState
 import org.mesp.app.state.updateRun
 import org.mesp.app.storage.Folders
@@ -50,7 +56,10 @@ class TrainService : Service() {
     private var job: TrainingJob? = null
     private var lastStart = 0
     private var onlyWhileCharging = false
+    private var pauseBelowPercent = 0
     private var hot = false
+    private var batteryIsLow = false
+    private var meter: BatteryMeter? = null
     private var phone: PhoneWatch? = null
     private var unobserve = {}
     private var stepSeen = 0
@@ -61,14 +70,16 @@ class TrainService : Service() {
     override fun onStartCommand(intent: Intent?, flags: Int, startId: Int): Int {
         val command = Command.of(intent)
         lastStart = startId
-        // Every start asks for it again: Android ends a process that was started for the foreground and does not go there.
-        if (enterForeground(intent.takeIf { command == Command.TRAIN })) {
+        if (command == Command.DISMISSED) {
+            notification.dismiss()
+        } else if (isInForeground(command) || enterForeground(intent.takeIf { command == Command.TRAIN })) {
             when (command) {
                 Command.TRAIN -> begin(intent!!)
                 Command.PAUSE -> job?.gate?.set(Pause.USER, true)
                 Command.CONTINUE -> job?.gate?.set(Pause.USER, false)
                 Command.STOP -> job?.stop()
                 Command.CHECKPOINT -> job?.gate?.wantCheckpoint()
+                Command.DISMISSED -> Unit
                 null -> refuse(null, getString(R.string.unknown_action, intent?.action))
             }
             if (job == null && command != Command.TRAIN) Logcat.error("refused", null, getString(R.string.no_run))
@@ -80,9 +91,16 @@ class TrainService : Service() {
         return START_NOT_STICKY
     }
 
+    /**
+     * Whether there is no need to enter it. A start for the foreground has to, each time: Android ends the process else. To tell a run under way
+     * something has not, and must not bring back a notification that the person has dismissed.
+     */
+    private fun isInForeground(command: Command?) = job != null && command != Command.TRAIN
+
     private fun enterForeground(start: Intent?): Boolean =
         try {
             startForeground(RunNotification.RUNNING, notification.of(mesp.store.state.run))
+            notification.appears()
             true
         } catch (error: RuntimeException) { // ForegroundServiceStartNotAllowedException (API 31), or SecurityException
             val reason = getString(R.string.background_refused, error.message)
@@ -100,10 +118,14 @@ class TrainService : Service() {
             for ((key, value) in request.toJson() + ("resume" to JsonPrimitive(request.resume))) put(key, value)
         }
         onlyWhileCharging = request.onlyWhileCharging
+        pauseBelowPercent = request.pauseBelowPercent
         hot = false
+        batteryIsLow = false
+        meter = BatteryMeter.of(this)
         stepSeen = 0
         val job = TrainingJob(this, mesp.store, mesp.trainer, request) { pauses, waiting -> main.post { pausesChanged(pauses, waiting) } }
         this.job = job
+        ExitReasons.mark(this, job.name)
         wakeLock.acquire()
         unobserve = mesp.store.observe(::stateChanged)
         // Before the training thread: no step is taken on a phone that is hot, or away from its charger.
@@ -135,12 +157,14 @@ class TrainService : Service() {
 
     // --- Policies -----------------------------------------------------------------------------------------------------
 
-    private fun phoneChanged(warmth: Warmth, plugged: Boolean) {
+    private fun phoneChanged(warmth: Warmth, battery: Battery) {
         val job = job ?: return
         hot = HeatRule.isHot(warmth, before = hot)
-        mesp.store.updateRun(job.name) { it.copy(warmth = warmth) }
+        batteryIsLow = BatteryRule.isLow(battery, pauseBelowPercent, before = batteryIsLow)
+        mesp.store.updateRun(job.name) { it.copy(warmth = warmth, battery = battery) }
         job.gate.set(Pause.HOT, hot)
-        job.gate.set(Pause.NOT_CHARGING, onlyWhileCharging && !plugged)
+        job.gate.set(Pause.NOT_CHARGING, onlyWhileCharging && !battery.plugged)
+        job.gate.set(Pause.LOW_BATTERY, batteryIsLow)
     }
 
     private fun pausesChanged(pauses: Set<Pause>, waiting: Boolean) {
@@ -174,20 +198,35 @@ class TrainService : Service() {
         notification.show(run)
         if (run.step == stepSeen) return
         stepSeen = run.step
+        measure(run)
         val low = memoryOf(this).lowMemory
         if (low && !memoryWasLow) memoryIsLow()
         memoryWasLow = low
     }
 
+    /** What a step takes of the battery and, from the first one on, how fast this bundle is: the next run can be estimated before it starts. */
+    private fun measure(run: RunState) {
+        meter?.stepped(run.step, run.battery)
+        val percent = meter?.percentAStep ?: return
+        if (percent != run.percentAStep) mesp.store.updateRun(run.name) { it.copy(percentAStep = percent) }
+    }
+
     // --- The end ------------------------------------------------------------------------------------------------------
 
     private fun close() {
+        job?.let { job -> mesp.store.state.run?.takeIf { it.name == job.name }?.let { keepPace(job, it) } }
         job = null
+        ExitReasons.mark(this, null)
         unobserve()
         phone?.close()
         wakeLock.release()
         mesp.store.state.run?.let(notification::showEnd)
         mesp.shelf.refresh()
+    }
+
+    private fun keepPace(job: TrainingJob, run: RunState) {
+        val pace = Pace.of(run, job.sequencesAStep) ?: return
+        mesp.preferences.paces = mesp.preferences.paces + (job.bundle to pace)
     }
 
     private fun leave() {

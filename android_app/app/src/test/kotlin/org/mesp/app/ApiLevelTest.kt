@@ -15,7 +15,9 @@ private class Newer(val file: String, val level: Int, val guard: String, vararg 
 
 private val NEWER =
     listOf(
+        Newer("phone/Background", 28, "if (Build.VERSION.SDK_INT < 28)", "isBackgroundRestricted", "getAppStandbyBucket"),
         Newer("phone/Device", 31, "if (Build.VERSION.SDK_INT >= 31)", "android.os.Build.SOC_M"),
+        Newer("phone/ExitReasons", 30, "if (Build.VERSION.SDK_INT < 30)", "setProcessStateSummary", "getHistoricalProcessExitReasons", "ApplicationExitInfo"),
         Newer("phone/PhoneWatch", 29, "if (Build.VERSION.SDK_INT >= 29)", "ThermalStatusListener", "ThermalStatusChangedListener", "getCurrentThermalStatus"),
         Newer("service/ImportNotification", 31, "if (Build.VERSION.SDK_INT >= 31)", "setForegroundServiceBehavior"),
         Newer("service/RunNotification", 31, "if (Build.VERSION.SDK_INT >= 31)", "setForegroundServiceBehavior"),

@@ -143,16 +143,27 @@ class TestPhone(withFiles: Boolean = true, reallyTrains: Boolean = false) {
     /** Until this step is under way: what is asked of the run now holds after it. */
     fun awaitInStep(step: Int) = await("step $step") { trainer.inStep == step }
 
-    fun awaitStatus(status: Status) = await("$status") { state.run?.status == status }
+    /** Of an end until the service has heard of it too: what it still does would fall into the next test. */
+    fun awaitStatus(status: Status) = await("$status") { state.run?.status == status && (!status.ended || !serviceIsThere) }
 
     // --- The phone ----------------------------------------------------------------------------------------------------
 
-    fun plug(plugged: Boolean, celsius: Double = 31.5) =
-        application.sendStickyBroadcast(
+    /** @param percent how full the battery is, null where the phone does not tell */
+    fun plug(plugged: Boolean, celsius: Double = 31.5, percent: Int? = null) {
+        val status = if (plugged) BatteryManager.BATTERY_STATUS_CHARGING else BatteryManager.BATTERY_STATUS_DISCHARGING
+        val intent =
             Intent(Intent.ACTION_BATTERY_CHANGED)
                 .putExtra(BatteryManager.EXTRA_PLUGGED, if (plugged) BatteryManager.BATTERY_PLUGGED_AC else 0)
+                .putExtra(BatteryManager.EXTRA_STATUS, status)
                 .putExtra(BatteryManager.EXTRA_TEMPERATURE, (celsius * 10).toInt())
-        )
+        percent?.let { intent.putExtra(BatteryManager.EXTRA_LEVEL, it).putExtra(BatteryManager.EXTRA_SCALE, 100) }
+        application.sendStickyBroadcast(intent)
+    }
+
+    /** What is left in the battery, by its counter. */
+    fun charge(microampHours: Int) =
+        shadowOf(application.getSystemService(BatteryManager::class.java))
+            .setIntProperty(BatteryManager.BATTERY_PROPERTY_CHARGE_COUNTER, microampHours)
 
     fun notification(id: Int = RunNotification.RUNNING): Notification? = shadowOf(notifications).getNotification(id)
 

@@ -44,6 +44,9 @@ interface Actions {
     /** What the person answered to the question that is asked. */
     fun answer(answer: Answer)
 
+    /** Where the phone lets the app run in the background. */
+    fun openBackgroundSettings()
+
     fun showDetails()
 
     fun go(place: Place)

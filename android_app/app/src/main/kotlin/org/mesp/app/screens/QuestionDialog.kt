@@ -31,9 +31,17 @@ class QuestionDialog(private val context: Context, private val actions: Actions)
     private fun build(question: Question): AlertDialog {
         val builder = AlertDialog.Builder(context).setOnCancelListener { actions.answer(Answer.NO) }
         when (question) {
+            is Question.Start -> start(builder, question)
             is Question.Delete -> delete(builder, question)
         }
         return builder.create()
+    }
+
+    private fun start(builder: AlertDialog.Builder, question: Question.Start) {
+        val plugged = question.battery.plugged
+        builder.setTitle(if (plugged) R.string.ask_saver else R.string.ask_start).setMessage(words.start(question))
+        button(builder, R.string.start_now, R.string.cancel)
+        if (!plugged) builder.setNeutralButton(R.string.start_charging) { _, _ -> actions.answer(Answer.OTHERWISE) }
     }
 
     private fun delete(builder: AlertDialog.Builder, question: Question.Delete) {

@@ -30,6 +30,7 @@ class RunScreen(private val view: View, private val actions: Actions) {
     private val loss = text(R.id.loss)
     private val lossLabel = text(R.id.loss_label)
     private val result: View = view.findViewById(R.id.result)
+    private val next: View = view.findViewById(R.id.next)
     private val numbers: View = view.findViewById(R.id.numbers)
     private val live: View = view.findViewById(R.id.live)
     private val charts: View = view.findViewById(R.id.charts)
@@ -58,16 +59,17 @@ class RunScreen(private val view: View, private val actions: Actions) {
         val run = state.run ?: return
         shown = run.name
         message.render(state.message)
-        name.say(context.getString(R.string.run_is_named, run.name))
+        name.say(context.getString(R.string.run_is_named, run.name, run.step, run.total))
         subject.say(words.subject(run.model, run.data))
         renderStatus(run)
         renderEnd(run)
         note.say(notes(run, state.notificationsOff))
         val stored = state.runs.find { it.name == run.name }?.takeIf { run.status.ended }
         result.show(stored?.hasAdapter == true)
-        // A run that failed at once has none.
+        next.show(stored?.hasAdapter == true)
+        // A run that failed at once has none. Of a finished one the words say what the figures did.
         val hasNumbers = run.steps.isNotEmpty() || !run.status.ended
-        numbers.show(hasNumbers)
+        numbers.show(hasNumbers && !run.status.finished)
         charts.show(hasNumbers)
         renderNumbers(run)
         renderCharts(run)
@@ -101,13 +103,13 @@ class RunScreen(private val view: View, private val actions: Actions) {
 
     private fun notes(run: RunState, notificationsOff: Boolean): String {
         val notes = mutableListOf<String>()
-        if (run.status == Status.DONE || run.status == Status.STOPPED_EARLY) {
+        if (run.status.finished) {
             words.errors(run)?.let { notes += it }
-            notes += context.getString(R.string.what_next)
         } else {
             run.lowMemory?.let { notes += context.getString(R.string.low_memory, it) }
             run.checkpoint?.let { notes += context.getString(R.string.last_checkpoint, it) }
         }
+        if (run.battery.saver && !run.status.ended) notes += context.getString(R.string.saver_on)
         if (notificationsOff && !run.status.ended) notes += context.getString(R.string.notifications_off)
         return notes.joinToString(" ")
     }
@@ -125,7 +127,14 @@ class RunScreen(private val view: View, private val actions: Actions) {
         progress.progress = run.step
         rate.render(run.tokensPerSecond?.let(words::rate) ?: unknown, R.string.stat_rate)
         live.show(!run.status.ended)
-        left.render(run.secondsLeft?.let(words::duration) ?: unknown, R.string.stat_left)
+        val percent = run.percentLeft?.takeIf { !run.battery.plugged }
+        val leftWords =
+            when {
+                percent == null -> context.getString(R.string.stat_left)
+                percent > (run.battery.percent ?: 100.0) -> context.getString(R.string.stat_left_too_much)
+                else -> context.getString(R.string.stat_left_battery, words.percentOf(percent))
+            }
+        left.render(run.secondsLeft?.let(words::duration) ?: unknown, leftWords)
         val overIdle = run.baselineBytes != null || run.steps.isEmpty()
         peak.render(run.peakBytes?.let(words::megabytes) ?: unknown, if (overIdle) R.string.stat_peak else R.string.stat_peak_absolute)
         warmth.render(run.warmth.celsius?.let(words::celsius) ?: unknown, words.thermal(run.warmth.thermal))

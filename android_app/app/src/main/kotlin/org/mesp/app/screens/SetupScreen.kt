@@ -9,6 +9,7 @@ import android.widget.ProgressBar
 import android.widget.RadioButton
 import android.widget.TextView
 import org.mesp.app.R
+import org.mesp.app.phone.Background
 import org.mesp.app.phone.appVersion
 import org.mesp.app.state.Import
 import org.mesp.app.state.Place
@@ -25,12 +26,17 @@ class SetupScreen(private val view: View, private val actions: Actions) {
     private val settings = SettingsView(view, actions)
 
     private val resumeCard: View = view.findViewById(R.id.resume_card)
+    private val resumeEnding: TextView = view.findViewById(R.id.resume_ending)
+    private val resumeSettings: View = view.findViewById(R.id.resume_settings)
+    private val backgroundCard: View = view.findViewById(R.id.background_card)
+    private val estimate: TextView = view.findViewById(R.id.estimate)
     private val resumeText: TextView = view.findViewById(R.id.resume_text)
     private val lastCard: View = view.findViewById(R.id.last_card)
     private val lastText: TextView = view.findViewById(R.id.last_text)
     private var last: String? = null
     private val bundles: LinearLayout = view.findViewById(R.id.bundles)
     private val data: LinearLayout = view.findViewById(R.id.data)
+    private val dataNote: TextView = view.findViewById(R.id.data_note)
     private val importing: View = view.findViewById(R.id.importing)
     private val importingText: TextView = view.findViewById(R.id.importing_text)
     private val importingProgress: ProgressBar = view.findViewById(R.id.importing_progress)
@@ -46,6 +52,8 @@ class SetupScreen(private val view: View, private val actions: Actions) {
         on(R.id.cancel_import, actions::cancelImport)
         on(R.id.start, actions::start)
         on(R.id.resume) { resumable?.let(actions::resume) }
+        on(R.id.resume_settings, actions::openBackgroundSettings)
+        on(R.id.background_settings, actions::openBackgroundSettings)
         on(R.id.forget) { resumable?.let(actions::forget) }
         on(R.id.last_open) { last?.let(actions::open) }
         on(R.id.last_files) { actions.go(Place.FILES) }
@@ -55,7 +63,7 @@ class SetupScreen(private val view: View, private val actions: Actions) {
 
     fun render(state: UiState) {
         message.render(state.message)
-        renderResumable(state.resumable)
+        renderResumable(state.resumable, state.background)
         renderLast(state.runs.firstOrNull().takeIf { state.resumable == null })
         renderRows(bundles, state.bundles.map { it.name to words.bundle(it) }, state.form.bundle, R.string.no_bundles) {
             actions.change { form -> form.copy(bundle = it) }
@@ -63,9 +71,13 @@ class SetupScreen(private val view: View, private val actions: Actions) {
         renderRows(data, state.data.map { it.name to words.size(it.bytes) }, state.form.data, R.string.no_data) {
             actions.change { form -> form.copy(data = it) }
         }
+        dataNote.say(state.dataNote?.let(words::note))
+        dataNote.setTextColor(context.getColor(if (state.dataNote?.problem == null) R.color.ink_soft else R.color.bad))
         renderImport(state.importing)
         settings.render(state.form, state.problems)
         formProblem.say(state.problems.form)
+        estimate.say(state.paces[state.form.bundle]?.estimate(state.form.settings())?.let(words::estimate))
+        backgroundCard.show(state.background.restricted)
         val library = state.library
         val version = appVersion(context)
         about.say(
@@ -74,7 +86,7 @@ class SetupScreen(private val view: View, private val actions: Actions) {
         )
     }
 
-    private fun renderResumable(run: Resumable?) {
+    private fun renderResumable(run: Resumable?, background: Background) {
         resumable = run?.name
         resumeCard.show(run != null)
         if (run == null) return
@@ -86,6 +98,10 @@ class SetupScreen(private val view: View, private val actions: Actions) {
                 else -> context.getString(R.string.resume_killed_early, what)
             }
         )
+        val bySystem = run.ending?.bySystem == true
+        val optimized = context.getString(R.string.optimized).takeIf { bySystem && background.optimized }
+        resumeEnding.say(listOfNotNull(run.ending?.let(words::ending), optimized).joinToString(" "))
+        resumeSettings.show(bySystem)
     }
 
     /** The newest run's report, in a line; not beside the offer to resume it. */

@@ -14,7 +14,10 @@ enum class Command {
     STOP,
 
     /** Writes a checkpoint after this step. */
-    CHECKPOINT;
+    CHECKPOINT,
+
+    /** The person has swiped the notification away (Android 14 and later let them): it stays away, and the run goes on. */
+    DISMISSED;
 
     val action get() = "org.mesp.app.action.$name"
 

@@ -30,6 +30,7 @@ class RunNotification(private val service: Service, private val screen: Class<ou
     private val words = Words(service)
     private var shown = 0L
     private var next: RunState? = null
+    private var dismissed = false
 
     init {
         val channel = NotificationChannel(CHANNEL, service.getString(R.string.channel_name), NotificationManager.IMPORTANCE_LOW)
@@ -43,6 +44,7 @@ class RunNotification(private val service: Service, private val screen: Class<ou
                 .setContentTitle(if (run == null) service.getString(R.string.preparing) else words.title(run))
                 .setContentText(run?.let(words::progress))
                 .setOngoing(true)
+                .setDeleteIntent(told(Command.DISMISSED))
                 .setCategory(Notification.CATEGORY_PROGRESS)
         if (run == null || run.status.ended) return builder.build()
         if (run.total > 0) builder.setProgress(run.total, run.step, false) else builder.setProgress(0, 0, true)
@@ -56,8 +58,20 @@ class RunNotification(private val service: Service, private val screen: Class<ou
         return builder.addAction(action(R.drawable.ic_stop, R.string.stop, Command.STOP)).build()
     }
 
+    /** It is not shown again before the run's end, until [appears]. */
+    fun dismiss() {
+        dismissed = true
+        close()
+    }
+
+    /** Android shows it now, as it does whenever the service enters the foreground. */
+    fun appears() {
+        dismissed = false
+    }
+
     /** At most once a second: Android drops what comes faster, perhaps the last. */
     fun show(run: RunState) {
+        if (dismissed) return
         val waits = next != null
         next = run
         if (waits) return
@@ -91,11 +105,11 @@ class RunNotification(private val service: Service, private val screen: Class<ou
             .setOnlyAlertOnce(true)
             .setContentIntent(PendingIntent.getActivity(service, 0, Intent(service, screen), FLAGS))
 
-    private fun action(icon: Int, text: Int, command: Command): Notification.Action {
-        val told = Intent(command.action, null, service, service.javaClass)
-        val intent = PendingIntent.getService(service, command.ordinal, told, FLAGS)
-        return Notification.Action.Builder(Icon.createWithResource(service, icon), service.getString(text), intent).build()
-    }
+    private fun action(icon: Int, text: Int, command: Command): Notification.Action =
+        Notification.Action.Builder(Icon.createWithResource(service, icon), service.getString(text), told(command)).build()
+
+    private fun told(command: Command): PendingIntent =
+        PendingIntent.getService(service, command.ordinal, Intent(command.action, null, service, service.javaClass), FLAGS)
 
     companion object {
         const val CHANNEL = "training"

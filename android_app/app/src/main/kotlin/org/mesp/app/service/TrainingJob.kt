@@ -4,6 +4,7 @@ import android.content.Context
 import java.io.File
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
+import kotlinx.serialization.json.intOrNull
 import kotlinx.serialization.json.put
 import org.mesp.app.R
 import org.mesp.app.phone.Logcat
@@ -32,6 +33,10 @@ class TrainingJob(
 ) {
     private val requests = Requests(context)
     val name = request.output
+
+    /** The bundle's name, and the sequences of a step: what the run's pace is of. */
+    val bundle = request.bundle.trimEnd('/').substringAfterLast('/')
+    val sequencesAStep: Int get() = (request.settings["grad_accumulation"] as? JsonPrimitive)?.intOrNull ?: 1
 
     init {
         store.update { it.copy(run = RunState(name, data = request.data.substringAfterLast('/')), message = null, resumable = null) }

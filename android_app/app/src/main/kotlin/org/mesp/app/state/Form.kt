@@ -10,17 +10,28 @@ import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
 import kotlinx.serialization.json.put
 import org.mesp.app.R
+import org.mesp.app.phone.BatteryRule
 import org.mesp.core.training.TrainSettings
 
 /**
- * A number of the settings; [key] is its name in TrainSettings.
+ * A number of the settings; [key] is its name in TrainSettings, or in RunRequest where it is the app's own.
  *
  * @param about a line below its name
  * @param rare whether it is behind "More settings"
+ * @param trains whether it is one of TrainSettings
  */
-enum class Field(val key: String, val label: Int, val hint: Int, val about: Int? = null, val whole: Boolean = true, val rare: Boolean = true) {
+enum class Field(
+    val key: String,
+    val label: Int,
+    val hint: Int,
+    val about: Int? = null,
+    val whole: Boolean = true,
+    val rare: Boolean = true,
+    val trains: Boolean = true,
+) {
     STEPS("steps", R.string.steps, R.string.steps_hint, R.string.steps_about, rare = false),
     SPLIT("eval_split", R.string.split, R.string.split_hint, R.string.split_about, whole = false, rare = false),
+    BATTERY("pause_below_percent", R.string.pause_below, R.string.pause_below_hint, R.string.pause_below_about, rare = false, trains = false),
     RATE("lr", R.string.rate, R.string.rate_hint, R.string.rate_about, whole = false),
     EVERY("eval_every", R.string.every, R.string.every_hint),
     WARMUP("warmup", R.string.warmup, R.string.warmup_hint, R.string.warmup_about, whole = false),
@@ -53,8 +64,11 @@ data class Form(
     fun settings(locale: Locale = Locale.getDefault()): JsonObject = buildJsonObject {
         put("optimizer", optimizer)
         put("schedule", schedule)
-        for (field in Field.entries) number(field, locale)?.let { put(field.key, JsonPrimitive(it)) }
+        for (field in Field.entries.filter { it.trains }) number(field, locale)?.let { put(field.key, JsonPrimitive(it)) }
     }
+
+    /** Below so much of the battery a run pauses. */
+    val pauseBelowPercent: Int get() = number(Field.BATTERY, Locale.getDefault())?.toInt() ?: BatteryRule.USUAL_PERCENT
 
     fun isNoNumber(field: Field, locale: Locale = Locale.getDefault()) = typed(field).isNotEmpty() && number(field, locale) == null
 

@@ -6,6 +6,7 @@ import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
 import org.mesp.app.R
+import org.mesp.app.phone.BatteryRule
 import org.mesp.core.UsageException
 import org.mesp.core.training.TrainSettings
 
@@ -21,6 +22,9 @@ data class Problems(val fields: Map<Field, String> = emptyMap(), val form: Strin
                 return Problems(
                     typed.associateWith { context.getString(if (it.whole) R.string.no_whole_number else R.string.no_number) }
                 )
+            }
+            if (form.pauseBelowPercent !in BatteryRule.PERCENTS) {
+                return Problems(mapOf(Field.BATTERY to context.getString(R.string.pause_below_wrong)))
             }
             if (form.bundle == null) return Problems(form = context.getString(R.string.choose_bundle_first))
             if (form.data == null) return Problems(form = context.getString(R.string.choose_data_first))

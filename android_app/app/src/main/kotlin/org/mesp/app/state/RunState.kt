@@ -1,12 +1,13 @@
 package org.mesp.app.state
 
+import org.mesp.app.phone.Battery
 import org.mesp.app.phone.Warmth
 import org.mesp.core.memory.Sample
 import org.mesp.core.report.Evaluation
 import org.mesp.core.report.Step
 
 /** Why a run waits. */
-enum class Pause { USER, HOT, NOT_CHARGING }
+enum class Pause { USER, HOT, NOT_CHARGING, LOW_BATTERY }
 
 enum class Status {
     /** Bundle and data are read. */
@@ -21,6 +22,9 @@ enum class Status {
     FAILED;
 
     val ended get() = this >= DONE
+
+    /** It has come to its end, and left a result. */
+    val finished get() = this == DONE || this == STOPPED_EARLY
 
     companion object {
         /** Of a report's "status". */
@@ -50,6 +54,7 @@ data class Evaluating(val done: Int, val sequences: Int, val secondsEach: Double
  * @param baselineBytes the footprint before the first step, null where it is not known
  * @param checkpoint the step of the last checkpoint
  * @param lowMemory the step at which Android last said that memory is short
+ * @param percentAStep what a step takes of the battery, null where it is not measured
  * @param failure why it failed
  */
 data class RunState(
@@ -69,6 +74,8 @@ data class RunState(
     val checkpoint: Int? = null,
     val lowMemory: Int? = null,
     val warmth: Warmth = Warmth(),
+    val battery: Battery = Battery(),
+    val percentAStep: Double? = null,
     val failure: String? = null,
 ) {
     val step: Int get() = steps.lastOrNull()?.step ?: 0
@@ -95,6 +102,13 @@ data class RunState(
         get() {
             if (evalEvery == null || step >= total) return 0
             return 1 + if (evalEvery > 0) (total - 1) / evalEvery - step / evalEvery else 0
+        }
+
+    /** What is left will take so much of the battery; an evaluation as its time is worth in steps. */
+    val percentLeft: Double?
+        get() {
+            val seconds = secondsLeft ?: return null
+            return percentAStep?.let { it * seconds / (recent().sumOf(Step::seconds) / recent().size) }
         }
 
     /** The largest footprint so far, over idle where that is known. */

@@ -1,5 +1,7 @@
 package org.mesp.app.state
 
+import org.mesp.app.phone.Background
+import org.mesp.app.phone.Ending
 import org.mesp.app.phone.LibraryNote
 
 /** Which screen is shown where no run is. */
@@ -10,6 +12,7 @@ data class UiState(
     val place: Place = Place.SETUP,
     val bundles: List<StoredBundle> = emptyList(),
     val data: List<StoredData> = emptyList(),
+    val dataNote: DataNote? = null,
     val runs: List<StoredRun> = emptyList(),
     val form: Form = Form(),
     val problems: Problems = Problems(),
@@ -20,6 +23,8 @@ data class UiState(
     val message: String? = null,
     val question: Question? = null,
     val notificationsOff: Boolean = false,
+    val background: Background = Background(),
+    val paces: Map<String, Pace> = emptyMap(),
     val library: LibraryNote? = null,
 )
 
@@ -54,10 +59,16 @@ data class StoredRun(
 /** A data file in the app's files. */
 data class StoredData(val name: String, val bytes: Long)
 
+/** What a look into the data told: columns that are not read, or why it cannot be trained on. */
+data class DataNote(val of: StoredData, val notRead: List<String> = emptyList(), val problem: String? = null)
+
 /** A copy into the app's files; [total] is null where the source does not tell. */
 data class Import(val name: String, val done: Long = 0, val total: Long? = null)
 
-/** A run that ended before its end and can go on: its last checkpoint's step, 0 without one, of [steps]; and why it failed, if it did. */
+/**
+ * A run that ended before its end and can go on: its last checkpoint's step, 0 without one, of [steps]; why it failed, if it did; and what the system
+ * says of its process, if that ended.
+ */
 data class Resumable(
     val name: String,
     val step: Int,
@@ -65,4 +76,5 @@ data class Resumable(
     val reason: String? = null,
     val model: String? = null,
     val data: String? = null,
+    val ending: Ending? = null,
 )

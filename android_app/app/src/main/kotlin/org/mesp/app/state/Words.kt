@@ -8,6 +8,7 @@ import kotlin.math.exp
 import kotlin.math.roundToInt
 import kotlin.math.roundToLong
 import org.mesp.app.R
+import org.mesp.app.phone.Ending
 
 /** A run and its numbers in words. */
 class Words(private val context: Context) {
@@ -37,6 +38,7 @@ class Words(private val context: Context) {
             Pause.USER -> R.string.paused_by_you
             Pause.HOT -> R.string.paused_hot
             Pause.NOT_CHARGING -> R.string.paused_not_charging
+            Pause.LOW_BATTERY -> R.string.paused_low_battery
         }
 
     /** One line: where it is, its loss, its time. */
@@ -68,9 +70,15 @@ class Words(private val context: Context) {
     fun end(run: RunState): String =
         when (run.status) {
             Status.FAILED -> WhatToDo.of(run.failure.orEmpty(), context.getString(R.string.todo_start_again)).let { "${it.first} ${it.second}".trim() }
-            Status.INTERRUPTED ->
-                if (run.step == 0) context.getString(R.string.stopped_at_start) else context.getString(R.string.stopped_at, run.step, run.total)
+            Status.INTERRUPTED -> stopped(run)
             else -> learnt(run)
+        }
+
+    private fun stopped(run: RunState): String =
+        when {
+            run.step == 0 -> context.getString(R.string.stopped_at_start)
+            run.checkpoint == null -> context.getString(R.string.stopped_without, run.step, run.total)
+            else -> context.getString(R.string.stopped_at, run.step, run.total)
         }
 
     private fun learnt(run: RunState): String {
@@ -111,6 +119,53 @@ class Words(private val context: Context) {
     private fun gain(before: Double?, after: Double?): Double? = if (before == null || after == null) null else exp(before - after)
 
     private fun percent(gain: Double) = ((gain - 1) * 100).roundToInt()
+
+    /** What a look into the data told; null if there is nothing to say. */
+    fun note(note: DataNote): String? {
+        if (note.problem != null) return note.problem
+        if (note.notRead.isEmpty()) return null
+        val names = note.notRead.take(MOST_NAMES).joinToString(", ") { "\"$it\"" }
+        val more = note.notRead.size - MOST_NAMES
+        return if (more > 0) context.getString(R.string.not_read_more, names, more) else context.getString(R.string.not_read, names)
+    }
+
+    /** What a run will take, in a line. */
+    fun estimate(estimate: Estimate): String {
+        val time = duration(estimate.seconds)
+        return if (estimate.percent == null) context.getString(R.string.estimate, time) else context.getString(R.string.estimate_battery, time, percentOf(estimate.percent))
+    }
+
+    /** What the person should know before a run starts on the battery. */
+    fun start(question: Question.Start): String {
+        val (battery, least, estimate) = question
+        val sentences = mutableListOf<String>()
+        if (!battery.plugged) {
+            sentences += battery.percent?.let { context.getString(R.string.ask_level, percentOf(it)) } ?: context.getString(R.string.ask_unplugged)
+            if (battery.percent != null && battery.percent < least) sentences += context.getString(R.string.ask_now, percentOf(least.toDouble()))
+            else if (least > 0) sentences += context.getString(R.string.ask_pauses, percentOf(least.toDouble()))
+        }
+        estimate?.let { sentences += estimate(it) }
+        if (battery.saver) sentences += context.getString(R.string.saver_on)
+        return sentences.joinToString(" ")
+    }
+
+    /** Why the process of a run ended. */
+    fun ending(ending: Ending): String =
+        context.getString(
+            when (ending) {
+                Ending.MEMORY -> R.string.ending_memory
+                Ending.CRASH -> R.string.ending_crash
+                Ending.STUCK -> R.string.ending_stuck
+                Ending.PERSON -> R.string.ending_person
+                Ending.TOO_MUCH -> R.string.ending_too_much
+                Ending.SIGNAL -> R.string.ending_signal
+                Ending.CHANGED -> R.string.ending_changed
+                Ending.UNKNOWN -> R.string.ending_unknown
+            }
+        )
+
+    fun percentOf(battery: Double): String =
+        if (battery < 1 && battery > 0) context.getString(R.string.percent_less) else context.getString(R.string.percent, battery.roundToInt())
 
     fun loss(value: Double): String = "%.3f".format(locale, value)
 
@@ -157,6 +212,8 @@ class Words(private val context: Context) {
 
     companion object {
         const val SEPARATOR = " · "
+
+        private const val MOST_NAMES = 6
 
         /** Less than this is no better, and from the other on "times" is said instead of "percent". */
         private const val LEAST_GAIN = 1.005

@@ -1,7 +1,12 @@
 package org.mesp.app.storage
 
 import android.content.Context
+import kotlinx.serialization.SerializationException
+import kotlinx.serialization.builtins.MapSerializer
+import kotlinx.serialization.builtins.serializer
+import kotlinx.serialization.json.Json
 import org.mesp.app.state.Form
+import org.mesp.app.state.Pace
 
 /** What is remembered from one start of the app to the next: the form, and the runs that the person does not want to resume. */
 class Preferences(context: Context) {
@@ -10,6 +15,16 @@ class Preferences(context: Context) {
     var form: Form
         get() = Form.fromJson(values.getString("form", null))
         set(form) = values.edit().putString("form", form.toJson()).apply()
+
+    /** How fast each bundle, by its name, was last. */
+    var paces: Map<String, Pace>
+        get() =
+            try {
+                values.getString("paces", null)?.let { Json.decodeFromString(PACES, it) }.orEmpty()
+            } catch (_: SerializationException) { // of another version
+                emptyMap()
+            }
+        set(paces) = values.edit().putString("paces", Json.encodeToString(PACES, paces)).apply()
 
     val forgotten: Set<String> get() = values.getStringSet("forgotten", emptySet()).orEmpty()
 
@@ -24,4 +39,8 @@ class Preferences(context: Context) {
     var askedForNotifications: Boolean
         get() = values.getBoolean("asked_for_notifications", false)
         set(asked) = values.edit().putBoolean("asked_for_notifications", asked).apply()
+
+    private companion object {
+        val PACES = MapSerializer(String.serializer(), Pace.serializer())
+    }
 }

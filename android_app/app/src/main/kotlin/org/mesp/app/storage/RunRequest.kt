@@ -9,10 +9,12 @@ import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
 import kotlinx.serialization.json.boolean
 import kotlinx.serialization.json.buildJsonObject
+import kotlinx.serialization.json.int
 import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
 import kotlinx.serialization.json.put
 import org.mesp.app.R
+import org.mesp.app.phone.BatteryRule
 import org.mesp.app.state.text
 import org.mesp.core.UsageException
 import org.mesp.core.training.TrainSettings
@@ -23,6 +25,7 @@ import org.mesp.core.training.TrainSettings
  * @param bundle its folder, and [data] the rows, both paths as [Folders.below] takes them
  * @param output the run's name
  * @param settings TrainSettings as JSON, without its data
+ * @param pauseBelowPercent of the battery the run waits for a charger; 0 for never
  * @param resume go on with the run of that name; bundle, data and settings are then those it began with, if they are left out
  */
 data class RunRequest(
@@ -31,6 +34,7 @@ data class RunRequest(
     val output: String,
     val settings: JsonObject = JsonObject(emptyMap()),
     val onlyWhileCharging: Boolean = false,
+    val pauseBelowPercent: Int = BatteryRule.USUAL_PERCENT,
     val resume: Boolean = false,
 ) {
     /** Puts all of it into an intent, for [of] to read. */
@@ -41,6 +45,7 @@ data class RunRequest(
             .putExtra("output", output)
             .putExtra("settings", settings.toString())
             .putExtra("only_while_charging", onlyWhileCharging)
+            .putExtra("pause_below_percent", pauseBelowPercent)
             .putExtra("resume", resume)
 
     /** The settings with their paths made whole. */
@@ -70,6 +75,7 @@ data class RunRequest(
         put("output", output)
         put("settings", settings)
         put("only_while_charging", onlyWhileCharging)
+        put("pause_below_percent", pauseBelowPercent)
     }
 
     private fun file(context: Context, path: String, what: String): File {
@@ -87,12 +93,15 @@ data class RunRequest(
             if (!Folders.isName(output)) throw UsageException(context.getString(R.string.output_no_name, output))
             val resume = intent.getBooleanExtra("resume", false)
             val before = if (resume) Requests(context).read(output) else null
+            val percent = intent.getIntExtra("pause_below_percent", before?.pauseBelowPercent ?: BatteryRule.USUAL_PERCENT)
+            if (percent !in BatteryRule.PERCENTS) throw UsageException(context.getString(R.string.pause_below_wrong))
             return RunRequest(
                 intent.getStringExtra("bundle") ?: before?.bundle ?: missing(context, "bundle"),
                 intent.getStringExtra("data") ?: before?.data ?: missing(context, "data"),
                 output,
                 intent.getStringExtra("settings")?.let { parse(context, it) } ?: before?.settings ?: JsonObject(emptyMap()),
                 intent.getBooleanExtra("only_while_charging", before?.onlyWhileCharging ?: false),
+                percent,
                 resume,
             )
         }
@@ -104,6 +113,7 @@ data class RunRequest(
                 json.text("output")!!,
                 json.getValue("settings").jsonObject,
                 json.getValue("only_while_charging").jsonPrimitive.boolean,
+                json.getValue("pause_below_percent").jsonPrimitive.int,
                 resume = true,
             )
 

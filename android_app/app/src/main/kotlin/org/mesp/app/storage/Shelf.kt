@@ -5,6 +5,7 @@ import java.util.concurrent.Executor
 import kotlinx.serialization.json.doubleOrNull
 import kotlinx.serialization.json.intOrNull
 import kotlinx.serialization.json.jsonPrimitive
+import org.mesp.app.phone.Ending
 import org.mesp.app.state.Resumable
 import org.mesp.app.state.Status
 import org.mesp.app.state.Store
@@ -13,13 +14,18 @@ import org.mesp.app.state.StoredData
 import org.mesp.app.state.StoredRun
 import org.mesp.app.state.text
 
-/** Looks through the app's files for bundles, data and runs that can be resumed, and puts them into the state. */
+/**
+ * Looks through the app's files for bundles, data and runs, and puts them into the state.
+ *
+ * @param whyEnded what the system says of the process of a run that left no report
+ */
 class Shelf(
     private val folders: Folders,
     private val requests: Requests,
     private val preferences: Preferences,
     private val store: Store,
     private val background: Executor,
+    private val whyEnded: (run: String) -> Ending?,
 ) {
     fun refresh() =
         background.execute {
@@ -33,6 +39,7 @@ class Shelf(
                     bundles = bundles,
                     data = data,
                     runs = runs,
+                    paces = preferences.paces,
                     form =
                         form.copy(
                             bundle = form.bundle.takeIf { name -> bundles.any { it.name == name } } ?: bundles.singleOrNull()?.name,
@@ -81,7 +88,8 @@ class Shelf(
         val forgotten = preferences.forgotten
         val run = runs.find { it.canResume && it.name !in forgotten } ?: return null
         val log = RunFolder(File(folders.runs, run.name))
-        return Resumable(run.name, log.checkpoint ?: 0, run.total, log.report?.text("reason"), run.model, run.data)
+        val ending = if (log.report == null) whyEnded(run.name) else null
+        return Resumable(run.name, log.checkpoint ?: 0, run.total, log.report?.text("reason"), run.model, run.data, ending)
     }
 
     /** What is in these folders; of two with a name, the first. */

@@ -124,6 +124,22 @@ class ScreenTest {
     }
 
     @Test
+    fun `names the columns of the data that are not read, where the data is chosen`() {
+        phone.app.folders.ownData.resolve("rows.jsonl").writeText("{\"text\": \"a\", \"id\": 1, \"source\": \"b\"}\n")
+        phone.app.folders.ownData.resolve("wrong.jsonl").writeText("{\"question\": \"a\"}\n")
+        val activity = phone.open()
+        fun choose(name: String): String {
+            activity.change { it.copy(data = name) }
+            phone.idle()
+            return activity.text(R.id.setup, R.id.data_note)
+        }
+        assertEquals("Columns that are not read: \"id\", \"source\".", choose("rows.jsonl"))
+        assertTrue(choose("wrong.jsonl").startsWith("wrong.jsonl, line 1: A row has \"text\""))
+        choose("hamlet.txt")
+        assertFalse(activity.isShown(R.id.data_note))
+    }
+
+    @Test
     fun `asks for a bundle and data`() {
         phone.app.folders.root.deleteRecursively()
         val activity = phone.open()
@@ -232,8 +248,9 @@ class ScreenTest {
             "It has learnt. On the part kept aside, which it never trained on, it now gives the right next word a chance that is 36% higher.",
             activity.text(R.id.run, R.id.end),
         )
-        assertTrue(activity.text(R.id.run, R.id.note).startsWith("Error on the part kept aside: 3.655 before, 3.348 after. Lower is better. Next: save"))
-        assertTrue(activity.isShown(R.id.result))
+        assertTrue(activity.text(R.id.run, R.id.note).startsWith("Error on the part kept aside: 3.655 before, 3.348 after. Lower is better."))
+        assertTrue(activity.isShown(R.id.result) && activity.isShown(R.id.next))
+        assertFalse("the words say what the figures did", activity.isShown(R.id.numbers))
     }
 
     @Test

@@ -3,6 +3,7 @@ package org.mesp.app.service
 import android.app.Notification
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertNotNull
+import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.junit.runner.RunWith
@@ -63,4 +64,47 @@ class NotificationTest {
         phone.trainer.letStep()
         phone.awaitStatus(Status.INTERRUPTED)
     }
+
+    @Test
+    fun `one that was dismissed stays away, and the run goes on`() {
+        phone.startRun()
+        phone.awaitInStep(1)
+        // As the system does it: the notification is gone, then the app is told.
+        val dismissed = phone.notification()!!.deleteIntent
+        phone.notifications.cancel(RunNotification.RUNNING)
+        dismissed.send()
+        phone.deliver()
+        assertNull("not brought back by being told", phone.notification())
+        phone.trainer.letStep()
+        phone.await("the first step") { phone.run.step == 1 }
+        pass(2)
+        assertNull(phone.notification())
+        phone.awaitInStep(2)
+        phone.tell(Command.PAUSE)
+        phone.trainer.letStep()
+        phone.await("the pause") { phone.run.waiting }
+        phone.tell(Command.CONTINUE)
+        pass(2)
+        assertNull("nor by a command", phone.notification())
+        assertTrue(phone.serviceIsThere)
+        phone.trainer.letStep()
+        phone.awaitStatus(Status.DONE)
+        phone.await("the end's notification") { phone.notification(RunNotification.ENDED) != null }
+
+        phone.await("the service to end") { !phone.serviceIsThere }
+        phone.startRun("second")
+        assertNotNull("the next run has one again", phone.notification())
+        phone.trainer.letStep(3)
+        phone.await("the second end") { phone.run.name == "second" && phone.run.status == Status.DONE }
+    }
+
+    @Test
+    fun `is told of a dismissal when there is no run any more`() {
+        phone.tell(Command.DISMISSED)
+        assertNull(phone.notification())
+        assertNull(phone.state.message)
+        assertEquals(emptyList<String>(), phone.logged())
+    }
+
+    private fun pass(seconds: Long) = shadowOf(phone.application.mainLooper).idleFor(java.time.Duration.ofSeconds(seconds))
 }

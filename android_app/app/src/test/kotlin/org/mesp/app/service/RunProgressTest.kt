@@ -34,7 +34,7 @@ class RunProgressTest {
     fun `an evaluation is shown as it goes on, and told in few lines`() {
         for (done in 1..64) progress.evaluating(done, 64)
         assertEquals(64, run.evaluating!!.done)
-        assertEquals("Evaluating 64 of 64", Words(RuntimeEnvironment.getApplication()).title(run))
+        assertEquals("Testing on the part kept aside: 64 of 64", Words(RuntimeEnvironment.getApplication()).title(run))
         assertTrue(logged("evaluating").size in 1..3)
         assertTrue(logged("evaluating").last().contains("\"done\":64,\"sequences\":64"))
         progress.evaluated(Evaluation(0, 3.0, 60.0))

@@ -115,6 +115,60 @@ class ServiceTest {
     }
 
     @Test
+    fun `pauses on a low battery until there is a charger`() {
+        phone.plug(false, percent = 21)
+        phone.startRun()
+        phone.awaitInStep(1)
+        phone.plug(false, percent = 19)
+        phone.idle()
+        trainer.letStep()
+        phone.await("the pause") { phone.run.waiting }
+        assertEquals(setOf(Pause.LOW_BATTERY), phone.run.pauses)
+        assertEquals(1, phone.run.checkpoint)
+        assertFalse("a charger wakes the phone", ShadowPowerManager.getLatestWakeLock().isHeld)
+        assertTrue(phone.logged().any { it.contains("\"reasons\":[\"low_battery\"]") })
+        phone.plug(true, percent = 19)
+        phone.await("the end of the pause") { phone.run.pauses.isEmpty() }
+        trainer.letStep(2)
+        phone.awaitStatus(Status.DONE)
+    }
+
+    @Test
+    fun `pauses where the person has put the mark`() {
+        phone.plug(false, percent = 15)
+        phone.startRun { putExtra("pause_below_percent", 10) }
+        trainer.letStep(3)
+        phone.awaitStatus(Status.DONE)
+        phone.startRun("second") { putExtra("pause_below_percent", 95) }
+        assertTrue(phone.state.message!!.contains("must be from 0 to 90"))
+    }
+
+    @Test
+    fun `measures what a step takes of the battery, and remembers the pace`() {
+        phone.plug(false, percent = 75)
+        phone.charge(3_000_000)
+        phone.startRun { putExtra("settings", """{"steps": 3, "grad_accumulation": 2}""") }
+        trainer.letStep()
+        phone.awaitInStep(2)
+        phone.charge(2_960_000)
+        phone.plug(false, percent = 74)
+        phone.idle()
+        trainer.letStep()
+        phone.await("the share of a step") { phone.run.percentAStep != null }
+        assertEquals(1.0, phone.run.percentAStep!!, 0.01)
+        assertEquals("one step is left", 1.0, phone.run.percentLeft!!, 0.01)
+        phone.charge(2_920_000)
+        phone.plug(false, percent = 73)
+        phone.idle()
+        trainer.letStep()
+        phone.awaitStatus(Status.DONE)
+        phone.await("the service to end") { !phone.serviceIsThere }
+        val pace = phone.state.paces.getValue("smollm2-135m")
+        assertEquals(1.0, pace.sequenceSeconds, 1e-9)
+        assertEquals(0.5, pace.sequencePercent!!, 0.01)
+    }
+
+    @Test
     fun `stops with a checkpoint, also out of a pause, and can be resumed`() {
         phone.startRun()
         trainer.letStep()

@@ -101,9 +101,9 @@ class ResultTest {
         val activity = phone.open()
         activity.findViewById<View>(R.id.share).performClick()
         phone.idle()
-        val send = shadowOf(activity).nextStartedActivity.getParcelableExtra(Intent.EXTRA_INTENT, Intent::class.java)!!
+        @Suppress("DEPRECATION") val send = shadowOf(activity).nextStartedActivity.getParcelableExtra<Intent>(Intent.EXTRA_INTENT)!!
         assertEquals(Intent.ACTION_SEND, send.action)
-        val shared = send.getParcelableExtra(Intent.EXTRA_STREAM, Uri::class.java)!!
+        @Suppress("DEPRECATION") val shared = send.getParcelableExtra<Uri>(Intent.EXTRA_STREAM)!!
         assertEquals(shared, send.clipData!!.getItemAt(0).uri)
         assertEquals(Intent.FLAG_GRANT_READ_URI_PERMISSION, send.flags and Intent.FLAG_GRANT_READ_URI_PERMISSION)
 

@@ -30,10 +30,11 @@ internal class IdsRow(where: String, val ids: List<Long>, val labels: List<Long>
  * Reads a data file row by row.
  *
  * @param columns what the rows call the keys of their kind, as `--map` takes it: "prompt=question,completion=answer"
+ * @param notRead told of each row's columns that are not read
  * @throws UsageException no file, a damaged one, or a row that is malformed, of another kind than the first, or has a key that would change
  *   what is trained on
  */
-internal fun forEachRow(path: File, columns: String? = null, receive: (Row) -> Unit) {
+internal fun forEachRow(path: File, columns: String? = null, notRead: (Set<String>) -> Unit = {}, receive: (Row) -> Unit) {
     val named = readColumns(columns)
     var first: Kind? = null
     forEachRecord(path, { parts -> receive(TextRow(path.path, Kind.FILE, parts)) }) { where, record ->
@@ -43,6 +44,7 @@ internal fun forEachRow(path: File, columns: String? = null, receive: (Row) -> U
             throw UsageException("$where: ${quoted(taken.kind.keys)} after rows of ${quoted(expected.keys)}. Keep one kind in a file.")
         }
         refuseReserved(taken, where)
+        notRead(taken.others.filterValues { it != JsonNull }.keys)
         receive(checked(taken, where))
     }
 }
