@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,17 @@ def test_killed_and_resumed(start: Callable[..., Start]) -> None:
     killed = run.end(-signal.SIGKILL)
     assert "report.json" not in killed and killed["checkpoints"]
     assert start("--resume", steps=200, checkpoint_every=10).end(0)["report.json"]["status"] == "done"
+
+
+def test_core_takes_its_memory_outside_of_the_heap(tmp_path: Path) -> None:
+    """With AdamW, on a virtual machine that gives less direct memory than the arena or a state takes: Android counts it as heap."""
+    limit = 20_480
+    planned = check_run(CASES / "runs" / "llama-adamw" / "host")["run.json"]["planned_bytes"]
+    assert planned["block_inputs"] + planned["other_buffers"] > limit and planned["adamw.m"] > limit
+    java, *more = core().command
+    trainer = replace(core(), command=[java, f"-XX:MaxDirectMemorySize={limit}", *more])
+    settings = {"data": str(DATA), "optimizer": "adamw", "steps": 2}
+    assert Start(trainer, tmp_path / "run", BUNDLE, settings).end(0)["report.json"]["status"] == "done"
 
 
 def test_cores_run_that_diverges(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import android.os.PowerManager.THERMAL_STATUS_SEVERE
 data class Warmth(val celsius: Double? = null, val thermal: Int? = null)
 
 /**
- * When a phone is too hot to train on. It is hot from one mark on and stays so down to a lower one: with a single mark the run would
- * start and stop every few seconds. Android's own status counts where there is one (API 29), else the battery's temperature.
+ * When a phone is too hot to train on: when the battery is, or Android's thermal status says so. Neither overrules the other. The status is
+ * NONE both on a cool phone and on one that has no thermal HAL, and a battery may stay cool while the processor is throttled.
+ *
+ * It is hot from one mark on and stays so down to a lower one: with a single mark the run would start and stop every few seconds.
  */
 object HeatRule {
     private const val HOT_CELSIUS = 45.0
@@ -16,10 +18,9 @@ object HeatRule {
 
     fun isHot(warmth: Warmth, before: Boolean): Boolean {
         val (celsius, thermal) = warmth
-        return when {
-            thermal != null -> if (before) thermal > THERMAL_STATUS_LIGHT else thermal >= THERMAL_STATUS_SEVERE
-            celsius != null -> if (before) celsius > COOL_CELSIUS else celsius >= HOT_CELSIUS
-            else -> before
-        }
+        if (celsius == null && thermal == null) return before
+        val battery = celsius != null && if (before) celsius > COOL_CELSIUS else celsius >= HOT_CELSIUS
+        val status = thermal != null && if (before) thermal > THERMAL_STATUS_LIGHT else thermal >= THERMAL_STATUS_SEVERE
+        return battery || status
     }
 }

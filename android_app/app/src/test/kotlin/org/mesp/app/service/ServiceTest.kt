@@ -95,11 +95,24 @@ class ServiceTest {
     }
 
     @Test
-    fun `judges heat by the battery where Android has no thermal status`() {
-        assertFalse(HeatRule.isHot(Warmth(44.0), before = false))
-        assertTrue(HeatRule.isHot(Warmth(45.0), before = false))
-        assertTrue(HeatRule.isHot(Warmth(41.0), before = true))
-        assertFalse(HeatRule.isHot(Warmth(40.0), before = true))
+    fun `judges heat by the battery, also where the thermal status says none`() {
+        for (status in listOf(null, PowerManager.THERMAL_STATUS_NONE)) {
+            assertFalse(HeatRule.isHot(Warmth(44.0, status), before = false))
+            assertTrue(HeatRule.isHot(Warmth(45.0, status), before = false))
+            assertTrue(HeatRule.isHot(Warmth(41.0, status), before = true))
+            assertFalse(HeatRule.isHot(Warmth(40.0, status), before = true))
+        }
+    }
+
+    @Test
+    fun `judges heat by the thermal status, also where the battery is cool or unknown`() {
+        for (celsius in listOf(null, 30.0)) {
+            assertFalse(HeatRule.isHot(Warmth(celsius, PowerManager.THERMAL_STATUS_MODERATE), before = false))
+            assertTrue(HeatRule.isHot(Warmth(celsius, PowerManager.THERMAL_STATUS_SEVERE), before = false))
+            assertTrue(HeatRule.isHot(Warmth(celsius, PowerManager.THERMAL_STATUS_MODERATE), before = true))
+            assertFalse(HeatRule.isHot(Warmth(celsius, PowerManager.THERMAL_STATUS_LIGHT), before = true))
+        }
+        assertTrue("nothing new is known", HeatRule.isHot(Warmth(), before = true))
     }
 
     @Test

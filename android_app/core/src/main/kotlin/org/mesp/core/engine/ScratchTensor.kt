@@ -3,7 +3,6 @@ package org.mesp.core.engine
 import java.io.Closeable
 import java.io.File
 import java.io.IOException
-import java.io.RandomAccessFile
 import java.nio.Buffer
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
@@ -22,11 +21,11 @@ import org.mesp.core.MespException
  * @param folder where the file is made; in the storage, since a file system in memory would save nothing
  * @throws MespException there is no room for it
  */
-internal class ScratchTensor(folder: File, spec: TensorSpec) : Closeable {
+internal class ScratchTensor(private val folder: File, spec: TensorSpec) : Closeable {
     private val itemBytes = itemBytes(spec.dtype)
     private val channel: FileChannel
     private var flushed = true
-    private var staging = zeros(0)
+    private var staging = ByteBuffer.allocate(0)
 
     /** All of it, for reading. */
     val memory: Buffer
@@ -57,7 +56,7 @@ internal class ScratchTensor(folder: File, spec: TensorSpec) : Closeable {
     /** Writes elements from [first] on. A file takes a ByteBuffer, and a result's memory is none, so it goes through one. */
     fun write(first: Long, values: Buffer) {
         val bytes = values.capacity() * itemBytes
-        if (staging.capacity() != bytes) staging = zeros(bytes.toLong())
+        if (staging.capacity() != bytes) staging = outsideHeap(folder, bytes.toLong())
         (staging as Buffer).clear()
         values.clear()
         when (values) {
@@ -79,16 +78,4 @@ internal class ScratchTensor(folder: File, spec: TensorSpec) : Closeable {
     }
 
     override fun close() = channel.close()
-}
-
-/** Zeros that are no memory of this process, for reading: a mapped hole of a file. */
-internal fun mappedZeros(folder: File, bytes: Long): ByteBuffer =
-    namelessFile(folder).use {
-        it.setLength(bytes)
-        it.channel.map(FileChannel.MapMode.READ_ONLY, 0, bytes).order(ByteOrder.nativeOrder())
-    }
-
-private fun namelessFile(folder: File): RandomAccessFile {
-    val file = File.createTempFile("scratch", ".bin", folder)
-    return RandomAccessFile(file, "rw").also { file.delete() }
 }

@@ -15,7 +15,7 @@ import org.mesp.core.MespException
  * @param schedules names of those that will be run; memory is allocated for these alone
  * @param threads of XNNPACK's pool
  * @param observer called with its name when a phase begins, and with null after each program call
- * @param scratch folder for what the bundle keeps in files
+ * @param scratch folder for what the bundle keeps in files, and for the nameless files that memory is mapped from
  * @throws MespException the library cannot run the bundle's programs
  */
 class Session(
@@ -42,10 +42,10 @@ class Session(
 
     init {
         programs.warmUp(scratch, manifest.warmUp, used.values.flatMap { it.instructions.walk() }.filterIsInstance<Call>().map(Call::program).toSet())
-        arena = zeros(used.values.maxOf { it.arena.nbytes }.toLong())
+        arena = outsideHeap(scratch, used.values.maxOf { it.arena.nbytes }.toLong())
         val names = used.values.flatMap { it.instructions.tensors() }.toSet()
         val ofKind = { kind: String -> manifest.tensors.filter { (name, tensor) -> tensor.kind == kind && name in names } }
-        state = ofKind("state").mapValues { (_, tensor) -> zeros(tensor.spec.bytes).asFloatBuffer() }
+        state = ofKind("state").mapValues { (_, tensor) -> outsideHeap(scratch, tensor.spec.bytes).asFloatBuffer() }
         files = ofKind("file").mapValues { (_, tensor) -> ScratchTensor(scratch, tensor.spec) }
         val inputs = manifest.tensors.filterValues { it.kind == "input" }.keys
         inputElements = used.mapValues { (_, schedule) -> inputElements(schedule.instructions, manifest.programs, inputs) }

@@ -59,9 +59,6 @@ internal fun typed(bytes: ByteBuffer, dtype: String): Buffer =
         else -> bytes
     }
 
-/** Direct memory of zeros. */
-internal fun zeros(bytes: Long): ByteBuffer = ByteBuffer.allocateDirect(Math.toIntExact(bytes)).order(ByteOrder.nativeOrder())
-
 // Before Android 9 position and limit return a Buffer. The casts keep the type.
 internal fun <B : Buffer> B.window(first: Int, count: Int): B =
     apply {

@@ -1,14 +1,20 @@
 package org.mesp.core.memory
 
+import java.io.File
 import java.nio.ByteBuffer
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.BeforeEach
 import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.io.TempDir
 import org.mesp.core.MespException
+import org.mesp.core.engine.mappedZeros
+import org.mesp.core.engine.outsideHeap
 
 class MemoryTest {
+    @TempDir lateinit var temporary: File
+
     /** What the tests before have left is freed some time after it is collected: until then the footprint falls by itself. */
     @BeforeEach
     fun settle() {
@@ -38,6 +44,30 @@ class MemoryTest {
             assertEquals(listOf("load", "quiet", "loud"), sampler.phases().map(Sample::phase))
             assertEquals(1, taken.get(0))
         }
+    }
+
+    /** As what an adapter takes: it counts before it is written to, between two exact readings too, and takes nothing of the storage. */
+    @Test
+    fun `memory outside of the heap is in every sample from the start`() {
+        Sampler().use { sampler ->
+            sampler.observe("quiet")
+            val exact = Proc.exactFootprint()
+            val taken = outsideHeap(temporary, BYTES.toLong())
+            sampler.observe("taken")
+            val phases = sampler.phases().associate { it.phase to it.footprintBytes - sampler.baseline }
+            assertTrue(phases.getValue("quiet") in (BYTES * 0.95).toLong()..(BYTES * 1.3).toLong(), "$phases")
+            assertTrue(Proc.exactFootprint() - exact in (BYTES * 0.95).toLong()..(BYTES * 1.3).toLong())
+            assertEquals(0, taken.get(BYTES - 1))
+            assertEquals(emptyList<String>(), temporary.list()!!.toList())
+        }
+    }
+
+    @Test
+    fun `zeros that are only read are no memory of this process`() {
+        val exact = Proc.exactFootprint()
+        val zeros = mappedZeros(temporary, BYTES.toLong())
+        assertEquals(0, (0 until BYTES step 4096).sumOf { zeros.get(it).toInt() })
+        assertTrue(Proc.exactFootprint() - exact < BYTES / 4)
     }
 
     @Test
