@@ -4,7 +4,7 @@ Nothing here imports torch before everything that can be refused without it was.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +75,9 @@ def open_run(path: str | Path) -> Run:
 
 
 def _memory(memory: Mapping[str, Any]) -> MemoryReport | None:
-    names = [field.name for field in fields(MemoryReport)]
-    return MemoryReport(**{name: memory[name] for name in names}) if set(names) <= memory.keys() else None
+    known = {field.name: memory[field.name] for field in fields(MemoryReport) if field.name in memory}
+    needed = {field.name for field in fields(MemoryReport) if field.default is MISSING}
+    return MemoryReport(**known) if needed <= known.keys() else None
 
 
 def train(

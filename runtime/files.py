@@ -22,6 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _flush_entry(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -53,7 +54,7 @@ def folder_that_appears_whole(output: Path, replace: bool = False) -> Iterator[P
     Raises:
         MespError: it could not be written.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(output.parent)
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         folder.chmod(0o755)
@@ -68,6 +69,15 @@ def folder_that_appears_whole(output: Path, replace: bool = False) -> Iterator[P
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(folder.with_name(folder.name + ".old"), ignore_errors=True)
+
+
+def make_folders(folder: Path) -> None:
+    """Makes a folder and those above it that are not there, each with its name on the device: what is written into it later would be lost
+    with it."""
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        _flush_entry(path.parent)
 
 
 def _flush(folder: Path) -> None:

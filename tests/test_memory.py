@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from itertools import count
 
 import pytest
 import torch
@@ -51,6 +52,18 @@ def test_the_peak_is_found_while_the_interpreter_is_busy_elsewhere() -> None:
     assert phases["quiet again"] < phases["busy"]
     assert report.longest_gap_seconds < 0.1
     assert report.vm_hwm_bytes >= 60 * MB
+
+
+def test_idle_that_is_not_at_rest_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something else takes a megabyte at each reading."""
+    with Sampler() as sampler:
+        idle(sampler)
+    assert sampler.report(0).baseline_is_stable
+    readings = count(exact_footprint_bytes(), MB)
+    monkeypatch.setattr("mesp.runtime.memory.sampler.exact_footprint_bytes", lambda: next(readings))
+    with Sampler() as sampler:
+        idle(sampler)
+        assert not sampler.report(0).baseline_is_stable
 
 
 def test_too_few_samples_are_refused() -> None:

@@ -23,7 +23,7 @@ class Rows:
 
 
 def step(number: int) -> Step:
-    return Step(number, 3.5, 1e-4, 1.0, 16, 2.0, 358_100_000)
+    return Step(number, 3.5, 1e-4, 1.0, 16, 2.0, 358_100_000, 0)
 
 
 @pytest.fixture

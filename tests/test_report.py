@@ -55,6 +55,7 @@ MEMORY = {
     "longest_gap_seconds": 0.01,
     "longest_gap_phase": "load",
     "dirty_file_and_swap_bytes": 0,
+    "baseline_is_stable": False,
 }
 PHASES = {"embed": 2, "forward 0": 3, "head": 5, "backward 0": 8, "update 0": 9, "between steps": 9}
 REPORT = {
@@ -67,6 +68,7 @@ REPORT = {
     "best_step": 4,
     "best_eval_loss": 3.5,
     "step_seconds_median": 2.0,
+    "step_major_faults_median": 1234.0,
     "tokens_per_second": 8.0,
     "cut_rows": 3,
     "cut_tokens": 70,

@@ -163,8 +163,10 @@ def test_two_runs_are_equal_and_the_folder_holds_the_contract(qwen2_fp32: Path, 
     report = json.loads((one / "report.json").read_text())
     assert report == json.loads(json.dumps(reports[0]))
     assert report["steps"] == STEPS and report["eval_loss_after"] < report["eval_loss_before"]
+    assert report["step_major_faults_median"] is not None
     assert report["memory"].keys() >= {
         "baseline_footprint_bytes",
+        "baseline_is_stable",
         "peak_footprint_bytes",
         "delta_footprint_bytes",
         "vm_hwm_bytes",
@@ -175,7 +177,8 @@ def test_two_runs_are_equal_and_the_folder_holds_the_contract(qwen2_fp32: Path, 
     }
     steps, samples = lines(one / "steps.jsonl"), lines(one / "memory.jsonl")
     assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
-    assert steps[0].keys() == {"step", "loss", "lr", "grad_norm", "tokens", "seconds", "peak_footprint_bytes"}
+    fields = {"step", "loss", "lr", "grad_norm", "tokens", "seconds", "peak_footprint_bytes", "major_faults"}
+    assert steps[0].keys() == fields
     assert {sample["phase"].rstrip("01 ") for sample in samples} >= {
         "load",
         "embed",

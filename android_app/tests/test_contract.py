@@ -157,6 +157,26 @@ def test_core_takes_its_memory_outside_of_the_heap(tmp_path: Path) -> None:
     assert Start(trainer, tmp_path / "run", BUNDLE, settings).end(0)["report.json"]["status"] == "done"
 
 
+def test_a_second_process_in_a_run_is_refused(tmp_path: Path) -> None:
+    settings = {"data": str(DATA), **SGD, "steps": 5000}
+    first = Start(core(), tmp_path / "run", BUNDLE, settings)
+    first.reach(1)
+    Start(core(), tmp_path / "run", BUNDLE, settings, "--resume").end(2)
+    first.process.send_signal(signal.SIGTERM)
+    assert first.end(128 + signal.SIGTERM)["report.json"]["status"] == "interrupted"
+
+
+def test_a_run_that_was_frozen_reports_its_gap(tmp_path: Path) -> None:
+    """As Android freezes a process: what was sampled before and after is not lost."""
+    run = Start(core(), tmp_path / "run", BUNDLE, {"data": str(DATA), **SGD, "steps": 300})
+    run.reach(1)
+    run.process.send_signal(signal.SIGSTOP)
+    time.sleep(1.2)
+    run.process.send_signal(signal.SIGCONT)
+    memory = run.end(0)["report.json"]["memory"]
+    assert memory["longest_gap_seconds"] > 1 and memory["delta_footprint_bytes"] > 0
+
+
 def test_cores_run_that_diverges(tmp_path: Path) -> None:
     settings = {"data": str(DATA), "optimizer": "sgd", "lr": 1e20, "steps": 9}
     report = Start(core(), tmp_path / "run", BUNDLE, settings).end(1)["report.json"]

@@ -6,7 +6,7 @@
                pages of the last exact reading.
                Pages of the mapped weights are clean: the kernel can drop them, and they do not count.
     baseline   the footprint after imports and reading the data, before the bundle is opened for training. So programs, arena, adapter,
-               optimizer state and XNNPACK's workspace all count as the run's own.
+               optimizer state and XNNPACK's workspace all count as the run's own. It is stable if two readings in a row agree.
     peak       the largest sample.
     VmHWM      the largest resident size ever, clean pages too: an upper bound with no gap between samples, and what `top` and most tools show.
 
@@ -35,6 +35,7 @@ from ..errors import MespError
 from . import watch
 
 _PLATEAU_BYTES = 256 * 1024
+_SETTLE_ROUNDS, _SETTLE_SECONDS, _SETTLED_BYTES = 12, 0.02, 512 * 1024
 
 
 def exact_footprint_bytes() -> int:
@@ -61,12 +62,24 @@ def major_faults() -> int:
     return int(Path("/proc/self/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[9])
 
 
-def settle() -> None:
-    """Gives freed memory back to the system, so that the baseline does not hold what training will then take from it unseen."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; other C libraries keep less
-    if trim:
-        trim(0)
+def settle() -> bool:
+    """Gives freed memory back to the system, so that the baseline does not hold what training will then take from it unseen.
+
+    Returns:
+        whether two readings of the footprint in a row agree; where they do not, something else still takes or frees memory
+    """
+    before = None
+    for _ in range(_SETTLE_ROUNDS):
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; other C libraries keep less
+        if trim:
+            trim(0)
+        now = exact_footprint_bytes()
+        if before is not None and abs(now - before) <= _SETTLED_BYTES:
+            return True
+        before = now
+        time.sleep(_SETTLE_SECONDS)
+    return False
 
 
 def _fields(path: str, names: tuple[str, ...]) -> list[int]:
@@ -106,6 +119,7 @@ class MemoryReport:
     dirty_file_and_swap_bytes: (
         int  # of the footprint over idle, at the end of the last step: dirty pages of mapped files, and swap
     )
+    baseline_is_stable: bool = True  # runs of an earlier version do not say
 
 
 class Sampler:
@@ -126,7 +140,7 @@ class Sampler:
         self._statm = watch.Statm(os.getpid())
 
     def __enter__(self) -> "Sampler":
-        settle()
+        self._baseline_is_stable = settle()
         self._hwm_reset = reset_high_water_mark()
         self._faults = major_faults()
         self.baseline_footprint_bytes = exact_footprint_bytes()
@@ -207,6 +221,7 @@ class Sampler:
             )
         return MemoryReport(
             baseline_footprint_bytes=self.baseline_footprint_bytes,
+            baseline_is_stable=self._baseline_is_stable,
             peak_footprint_bytes=self.peak.footprint_bytes,
             delta_footprint_bytes=delta,
             peak_phase=self.peak_phase,

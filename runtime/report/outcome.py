@@ -42,6 +42,8 @@ def outcome(
         "best_step": best_step,
         "best_eval_loss": losses.get(best_step) if best_step is not None else None,
         "step_seconds_median": median(line["seconds"] for line in steps) if steps else None,
+        # Runs of an earlier version have none.
+        "step_major_faults_median": median(line.get("major_faults", 0) for line in steps) if steps else None,
         "tokens_per_second": sum(line["tokens"] for line in steps) / sum(line["seconds"] for line in steps)
         if steps
         else None,

@@ -69,6 +69,7 @@ def outcome_rows(report: Mapping[str, Any]) -> Rows:
         ("Perplexity, before to after", _from_to(perplexity(before), perplexity(after), "{:.1f}")),
         ("Best held-out loss", _format("{:.4f}", best) and _format(f"{best:.4f} at step {{}}", step)),
         ("Time a step, median", _format("{:.3f} s", report["step_seconds_median"])),
+        ("Page faults a step, median", _format("{:,.0f} that waited for the storage", report.get("step_major_faults_median") or None)),
         ("Tokens a second", _format("{:.1f}", report["tokens_per_second"])),
         (
             "Rows cut to the sequence",
@@ -96,7 +97,8 @@ def memory_rows(memory: Mapping[str, Any]) -> Rows:
         (TOP, f"{megabytes(memory['vm_hwm_bytes'])}: {WHY_TOP_IS_MORE}"),
         (
             "Footprint, idle and peak",
-            f"{megabytes(memory['baseline_footprint_bytes'])} and {megabytes(memory['peak_footprint_bytes'])}",
+            f"{megabytes(memory['baseline_footprint_bytes'])} and {megabytes(memory['peak_footprint_bytes'])}"
+            + ("" if memory.get("baseline_is_stable", True) else "; idle was not at rest, so the difference is a guess"),
         ),
         (
             "Of it dirty file pages and swap",

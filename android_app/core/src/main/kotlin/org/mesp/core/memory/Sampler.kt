@@ -1,6 +1,7 @@
 package org.mesp.core.memory
 
 import java.math.RoundingMode
+import kotlin.math.abs
 import kotlinx.serialization.SerialName
 import kotlinx.serialization.Serializable
 import org.mesp.core.MespException
@@ -20,10 +21,15 @@ const val LOAD = "load"
 /** The phase after a step: logs, checkpoints, the next examples. */
 const val BETWEEN_STEPS = "between steps"
 
+private const val SETTLE_MILLIS = 50L
+private const val SETTLE_ROUNDS = 12
+private const val SETTLED_BYTES = 512 * 1024
+
 /** What a run's samples come to: "memory" in report.json. */
 @Serializable
 data class MemoryReport(
     @SerialName("baseline_footprint_bytes") val baselineFootprintBytes: Long,
+    @SerialName("baseline_is_stable") val baselineIsStable: Boolean,
     @SerialName("peak_footprint_bytes") val peakFootprintBytes: Long,
     @SerialName("delta_footprint_bytes") val deltaFootprintBytes: Long,
     @SerialName("peak_phase") val peakPhase: String,
@@ -52,8 +58,9 @@ class Sampler : AutoCloseable {
 
     /** When the samples' seconds begin, by the device's clock. */
     val sinceEpochSeconds: Double = System.currentTimeMillis() / 1e3
-    private val faults = Proc.majorFaults()
+    private val faults = majorFaults()
     private val hwmIsOfTheRun: Boolean
+    private val baselineIsStable = settle()
     private var other: Long // of the footprint what is not anonymous memory, at the last exact reading
     private val otherAtRest: Long
     private var last = start
@@ -68,13 +75,13 @@ class Sampler : AutoCloseable {
     private var peakPhase = phase
     private var closed = ArrayList<Sample>()
     private val thread = Thread(::watch, "memory-sampler")
+    private val rest = Object()
+    private var resting = false // guarded by rest
 
     /** The footprint before the run, in bytes. */
     val baseline: Long
 
     init {
-        // What training will take from the heap unseen should not be in the baseline. System.gc() does nothing on most Androids.
-        Runtime.getRuntime().gc()
         hwmIsOfTheRun = Proc.resetHighWaterMark()
         baseline = Proc.exactFootprint()
         peakFootprint = baseline
@@ -89,6 +96,7 @@ class Sampler : AutoCloseable {
         try {
             while (true) {
                 Thread.sleep(INTERVAL_MILLIS)
+                synchronized(rest) { while (resting) rest.wait() }
                 take()
             }
         } catch (_: InterruptedException) {
@@ -143,6 +151,7 @@ class Sampler : AutoCloseable {
         }
         return MemoryReport(
             baselineFootprintBytes = baseline,
+            baselineIsStable = baselineIsStable,
             peakFootprintBytes = peakFootprint,
             deltaFootprintBytes = delta,
             peakPhase = peakPhase,
@@ -151,15 +160,26 @@ class Sampler : AutoCloseable {
             samples = samples,
             longestGapSeconds = rounded(longestGap / 1e9, 4),
             longestGapPhase = longestGapPhase,
-            majorFaults = Proc.majorFaults() - faults,
+            majorFaults = majorFaults() - faults,
             dirtyFileAndSwapBytes = other - otherAtRest,
         )
     }
 
-    /** Call it after a pause. A pause is no gap in the samples: nothing happened. */
-    @Synchronized
-    fun resumed() {
-        last = System.nanoTime()
+    /**
+     * Does what may wait for long, such as for a phone to cool down. Meanwhile nothing is sampled: nothing happens, and to wake up 125 times a
+     * second would keep the phone from its sleep. A wait is no gap in the samples.
+     */
+    fun <T> restWhile(wait: () -> T): T {
+        synchronized(rest) { resting = true }
+        try {
+            return wait()
+        } finally {
+            synchronized(this) { last = System.nanoTime() }
+            synchronized(rest) {
+                resting = false
+                rest.notifyAll()
+            }
+        }
     }
 
     @Synchronized
@@ -202,6 +222,24 @@ class Sampler : AutoCloseable {
         const val NONE = Long.MIN_VALUE
         const val FEWEST = 20
     }
+}
+
+/**
+ * Has garbage collected and given back until two readings of the footprint in a row agree, and returns whether they did. What training would take
+ * from the heap unseen is then not in the baseline. Runtime.gc() collects; System.gc() does nothing up to Android 14 unless finalization was
+ * asked for. Mappings and buffers are given back some time after they are collected.
+ */
+private fun settle(): Boolean {
+    var before = Long.MAX_VALUE
+    repeat(SETTLE_ROUNDS) {
+        Runtime.getRuntime().gc()
+        System.runFinalization()
+        Thread.sleep(SETTLE_MILLIS)
+        val now = Proc.exactFootprint()
+        if (abs(now - before) <= SETTLED_BYTES) return true
+        before = now
+    }
+    return false
 }
 
 /** A number as the logs have it, with so many digits after the point. */

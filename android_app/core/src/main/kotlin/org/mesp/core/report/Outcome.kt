@@ -38,6 +38,7 @@ internal fun outcome(status: String, run: File, bestStep: Int?): JsonObject {
         put("best_step", bestStep)
         put("best_eval_loss", bestStep?.let(losses::get))
         put("step_seconds_median", steps.seconds.median())
+        put("step_major_faults_median", steps.majorFaults.median())
         put("tokens_per_second", if (steps.last == null) null else steps.tokens / steps.seconds.sum())
     }
 }
@@ -48,12 +49,14 @@ private class Steps {
     var last: Step? = null
     var tokens = 0L
     val seconds = ArrayList<Double>()
+    val majorFaults = ArrayList<Double>()
 
     fun add(step: Step) {
         first = first ?: step
         last = step
         tokens += step.tokens
         seconds.add(step.seconds)
+        majorFaults.add(step.majorFaults.toDouble())
     }
 }
 

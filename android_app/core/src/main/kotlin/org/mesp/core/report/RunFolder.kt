@@ -2,6 +2,8 @@ package org.mesp.core.report
 
 import java.io.File
 import java.io.RandomAccessFile
+import kotlinx.serialization.EncodeDefault
+import kotlinx.serialization.ExperimentalSerializationApi
 import kotlinx.serialization.KSerializer
 import kotlinx.serialization.SerialName
 import kotlinx.serialization.Serializable
@@ -20,7 +22,11 @@ internal const val EVALUATIONS = "eval.jsonl"
 internal const val MEMORY = "memory.jsonl"
 internal val LOGS = listOf(STEPS, EVALUATIONS, MEMORY)
 
+/** Held while a run is written to. Hidden files are no part of a run. */
+internal const val LOCK = ".lock"
+
 /** What a step came to: a line of steps.jsonl. */
+@OptIn(ExperimentalSerializationApi::class)
 @Serializable
 data class Step(
     val step: Int,
@@ -30,6 +36,8 @@ data class Step(
     val tokens: Int,
     val seconds: Double,
     @SerialName("peak_footprint_bytes") val peakFootprintBytes: Long,
+    // Runs of an earlier version have none.
+    @EncodeDefault @SerialName("major_faults") val majorFaults: Long = 0,
 )
 
 /** The mean loss over the held-out targets: a line of eval.jsonl. Step 0 is before training. */

@@ -4,12 +4,16 @@ import java.io.Closeable
 import java.io.File
 import java.io.FileOutputStream
 import java.io.IOException
+import java.io.RandomAccessFile
+import java.nio.channels.OverlappingFileLockException
 import kotlinx.serialization.KSerializer
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonObject
 import org.mesp.core.MespException
 import org.mesp.core.UsageException
+import org.mesp.core.makeFolders
 import org.mesp.core.reason
+import org.mesp.core.report.LOCK
 import org.mesp.core.report.LOGS
 import org.mesp.core.report.RUN_JSON
 import org.mesp.core.writeJson
@@ -19,15 +23,18 @@ internal const val GO_ON = "The checkpoints before are complete: free some space
 /**
  * Writes the folder of a run; runtime/contract/run_folder.schema.json says what is in it. Logs grow by lines, and everything else is complete or
  * absent. When a run is resumed, its logs are cut to where they were at the checkpoint.
+ *
+ * The folder is locked until it is closed: of two runs the second is refused. The lock ends with its process, however that ends.
  */
 internal class RunWriter private constructor(val path: File) : Closeable {
+    private val lock = lock(path)
     val checkpoints = File(path, "checkpoints")
     private val logs = HashMap<String, FileOutputStream>()
 
     /** Opens the logs for appending, each cut to [bytes] (of a checkpoint), and removes what was left half written. */
     fun openLogs(bytes: Map<String, Long>) {
         for (folder in listOf(path, checkpoints)) {
-            folder.listFiles().orEmpty().filter { it.name.startsWith(".") }.forEach(File::deleteRecursively)
+            folder.listFiles().orEmpty().filter { it.name.startsWith(".") && it.name != LOCK }.forEach(File::deleteRecursively)
         }
         for (name in LOGS) {
             val file = File(path, name)
@@ -56,7 +63,11 @@ internal class RunWriter private constructor(val path: File) : Closeable {
         }
 
     /** What a full storage did not take was reported when it was written. */
-    override fun close() = logs.values.forEach { runCatching { it.close() } }
+    override fun close() {
+        logs.values.forEach { runCatching { it.close() } }
+        if (lock.channel.isOpen) File(path, LOCK).delete()
+        lock.close()
+    }
 
     companion object {
         /** Refuses a place that has something at it already. Hidden files do not count: a run that never began may have left some. */
@@ -70,14 +81,38 @@ internal class RunWriter private constructor(val path: File) : Closeable {
 
         fun create(path: File, runJson: JsonObject): RunWriter {
             checkFree(path)
-            if (!path.isDirectory && !path.mkdirs()) throw MespException("Could not make the folder $path.")
-            writeJson(File(path, RUN_JSON), runJson)
-            return RunWriter(path)
+            try {
+                makeFolders(path)
+            } catch (error: IOException) {
+                throw MespException("Could not make the folder $path: ${reason(error)}.", error)
+            }
+            val writer = RunWriter(path)
+            try {
+                checkFree(path) // another run may have been here before the lock
+                writeJson(File(path, RUN_JSON), runJson)
+            } catch (error: Exception) {
+                writer.close()
+                throw error
+            }
+            return writer
         }
 
         fun reopen(path: File): RunWriter {
             if (!File(path, RUN_JSON).isFile) throw UsageException("There is no run to resume at $path: it has no $RUN_JSON. Start a new one.")
             return RunWriter(path)
+        }
+
+        private fun lock(path: File): RandomAccessFile {
+            val file = RandomAccessFile(File(path, LOCK), "rw")
+            val taken =
+                try {
+                    file.channel.tryLock()
+                } catch (_: OverlappingFileLockException) { // by this process
+                    null
+                }
+            if (taken != null) return file
+            file.close()
+            throw UsageException("Another run is under way in $path. Wait for it or end it, or choose another output.")
         }
     }
 }

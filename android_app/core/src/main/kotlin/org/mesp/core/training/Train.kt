@@ -37,12 +37,27 @@ fun train(
     control: Control = object : Control {},
     resume: Boolean = false,
 ): JsonObject {
-    if (!resume) RunWriter.checkFree(output)
+    if (!resume) {
+        RunWriter.checkFree(output)
+        return begin(bundle, output, settings, environment, listener, control, null)
+    }
+    return RunWriter.reopen(output).use { begin(bundle, output, settings, environment, listener, control, it) }
+}
+
+/** [interrupted] is the folder of a run to go on with; null makes a new one. */
+private fun begin(
+    bundle: File,
+    output: File,
+    settings: TrainSettings,
+    environment: JsonObject,
+    listener: Listener,
+    control: Control,
+    interrupted: RunWriter?,
+): JsonObject {
     val opened = Bundle.open(bundle)
     val (data, heldOut) = loadExamples(opened, settings, control)
     val identity = identity(opened, settings, data, heldOut, environment)
-    if (resume) {
-        RunWriter.reopen(output)
+    if (interrupted != null) {
         checkSame(readJson(File(output, RUN_JSON)) ?: JsonObject(emptyMap()), identity)
         val report = readJson(File(output, REPORT_JSON))
         if (report != null && (report["status"] as? JsonPrimitive)?.content in FINISHED) return report
@@ -53,9 +68,7 @@ fun train(
         val scratch = generateSequence(output.absoluteFile, File::getParentFile).first(File::isDirectory)
         TrainingLoop(opened, settings, data, heldOut, environment, sampler, listener, control, scratch).use { loop ->
             val folder =
-                if (resume) {
-                    RunWriter.reopen(output)
-                } else {
+                interrupted ?: run {
                     // With the idle footprint and what the run will take, so that a run that is killed can be reported too, and the time that
                     // samples count from.
                     val start =

@@ -16,6 +16,7 @@ import org.mesp.core.folderThatAppearsWhole
 import org.mesp.core.memory.Sample
 import org.mesp.core.memory.Sampler
 import org.mesp.core.memory.Thinning
+import org.mesp.core.memory.majorFaults
 import org.mesp.core.memory.rounded
 import org.mesp.core.reason
 import org.mesp.core.report.EVALUATIONS
@@ -69,7 +70,7 @@ internal class TrainingLoop(
     /** What the run is known to take, for run.json. */
     val plannedBytes get() = plannedBytes(manifest, stepper.schedules)
 
-    private fun stop() = control.stop().also { sampler.resumed() }
+    private fun stop() = sampler.restWhile(control::stop)
 
     private fun loadAdapter(): Scaling {
         val adapter = state.getValue(manifest.lora.state)
@@ -154,12 +155,13 @@ internal class TrainingLoop(
 
     private fun step(examples: List<Example>) {
         val number = position.step + 1
+        val faults = majorFaults()
         val began = System.nanoTime()
         val (loss, norm) = stepper.step(number, examples)
         if (!loss.isFinite() || !norm.isFinite()) throw diverged(number, loss, norm)
         val seconds = secondsSince(began) // of the step alone: reading the footprint exactly takes milliseconds
         val peak = sampler.endOfStep()
-        val step = Step(number, loss, stepper.optimizer.lr.at(number), norm, examples.sumOf(Example::tokens), seconds, peak)
+        val step = Step(number, loss, stepper.optimizer.lr.at(number), norm, examples.sumOf(Example::tokens), seconds, peak, majorFaults() - faults)
         logMemory { thinning.step(number, it) }
         folder.log(STEPS, Step.serializer(), step)
         position = position.copy(step = number)

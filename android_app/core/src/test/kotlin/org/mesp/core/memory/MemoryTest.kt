@@ -3,6 +3,7 @@ package org.mesp.core.memory
 import java.io.File
 import java.nio.ByteBuffer
 import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.BeforeEach
@@ -92,6 +93,53 @@ class MemoryTest {
             val report = sampler.report(leastBytes = 0)
             assertEquals("busy", report.longestGapPhase)
             assertTrue(report.longestGapSeconds > 0.25, "${report.longestGapSeconds} s")
+        }
+    }
+
+    /** What was held before the run and is garbage: with it in the baseline, the peak over idle would be understated. */
+    @Test
+    fun `the baseline is without garbage, and at rest`() {
+        var garbage: ByteBuffer? = outsideHeap(temporary, BYTES.toLong())
+        val held = Proc.exactFootprint()
+        garbage!!.put(0, 1)
+        garbage = null
+        Sampler().use { sampler ->
+            assertTrue(sampler.baseline < held - BYTES / 2, "${sampler.baseline} of $held")
+            repeat(30) { sampler.observe(null) }
+            assertTrue(sampler.report(leastBytes = 0).baselineIsStable)
+        }
+    }
+
+    @Test
+    fun `a baseline that is not at rest is told`() {
+        val taking =
+            Thread {
+                val taken = ArrayList<ByteBuffer>()
+                while (!Thread.interrupted()) taken += outsideHeap(temporary, 1L shl 20)
+            }
+        taking.start()
+        try {
+            Sampler().use { sampler ->
+                repeat(30) { sampler.observe(null) }
+                assertFalse(sampler.report(leastBytes = 0).baselineIsStable)
+            }
+        } finally {
+            taking.interrupt()
+            taking.join()
+        }
+    }
+
+    @Test
+    fun `nothing is sampled while a run waits, and a wait is no gap`() {
+        Sampler().use { sampler ->
+            repeat(30) { sampler.observe(null) }
+            val before = sampler.report(leastBytes = 0).samples
+            assertEquals("cool", sampler.restWhile { "cool".also { Thread.sleep(300) } })
+            val report = sampler.report(leastBytes = 0)
+            assertTrue(report.samples - before <= 3, "${report.samples - before} samples")
+            assertTrue(report.longestGapSeconds < 0.25)
+            Thread.sleep(100)
+            assertTrue(sampler.report(leastBytes = 0).samples > report.samples + 3, "it goes on")
         }
     }
 

@@ -122,6 +122,18 @@ class TrainingTest {
     }
 
     @Test
+    fun `a folder that a run is writing to is refused to another one`() {
+        val meddles =
+            object : Listener {
+                override fun stepped(step: Step) {
+                    if (step.step == 2) assertRefused("Another run is under way in $run") { train("llama-sgd", resume = true) }
+                }
+            }
+        assertEquals("done", status(train("llama-sgd", listener = meddles)))
+        assertFalse(File(run, ".lock").exists())
+    }
+
+    @Test
     fun `a loss that is no longer finite ends the run, and the report says so`() {
         val wild = Cases.settings("qwen2-sgd").copy(lr = 1e30)
         val error = assertThrows(MespException::class.java) { train("qwen2-sgd", settings = wild) }
