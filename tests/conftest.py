@@ -51,6 +51,7 @@ LADDER = {
     "training": (
         "adapter",
         "optimizer",
+        "fit",
         "train",
         "checkpoint",
         "terminal",

@@ -61,6 +61,13 @@ class Progress:
         if event.get("masked_rows"):
             self.say(f"{event['masked_rows']} rows had no target left, and were skipped")
 
+    def _show_warning(self, event: Mapping[str, Any]) -> None:
+        self.say(event["text"])
+
+    def _show_threads(self, event: Mapping[str, Any]) -> None:
+        times = ", ".join(f"{trial['threads']}: {trial['seconds']:.2f} s" for trial in event["tried"])
+        self.say(f"{event['threads']} threads are the fastest (seconds a step: {times})")
+
     def _show_step(self, event: Mapping[str, Any]) -> None:
         self._step = step = event["step"]
         loss = event["loss"]

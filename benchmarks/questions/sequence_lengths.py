@@ -31,6 +31,7 @@ from mesp.runtime.training.loop import load_adapter
 from mesp.runtime.training.optimizer import LearningRate, Optimizer
 from mesp.runtime.training.settings import TrainSettings
 from mesp.runtime.training.stepper import Stepper
+from mesp.runtime.training.threads import default_threads
 
 # Of losses. Sums are in fp32, and in another order for another length.
 TOLERANCE = 2e-3
@@ -63,6 +64,7 @@ def make_stepper(bundle: Bundle, used: list[Size], settings: TrainSettings, samp
     stepper = Stepper(
         bundle,
         settings,
+        default_threads(),
         Optimizer("sgd", LearningRate(1e-2)),
         used,
         False,

@@ -69,7 +69,12 @@ def outcome_rows(report: Mapping[str, Any]) -> Rows:
         ("Perplexity, before to after", _from_to(perplexity(before), perplexity(after), "{:.1f}")),
         ("Best held-out loss", _format("{:.4f}", best) and _format(f"{best:.4f} at step {{}}", step)),
         ("Time a step, median", _format("{:.3f} s", report["step_seconds_median"])),
-        ("Page faults a step, median", _format("{:,.0f} that waited for the storage", report.get("step_major_faults_median") or None)),
+        (
+            "Page faults a step, median",
+            _format("{:,.0f} that waited for the storage", report.get("step_major_faults_median") or None),
+        ),
+        ("Threads", _threads(report)),
+        ("Before it began", " ".join(report.get("warnings", ())) or None),
         ("Tokens a second", _format("{:.1f}", report["tokens_per_second"])),
         (
             "Rows cut to the sequence",
@@ -77,6 +82,12 @@ def outcome_rows(report: Mapping[str, Any]) -> Rows:
         ),
         ("Rows with nothing to predict", _format("{}, left out", report.get("masked_rows") or None)),
     ]
+
+
+def _threads(report: Mapping[str, Any]) -> str | None:
+    """How many, and the seconds of a step of each number that was tried."""
+    tried = ", ".join(f"{trial['threads']}: {trial['seconds']:.2f} s" for trial in report.get("threads_tried", ()))
+    return _format(f"{{}}, the fastest of {tried}" if tried else "{}", report.get("threads"))
 
 
 def steps_in_words(report: Mapping[str, Any]) -> str:
@@ -98,7 +109,9 @@ def memory_rows(memory: Mapping[str, Any]) -> Rows:
         (
             "Footprint, idle and peak",
             f"{megabytes(memory['baseline_footprint_bytes'])} and {megabytes(memory['peak_footprint_bytes'])}"
-            + ("" if memory.get("baseline_is_stable", True) else "; idle was not at rest, so the difference is a guess"),
+            + (
+                "" if memory.get("baseline_is_stable", True) else "; idle was not at rest, so the difference is a guess"
+            ),
         ),
         (
             "Of it dirty file pages and swap",

@@ -1,6 +1,7 @@
 """Progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from .listener import Evaluation, Listener, Step
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset  # which imports torch
+    from .threads import Trial
 
 
 class Progress(Listener):
@@ -44,6 +46,13 @@ class Progress(Listener):
 
     def idle(self, footprint_bytes: int) -> None:
         self._idle_bytes = footprint_bytes
+
+    def warned(self, warning: str) -> None:
+        self._say(warning)
+
+    def tried_threads(self, trials: "Sequence[Trial]", chosen: int) -> None:
+        times = ", ".join(f"{trial.threads}: {trial.seconds:.2f} s" for trial in trials)
+        self._say(f"{chosen} threads are the fastest (seconds a step: {times})")
 
     def begin(self, first: int, steps: int, dataset: "Dataset") -> None:
         self._steps, self._first, self._began = steps, first, time.monotonic()

@@ -1,11 +1,13 @@
 """What a run tells whoever listens: the progress bar, TensorBoard, a program that trains through the Python API."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset  # which imports torch
+    from .threads import Trial
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Listener:
     def idle(self, footprint_bytes: int) -> None:
         """What the process holds before the bundle is opened for training."""
 
+    def warned(self, warning: str) -> None:
+        """Something that is no reason not to train, and that the person should know before it begins."""
+
+    def tried_threads(self, trials: "Sequence[Trial]", chosen: int) -> None:
+        """Different numbers of threads were tried, and ``chosen`` was the fastest."""
+
     def begin(self, first: int, steps: int, dataset: "Dataset") -> None:
         """The data is read; ``first`` steps were done by the run that is resumed, 0 for a new one."""
 
@@ -62,6 +70,14 @@ class Listeners(Listener):
     def idle(self, footprint_bytes: int) -> None:
         for listener in self._listeners:
             listener.idle(footprint_bytes)
+
+    def warned(self, warning: str) -> None:
+        for listener in self._listeners:
+            listener.warned(warning)
+
+    def tried_threads(self, trials: "Sequence[Trial]", chosen: int) -> None:
+        for listener in self._listeners:
+            listener.tried_threads(trials, chosen)
 
     def begin(self, first: int, steps: int, dataset: "Dataset") -> None:
         for listener in self._listeners:

@@ -8,9 +8,9 @@ so it does the same as one that was never interrupted.
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -34,11 +34,13 @@ from ..report.outcome import bundle_json, outcome, surroundings
 from ..report.pages import write_report
 from .adapter import WEIGHTS, Scaling, read_adapter, read_peft, write_peft
 from .checkpoints import Position, checkpoints, prune, read_checkpoint, write_checkpoint
+from .fit import SystemMemory, memory_warnings
 from .listener import Evaluation, Listener, Step
 from .run_writer import RunWriter, how_to_go_on
 from .settings import PATHS, TrainSettings, differences
 from .start import check_start
-from .stepper import Stepper, Stopped
+from .stepper import Stepper, Stopped, schedules_of
+from .threads import Trial, default_threads, try_threads
 
 
 def train(
@@ -91,12 +93,14 @@ def train(
     with Sampler() as sampler:
         # The run's folder is made when nothing can fail any more: what is offloaded goes to where it will be.
         scratch = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
-        run = _Run(bundle, settings, data, held_out, sampler, listener or Listener(), stop, scratch)
+        listener = listener or Listener()
+        trials = try_threads(bundle, settings, data, stop, scratch) if settings.find_threads else []
+        run = _Run(bundle, settings, data, held_out, sampler, listener, stop, trials, scratch)
         if not resume:
             # With the idle footprint and what the run will take, so that a run that is killed can be reported too.
             start = {
                 "started": started.isoformat(),
-                "planned_bytes": planned_bytes(manifest, run.stepper.schedules),
+                "planned_bytes": run.planned,
                 "baseline_footprint_bytes": sampler.baseline_footprint_bytes,
                 "sampled_since_epoch_seconds": sampler.since_epoch_seconds,
             }
@@ -120,6 +124,7 @@ class _Run:
         sampler: Sampler,
         listener: Listener,
         stop: Callable[[], bool],
+        trials: Sequence[Trial],
         scratch: Path,
     ):
         self.bundle, self.settings, self.data = bundle, settings, data
@@ -130,12 +135,30 @@ class _Run:
         examples = [*data.examples, *self.held_out]
         available = bundle.manifest.sizes()
         used = sorted({smallest(available, example.tokens, example.predictions) for example in examples})
-        self.stepper = Stepper(bundle, settings, optimizer, used, bool(self.held_out), sampler, stop, scratch)
+        self.planned = planned_bytes(bundle.manifest, schedules_of(settings, optimizer, used, bool(self.held_out)))
+        self.beforehand = self._beforehand(trials)
+        self.stepper = Stepper(
+            bundle, settings, self.beforehand["threads"], optimizer, used, bool(self.held_out), sampler, stop, scratch
+        )
         self.state = self.stepper.session.state
         self.scaling = load_adapter(bundle, self.state[bundle.manifest.lora.state], settings)
         self.position = Position()
         self._thinning = Thinning()
         self._seconds_before = 0.0  # of memory.jsonl, when the run is resumed
+
+    def _beforehand(self, trials: Sequence[Trial]) -> dict[str, Any]:
+        """What is found out before the run begins, for the report; the listener hears of it."""
+        found: dict[str, Any] = {"threads": self.settings.threads or default_threads()}
+        if trials:
+            found["threads"] = min(trials, key=lambda trial: trial.seconds).threads
+            found["threads_tried"] = [asdict(trial) for trial in trials]
+            self.listener.tried_threads(trials, found["threads"])
+        weights_bytes = (self.bundle.path / bundle_files.WEIGHTS).stat().st_size
+        if warnings := memory_warnings(self.planned, weights_bytes, SystemMemory.now()):
+            found["warnings"] = warnings
+        for warning in warnings:
+            self.listener.warned(warning)
+        return found
 
     def everything(self, folder: RunWriter) -> dict[str, Any]:
         """From where the folder's last checkpoint is to the report. A run that fails has a report too, with the reason."""
@@ -166,8 +189,10 @@ class _Run:
     def _report(self, status: str) -> dict[str, Any]:
         best = self.position.best_step if self.settings.eval_every else None
         lines = self.folder.lines
-        return outcome(status, lines(STEPS), lines(EVALUATIONS), best) | surroundings(
-            self.bundle, self.data, self.sampler
+        return (
+            outcome(status, lines(STEPS), lines(EVALUATIONS), best)
+            | surroundings(self.bundle, self.data, self.sampler)
+            | self.beforehand
         )
 
     def _restore(self) -> None:

@@ -45,6 +45,7 @@ class TrainSettings:
         packing: join texts and cut them into windows; else each is a sequence of its own
         seed: of the order of the rows, and of the split
         threads: of the programs; None for one a core
+        find_threads: try different numbers of threads before the run, and take the fastest
     """
 
     data: Path
@@ -72,6 +73,7 @@ class TrainSettings:
     shuffle: bool = True
     seed: int = 0
     threads: int | None = None
+    find_threads: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what no run can have.
@@ -92,6 +94,8 @@ class TrainSettings:
             raise UsageError("--eval-data and --eval-split are two ways to hold rows out: give one of them.")
         if self.eval_every is not None and self.eval_data is None and self.eval_split is None:
             raise UsageError("--eval-every needs rows to evaluate on: give --eval-data or --eval-split.")
+        if self.threads is not None and self.find_threads:
+            raise UsageError("--threads is a number, or found by --find-threads: give one of them.")
         if self.patience is not None and self.eval_every is None:
             raise UsageError("--patience counts evaluations: give --eval-every too.")
 

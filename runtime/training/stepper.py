@@ -27,6 +27,12 @@ def noise(seed: int, step: int, place: int) -> dict[str, Tensor | float]:
     return {"noise_seed": torch.tensor(((seed << 42) + (step << 16) + place) % 2**63)}
 
 
+def schedules_of(settings: TrainSettings, optimizer: Optimizer, used: Sequence[Size], evaluates: bool) -> list[str]:
+    """Names of the schedules that a run uses."""
+    accumulates, clips = settings.grad_accumulation > 1, settings.clip_norm is not None
+    return schedule_names(optimizer.program, used, evaluates, accumulates, clips)
+
+
 class Stopped(Exception):
     """The run was asked to stop; what was not finished is as if it had not begun."""
 
@@ -36,6 +42,7 @@ class Stepper:
 
     Args:
         bundle, settings, optimizer: of the run
+        threads: of the programs
         used: the sizes that its examples need
         evaluates: whether it has held-out data
         observer: of the session
@@ -47,6 +54,7 @@ class Stepper:
         self,
         bundle: Bundle,
         settings: TrainSettings,
+        threads: int,
         optimizer: Optimizer,
         used: Sequence[Size],
         evaluates: bool,
@@ -57,9 +65,7 @@ class Stepper:
         self.optimizer, self.scale = optimizer, 1.0
         self._used, self._stop = used, stop
         self._kept, self._clip_norm, self._seed = settings.keeps_gradients, settings.clip_norm, settings.seed
-        accumulates, clips = settings.grad_accumulation > 1, settings.clip_norm is not None
-        self.schedules = schedule_names(optimizer.program, used, evaluates, accumulates, clips)
-        self.session = Session(bundle, self.schedules, settings.threads, observer, scratch)
+        self.session = Session(bundle, schedules_of(settings, optimizer, used, evaluates), threads, observer, scratch)
 
     def step(self, number: int, examples: Sequence[Example]) -> tuple[float, float]:
         """Takes step ``number`` (from 1) and returns its loss and the norm of its gradient, before clipping.

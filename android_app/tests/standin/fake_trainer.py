@@ -105,6 +105,7 @@ class Trainer:
             **outcome(status, self._lines("steps.jsonl"), self._lines("eval.jsonl"), best),
             **more,
             "memory": self._memory(),
+            "threads": self._settings["threads"] or 1,
             "cut_rows": 0,
             "cut_tokens": 0,
             "masked_rows": 0,

@@ -14,6 +14,7 @@ import org.junit.Rule
 import org.junit.Test
 import org.junit.runner.RunWith
 import org.mesp.app.screens.PhaseColours
+import org.mesp.app.state.Field
 import org.mesp.app.state.Status
 import org.mesp.app.state.text
 import org.mesp.app.storage.RunFolder
@@ -91,6 +92,19 @@ class RealTrainingTest {
         awaitEnd()
         assertEquals((1..steps).toList(), phone.run.steps.map { it.step })
         assertArrayEquals(adapter("whole"), adapter("killed"))
+    }
+
+    @Test
+    fun `finds the fastest number of threads, and keeps it in the form`() {
+        phone.state.let { state -> assertEquals(null, state.form.values[Field.THREADS]) }
+        val found = request("found", 2).let { it.copy(settings = JsonObject(it.settings + ("find_threads" to JsonPrimitive(true)))) }
+        phone.send(found.intent(phone.application))
+        awaitEnd()
+        val threads = phone.report().getValue("threads").toString()
+        assertEquals(threads, phone.state.form.values[Field.THREADS])
+        val event = phone.logged().map { Json.parseToJsonElement(it).jsonObject }.single { it.text("event") == "threads" }
+        assertEquals(phone.report()["threads_tried"], event["tried"])
+        assertEquals(threads, event["threads"].toString())
     }
 
     private fun adapter(run: String) = phone.runFolder(run).resolve("adapter/adapter_model.safetensors").readBytes()

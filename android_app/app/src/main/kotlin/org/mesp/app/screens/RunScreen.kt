@@ -106,6 +106,7 @@ class RunScreen(private val view: View, private val actions: Actions) {
         if (run.status.finished) {
             words.errors(run)?.let { notes += it }
         } else {
+            notes += run.warnings
             run.lowMemory?.let { notes += context.getString(R.string.low_memory, it) }
             run.checkpoint?.let { notes += context.getString(R.string.last_checkpoint, it) }
         }

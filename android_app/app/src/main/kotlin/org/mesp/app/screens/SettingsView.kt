@@ -30,11 +30,13 @@ class SettingsView(view: View, private val actions: Actions) {
     private val rows =
         Field.entries.associateWith { NumberRow(it, view.findViewById(if (it.rare) R.id.rare_fields else R.id.fields), actions) }
     private val charging: Switch = view.findViewById(R.id.only_while_charging)
+    private val findThreads: Switch = view.findViewById(R.id.find_threads)
     private val more: Button = view.findViewById(R.id.more)
     private val rare: View = view.findViewById(R.id.rare)
 
     init {
         charging.setOnClickListener { actions.change { it.copy(onlyWhileCharging = charging.isChecked) } }
+        findThreads.setOnClickListener { actions.change { it.copy(findThreads = findThreads.isChecked) } }
         more.setOnClickListener { actions.change { it.copy(showRare = !it.showRare) } }
     }
 
@@ -44,6 +46,7 @@ class SettingsView(view: View, private val actions: Actions) {
         for ((name, button) in optimizers) button.isChecked = name == form.optimizer
         for ((name, button) in schedules) button.isChecked = name == form.schedule
         charging.isChecked = form.onlyWhileCharging
+        findThreads.isChecked = form.findThreads
         // A mistake must be seen.
         val unfolded = form.showRare || problems.fields.keys.any { it.rare }
         rare.show(unfolded)

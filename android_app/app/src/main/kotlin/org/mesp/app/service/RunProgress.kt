@@ -7,10 +7,12 @@ import kotlinx.serialization.json.JsonNull
 import kotlinx.serialization.json.JsonObjectBuilder
 import kotlinx.serialization.json.JsonPrimitive
 import kotlinx.serialization.json.doubleOrNull
+import kotlinx.serialization.json.encodeToJsonElement
 import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.put
 import org.mesp.app.phone.Logcat
 import org.mesp.app.state.Evaluating
+import org.mesp.app.state.Field
 import org.mesp.app.state.RunState
 import org.mesp.app.state.Status
 import org.mesp.app.state.Store
@@ -25,6 +27,7 @@ import org.mesp.core.memory.Sample
 import org.mesp.core.report.Evaluation
 import org.mesp.core.report.Step
 import org.mesp.core.training.Listener
+import org.mesp.core.training.Trial
 
 /** Passes a run's progress on, from the training thread to the screen's state and to logcat. */
 class RunProgress(private val store: Store, private val name: String, private val folder: File) : Listener {
@@ -48,6 +51,20 @@ class RunProgress(private val store: Store, private val name: String, private va
             put("examples", dataset.examples.size)
             put("cut_rows", dataset.cutRows)
             put("masked_rows", dataset.maskedRows)
+        }
+    }
+
+    override fun warned(warning: String) {
+        change { it.copy(warnings = it.warnings + warning) }
+        Logcat.event("warning", name) { put("text", warning) }
+    }
+
+    /** What was found is in the form from then on. */
+    override fun triedThreads(trials: List<Trial>, chosen: Int) {
+        store.update { it.copy(form = it.form.with(Field.THREADS, chosen.toString()).copy(findThreads = false)) }
+        Logcat.event("threads", name) {
+            put("threads", chosen)
+            put("tried", JSON.encodeToJsonElement(trials))
         }
     }
 

@@ -47,6 +47,7 @@ enum class Field(
  *
  * @param bundle and [data] names in the app's files
  * @param values the numbers; one that is missing or empty takes its default
+ * @param findThreads whether the next run looks for the fastest number of threads first
  * @param showRare whether the rare settings are unfolded
  */
 data class Form(
@@ -56,6 +57,7 @@ data class Form(
     val optimizer: String = "adamw",
     val schedule: String = "constant",
     val onlyWhileCharging: Boolean = false,
+    val findThreads: Boolean = false,
     val showRare: Boolean = false,
 ) {
     fun with(field: Field, text: String) = copy(values = values + (field to text))
@@ -64,6 +66,7 @@ data class Form(
     fun settings(locale: Locale = Locale.getDefault()): JsonObject = buildJsonObject {
         put("optimizer", optimizer)
         put("schedule", schedule)
+        put("find_threads", findThreads)
         for (field in Field.entries.filter { it.trains }) number(field, locale)?.let { put(field.key, JsonPrimitive(it)) }
     }
 
@@ -84,6 +87,7 @@ data class Form(
                 put("optimizer", optimizer)
                 put("schedule", schedule)
                 put("only_while_charging", onlyWhileCharging)
+                put("find_threads", findThreads)
                 put("values", JsonObject(values.entries.associate { it.key.key to JsonPrimitive(it.value) }))
             }
             .toString()
@@ -106,6 +110,7 @@ data class Form(
                 json.text("optimizer").takeIf { it in TrainSettings.OPTIMIZERS } ?: "adamw",
                 json.text("schedule").takeIf { it in TrainSettings.SCHEDULES } ?: "constant",
                 json.getValue("only_while_charging").jsonPrimitive.boolean,
+                json["find_threads"]?.jsonPrimitive?.boolean ?: false, // not in what an earlier version kept
             )
         }
     }

@@ -53,6 +53,7 @@ data class Evaluating(val done: Int, val sequences: Int, val secondsEach: Double
  * @param trace the largest memory sample of each phase of the last step
  * @param baselineBytes the footprint before the first step, null where it is not known
  * @param checkpoint the step of the last checkpoint
+ * @param warnings what to know of the memory that there was when it began
  * @param lowMemory the step at which Android last said that memory is short
  * @param percentAStep what a step takes of the battery, null where it is not measured
  * @param failure why it failed
@@ -72,6 +73,7 @@ data class RunState(
     val trace: List<Sample> = emptyList(),
     val baselineBytes: Long? = null,
     val checkpoint: Int? = null,
+    val warnings: List<String> = emptyList(),
     val lowMemory: Int? = null,
     val warmth: Warmth = Warmth(),
     val battery: Battery = Battery(),

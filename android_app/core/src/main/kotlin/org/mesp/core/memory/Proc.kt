@@ -31,6 +31,23 @@ internal object Proc {
 
 private const val MAJOR_FAULTS = 9
 
+/** The machine's memory, in bytes: what can be taken without swapping, and all. */
+data class SystemMemory(val availableBytes: Long, val totalBytes: Long) {
+    companion object {
+        /** Null where the kernel does not tell. */
+        fun now(): SystemMemory? =
+            try {
+                val file = File("/proc/meminfo")
+                fun field(name: String) = file.useLines { sumOfFields(it, setOf(name), file.path) }
+                SystemMemory(field("MemAvailable"), field("MemTotal"))
+            } catch (_: IOException) {
+                null
+            } catch (_: MespException) {
+                null
+            }
+    }
+}
+
 /** Page faults of this process so far that had to wait for the storage. */
 internal fun majorFaults(): Long = File("/proc/self/stat").readText().substringAfterLast(") ").split(" ")[MAJOR_FAULTS].toLong()
 

@@ -11,6 +11,12 @@ interface Listener {
     /** The data is read; [first] steps were done by the run that is resumed, 0 for a new one, of [steps] in all. */
     fun begin(first: Int, steps: Int, dataset: Dataset) = Unit
 
+    /** Something that is no reason not to train, and that the person should know before it begins. */
+    fun warned(warning: String) = Unit
+
+    /** Different numbers of threads were tried, and [chosen] was the fastest. */
+    fun triedThreads(trials: List<Trial>, chosen: Int) = Unit
+
     fun stepped(step: Step) = Unit
 
     /** So many of the held-out sequences of an evaluation are done. */

@@ -20,7 +20,7 @@ import org.mesp.core.sha256
 // What a run is, for run.json: two runs that agree in this do the same.
 
 // What may differ when a run is resumed. Paths may, because what they lead to is compared by its contents.
-internal val FREE = setOf("data", "eval_data", "map", "adapter", "allow_other_base", "checkpoint_every", "keep_checkpoints", "threads")
+internal val FREE = setOf("data", "eval_data", "map", "adapter", "allow_other_base", "checkpoint_every", "keep_checkpoints", "threads", "find_threads")
 private val EVERYTHING = Json { encodeDefaults = true }
 
 internal fun identity(bundle: Bundle, settings: TrainSettings, data: Dataset, heldOut: Dataset?, environment: JsonObject): JsonObject {

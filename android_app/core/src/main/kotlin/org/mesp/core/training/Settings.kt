@@ -22,7 +22,8 @@ import org.mesp.core.data.readColumns
  * @param evalSequences at most so many held-out sequences in each evaluation, spread over all of them; null for all
  * @param patience evaluations in a row without a better loss after which the run stops
  * @param checkpointEvery steps between checkpoints, 0 for none but the last
- * @param threads of the programs; null for one a core
+ * @param threads of the programs; null for as many as there are fast cores
+ * @param findThreads try different numbers of threads before the run, and take the fastest
  */
 @Serializable
 data class TrainSettings(
@@ -51,6 +52,7 @@ data class TrainSettings(
     val shuffle: Boolean = true,
     val seed: Long = 0,
     val threads: Int? = null,
+    @SerialName("find_threads") val findThreads: Boolean = false,
 ) {
     init {
         need(optimizer in OPTIMIZERS, "optimizer", optimizer, OPTIMIZERS.keys.joinToString(" or "))
@@ -87,6 +89,7 @@ data class TrainSettings(
         if (evalEvery != null && evalData == null && evalSplit == null) {
             refuse("eval_every needs rows to evaluate on: give eval_data or eval_split.")
         }
+        if (threads != null && findThreads) refuse("threads is a number, or found by find_threads: give one of them.")
         if (patience != null && evalEvery == null) refuse("patience counts evaluations: give eval_every too.")
     }
 

@@ -26,12 +26,14 @@ internal class Stopped : Exception()
  *
  * The loss of a step is the mean over the targets of all of its sequences, and its gradient is that mean's.
  *
+ * @param threads of the programs
  * @param used the sizes that the run's examples need
  * @param stop asked before every sequence; a lean step, once begun, is finished
  */
 internal class Stepper(
     bundle: Bundle,
     private val settings: TrainSettings,
+    threads: Int,
     val optimizer: Optimizer,
     private val used: List<Size>,
     evaluates: Boolean,
@@ -39,17 +41,9 @@ internal class Stepper(
     private val stop: () -> Boolean,
     scratch: File,
 ) : Closeable {
-    val session: Session
-
-    /** Names of the schedules that the session runs. */
-    val schedules: List<String>
+    val session = Session(bundle, schedulesOf(settings, optimizer, used, evaluates), threads, observer, scratch)
     var scale = 1.0
     private val inputs = used.associateWith(::Inputs)
-
-    init {
-        schedules = scheduleNames(optimizer.program, used, evaluates, settings.gradAccumulation > 1, settings.clipNorm != null)
-        session = Session(bundle, schedules, settings.threads ?: Runtime.getRuntime().availableProcessors(), observer, scratch)
-    }
 
     /**
      * Takes step [number] (from 1) and returns its loss and the norm of its gradient, before clipping. If one of them is not finite, the
@@ -100,6 +94,10 @@ internal class Stepper(
 
     override fun close() = session.close()
 }
+
+/** Names of the schedules that a run uses. */
+internal fun schedulesOf(settings: TrainSettings, optimizer: Optimizer, used: List<Size>, evaluates: Boolean): List<String> =
+    scheduleNames(optimizer.program, used, evaluates, settings.gradAccumulation > 1, settings.clipNorm != null)
 
 /** The sizes that these examples need of those that there are. */
 fun List<Size>.used(examples: Sequence<Example>): List<Size> =

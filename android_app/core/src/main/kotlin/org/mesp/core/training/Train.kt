@@ -12,6 +12,7 @@ import org.mesp.core.engine.Bundle
 import org.mesp.core.engine.Library
 import org.mesp.core.engine.TOKENIZER
 import org.mesp.core.memory.Sampler
+import org.mesp.core.memory.SystemMemory
 import org.mesp.core.report.FINISHED
 import org.mesp.core.report.REPORT_JSON
 import org.mesp.core.report.RUN_JSON
@@ -25,6 +26,7 @@ import org.mesp.core.report.readJson
  * @param output the run folder
  * @param environment what report.json says of the device
  * @param resume go on with the run in that folder, from its last checkpoint
+ * @param there what memory the machine has; null where that is not known
  * @throws UsageException a setting, bundle, adapter or data file that cannot be used, or a resumed run with other ones
  * @throws MespException the loss is no longer finite, or the storage is full; logs and checkpoints until then are kept
  */
@@ -36,12 +38,13 @@ fun train(
     listener: Listener = object : Listener {},
     control: Control = object : Control {},
     resume: Boolean = false,
+    there: SystemMemory? = SystemMemory.now(),
 ): JsonObject {
     if (!resume) {
         RunWriter.checkFree(output)
-        return begin(bundle, output, settings, environment, listener, control, null)
+        return begin(bundle, output, settings, environment, listener, control, there, null)
     }
-    return RunWriter.reopen(output).use { begin(bundle, output, settings, environment, listener, control, it) }
+    return RunWriter.reopen(output).use { begin(bundle, output, settings, environment, listener, control, there, it) }
 }
 
 /** [interrupted] is the folder of a run to go on with; null makes a new one. */
@@ -52,6 +55,7 @@ private fun begin(
     environment: JsonObject,
     listener: Listener,
     control: Control,
+    there: SystemMemory?,
     interrupted: RunWriter?,
 ): JsonObject {
     val opened = Bundle.open(bundle)
@@ -66,7 +70,10 @@ private fun begin(
     Sampler().use { sampler ->
         // The run's folder is made when nothing can fail any more. Until then its parent takes what is offloaded.
         val scratch = generateSequence(output.absoluteFile, File::getParentFile).first(File::isDirectory)
-        TrainingLoop(opened, settings, data, heldOut, environment, sampler, listener, control, scratch).use { loop ->
+        // What the library keeps of the trials is the run's own: idle was measured before.
+        val trials = if (settings.findThreads) sampler.restWhile { tryThreads(opened, settings, data, control, scratch) } else emptyList()
+        trials.minByOrNull(Trial::seconds)?.let { listener.triedThreads(trials, it.threads) }
+        TrainingLoop(opened, settings, data, heldOut, environment, sampler, listener, control, trials, there, scratch).use { loop ->
             val folder =
                 interrupted ?: run {
                     // With the idle footprint and what the run will take, so that a run that is killed can be reported too, and the time that

@@ -3,18 +3,23 @@ package org.mesp.core.training
 import java.io.Closeable
 import java.io.File
 import java.io.IOException
+import kotlinx.serialization.json.Json
+import kotlinx.serialization.json.JsonElement
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
+import kotlinx.serialization.json.encodeToJsonElement
 import org.mesp.core.MespException
 import org.mesp.core.data.Dataset
 import org.mesp.core.data.Example
 import org.mesp.core.data.spread
 import org.mesp.core.engine.ADAPTER
 import org.mesp.core.engine.Bundle
+import org.mesp.core.engine.WEIGHTS
 import org.mesp.core.engine.plannedBytes
 import org.mesp.core.folderThatAppearsWhole
 import org.mesp.core.memory.Sample
 import org.mesp.core.memory.Sampler
+import org.mesp.core.memory.SystemMemory
 import org.mesp.core.memory.Thinning
 import org.mesp.core.memory.majorFaults
 import org.mesp.core.memory.rounded
@@ -46,12 +51,19 @@ internal class TrainingLoop(
     private val sampler: Sampler,
     private val listener: Listener,
     private val control: Control,
+    private val trials: List<Trial>,
+    there: SystemMemory?,
     scratch: File,
 ) : Closeable {
     private val manifest = bundle.manifest
     private val heldOut = heldOut?.examples.orEmpty().spread(settings.evalSequences)
     private val steps = settings.stepsOf(data.examples.size)
     private val stepper: Stepper
+    private val threads = trials.minByOrNull(Trial::seconds)?.threads ?: settings.threads ?: defaultThreads()
+    private val warnings: List<String>
+
+    /** What the run is known to take, for run.json. */
+    val plannedBytes: Map<String, Long>
     private var scaling: Scaling
     private val thinning = Thinning()
     private var position = Position()
@@ -61,14 +73,15 @@ internal class TrainingLoop(
     init {
         val examples = data.examples.asSequence() + this.heldOut
         val used = manifest.sizes.used(examples)
-        stepper = Stepper(bundle, settings, settings.makeOptimizer(steps), used, this.heldOut.isNotEmpty(), sampler::observe, ::stop, scratch)
+        val optimizer = settings.makeOptimizer(steps)
+        plannedBytes = plannedBytes(manifest, schedulesOf(settings, optimizer, used, this.heldOut.isNotEmpty()))
+        warnings = if (there == null) emptyList() else memoryWarnings(plannedBytes, File(bundle.path, WEIGHTS).length(), there)
+        warnings.forEach(listener::warned)
+        stepper = Stepper(bundle, settings, threads, optimizer, used, this.heldOut.isNotEmpty(), sampler::observe, ::stop, scratch)
         scaling = loadAdapter()
     }
 
     private val state get() = stepper.session.state
-
-    /** What the run is known to take, for run.json. */
-    val plannedBytes get() = plannedBytes(manifest, stepper.schedules)
 
     private fun stop() = sampler.restWhile(control::stop)
 
@@ -110,9 +123,17 @@ internal class TrainingLoop(
     private fun report(status: String, more: Map<String, JsonPrimitive> = emptyMap()): JsonObject {
         val best = if (settings.evalEvery != null) position.bestStep else null
         val lines = outcome(status, folder.path, best)
-        val report = JsonObject(lines + more + surroundings(bundle, data, sampler, environment))
+        val report = JsonObject(lines + more + surroundings(bundle, data, sampler, environment) + beforehand())
         writeJson(File(folder.path, REPORT_JSON), report)
         return report
+    }
+
+    /** What was found out before the run began. */
+    private fun beforehand(): Map<String, JsonElement> {
+        val found = mutableMapOf<String, JsonElement>("threads" to JsonPrimitive(threads))
+        if (trials.isNotEmpty()) found["threads_tried"] = Json.encodeToJsonElement(trials)
+        if (warnings.isNotEmpty()) found["warnings"] = Json.encodeToJsonElement(warnings)
+        return found
     }
 
     /** Takes over the last checkpoint, if there is one, and cuts the logs to it. */
@@ -255,4 +276,4 @@ internal class TrainingLoop(
     override fun close() = stepper.close()
 }
 
-private fun secondsSince(nanoseconds: Long): Double = rounded((System.nanoTime() - nanoseconds) / 1e9, 6)
+internal fun secondsSince(nanoseconds: Long): Double = rounded((System.nanoTime() - nanoseconds) / 1e9, 6)

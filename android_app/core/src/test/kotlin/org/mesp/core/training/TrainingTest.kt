@@ -2,6 +2,8 @@ package org.mesp.core.training
 
 import java.io.File
 import kotlinx.serialization.json.JsonObject
+import kotlinx.serialization.json.int
+import kotlinx.serialization.json.jsonArray
 import kotlinx.serialization.json.jsonPrimitive
 import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
@@ -13,7 +15,9 @@ import org.junit.jupiter.api.io.TempDir
 import org.mesp.core.Cases
 import org.mesp.core.MespException
 import org.mesp.core.UsageException
+import org.mesp.core.data.Dataset
 import org.mesp.core.describeMachine
+import org.mesp.core.memory.SystemMemory
 import org.mesp.core.report.EVALUATIONS
 import org.mesp.core.report.Evaluation
 import org.mesp.core.report.REPORT_JSON
@@ -131,6 +135,50 @@ class TrainingTest {
             }
         assertEquals("done", status(train("llama-sgd", listener = meddles)))
         assertFalse(File(run, ".lock").exists())
+    }
+
+    @Test
+    fun `the fastest number of threads is found before the run, which is the same`() {
+        val whole = File(temporary, "whole")
+        train("llama-adamw", whole)
+        val found = ArrayList<Pair<List<Trial>, Int>>()
+        val listener =
+            object : Listener {
+                override fun triedThreads(trials: List<Trial>, chosen: Int) {
+                    found += trials to chosen
+                }
+            }
+        val report = train("llama-adamw", settings = Cases.settings("llama-adamw").copy(findThreads = true), listener = listener)
+        val (trials, chosen) = found.single()
+        assertEquals(threadsToTry(Runtime.getRuntime().availableProcessors(), defaultThreads()), trials.map(Trial::threads))
+        assertEquals(trials.minByOrNull(Trial::seconds)!!.threads, chosen)
+        assertEquals(chosen, report.getValue("threads").jsonPrimitive.int)
+        assertEquals(trials.size, report.getValue("threads_tried").jsonArray.size)
+        assertEquals(losses(whole), losses(run))
+        assertArrayEquals(adapter(whole), adapter(run))
+        Cases.keep(run, "threads")
+    }
+
+    @Test
+    fun `memory that is short is told before the run, and in its report`() {
+        val warned = ArrayList<String>()
+        val listener =
+            object : Listener {
+                override fun warned(warning: String) {
+                    warned += warning
+                }
+
+                override fun begin(first: Int, steps: Int, dataset: Dataset) = assertEquals(1, warned.size)
+            }
+        val short = SystemMemory(availableBytes = 1000, totalBytes = 1L shl 40)
+        val report = train(Cases.bundle("llama-sgd"), run, Cases.settings("llama-sgd"), MACHINE, listener, there = short)
+        assertEquals(warned, report.getValue("warnings").jsonArray.map { it.jsonPrimitive.content })
+        Cases.keep(run, "short")
+        val none = File(temporary, "none")
+        assertRefused("of memory, and there are 1.0 kB in all") {
+            train(Cases.bundle("llama-sgd"), none, Cases.settings("llama-sgd"), MACHINE, there = SystemMemory(1000, 1000))
+        }
+        assertFalse(none.exists())
     }
 
     @Test
