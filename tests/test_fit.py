@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from mesp.runtime.errors import UsageError
-from mesp.runtime.training import loop
 from mesp.runtime.training.fit import SystemMemory, memory_warnings
 from mesp.runtime.training.listener import Listener
 from mesp.runtime.training.loop import train
@@ -60,7 +59,7 @@ def test_a_run_tells_its_warnings_and_the_fastest_number_of_threads(
     rows.write_text('{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}\n')
     plain = train(qwen2_fp32, tmp_path / "plain", TrainSettings(rows, steps=2))
     assert plain["threads"] == default_threads() and "threads_tried" not in plain and "warnings" not in plain
-    monkeypatch.setattr(loop.SystemMemory, "now", lambda: SystemMemory(1000, 2**40))
+    monkeypatch.setattr(SystemMemory, "now", lambda: SystemMemory(1000, 2**40))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     listener = Hears()
     report = train(qwen2_fp32, tmp_path / "run", TrainSettings(rows, steps=2, find_threads=True), listener)

@@ -68,17 +68,17 @@ def settle() -> bool:
     Returns:
         whether two readings of the footprint in a row agree; where they do not, something else still takes or frees memory
     """
-    before = None
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; other C libraries keep less
+    if trim:
+        trim(0)
+    before = exact_footprint_bytes()
     for _ in range(_SETTLE_ROUNDS):
-        gc.collect()
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; other C libraries keep less
-        if trim:
-            trim(0)
+        time.sleep(_SETTLE_SECONDS)
         now = exact_footprint_bytes()
-        if before is not None and abs(now - before) <= _SETTLED_BYTES:
+        if abs(now - before) <= _SETTLED_BYTES:
             return True
         before = now
-        time.sleep(_SETTLE_SECONDS)
     return False
 
 

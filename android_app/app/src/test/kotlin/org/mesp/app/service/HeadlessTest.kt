@@ -81,7 +81,7 @@ class HeadlessTest {
         assertEquals(listOf("start", "begin", "step", "checkpoint", "step", "step", "checkpoint", "end"), names)
         assertTrue(events.all { it.text("run") == "first" })
         val step = events[2]
-        assertEquals(setOf("event", "run", "step", "loss", "lr", "grad_norm", "tokens", "seconds", "peak_footprint_bytes"), step.keys)
+        assertEquals(setOf("event", "run", "step", "loss", "lr", "grad_norm", "tokens", "seconds", "peak_footprint_bytes", "major_faults"), step.keys)
         assertEquals("3.9", step.getValue("loss").toString())
         assertEquals("done", events.last().text("status"))
     }
