@@ -80,6 +80,17 @@ def test_a_peak_below_what_the_run_held_is_refused() -> None:
             sampler.report(least_bytes=500 * MB)
 
 
+def test_what_is_skipped_is_in_no_peak() -> None:
+    with Sampler() as sampler:
+        held = touch(60)
+        time.sleep(0.1)
+        del held
+        sampler.skip()
+        idle(sampler)
+        sampler.end_of_step()
+    assert sampler.report(least_bytes=0).delta_footprint_bytes < 30 * MB
+
+
 def test_a_gap_is_named() -> None:
     """The process that samples is stopped for a while, and no call of the sampler falls into that time."""
     with Sampler() as sampler:

@@ -184,6 +184,10 @@ class Sampler:
             self._close_phase()
             self._phase = phase
 
+    def skip(self) -> None:
+        """Passes over what was sampled since the last call: it is no part of the run."""
+        self._read, self._last = watch.written(self._ring), time.monotonic_ns()
+
     def end_of_step(self) -> int:
         """Reads the exact footprint once, and returns the largest of the samples since the last call, in bytes."""
         self._drain()

@@ -8,7 +8,7 @@ so it does the same as one that was never interrupted.
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -40,7 +40,7 @@ from .run_writer import RunWriter, how_to_go_on
 from .settings import PATHS, TrainSettings, differences
 from .start import check_start
 from .stepper import Stepper, Stopped, schedules_of
-from .threads import Trial, default_threads, try_threads
+from .threads import default_threads, try_threads
 
 
 def train(
@@ -94,8 +94,7 @@ def train(
         # The run's folder is made when nothing can fail any more: what is offloaded goes to where it will be.
         scratch = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
         listener = listener or Listener()
-        trials = try_threads(bundle, settings, data, stop, scratch) if settings.find_threads else []
-        run = _Run(bundle, settings, data, held_out, sampler, listener, stop, trials, scratch)
+        run = _Run(bundle, settings, data, held_out, sampler, listener, stop, scratch)
         if not resume:
             # With the idle footprint and what the run will take, so that a run that is killed can be reported too.
             start = {
@@ -124,7 +123,6 @@ class _Run:
         sampler: Sampler,
         listener: Listener,
         stop: Callable[[], bool],
-        trials: Sequence[Trial],
         scratch: Path,
     ):
         self.bundle, self.settings, self.data = bundle, settings, data
@@ -136,7 +134,7 @@ class _Run:
         available = bundle.manifest.sizes()
         used = sorted({smallest(available, example.tokens, example.predictions) for example in examples})
         self.planned = planned_bytes(bundle.manifest, schedules_of(settings, optimizer, used, bool(self.held_out)))
-        self.beforehand = self._beforehand(trials)
+        self.beforehand = self._beforehand(stop, scratch)
         self.stepper = Stepper(
             bundle, settings, self.beforehand["threads"], optimizer, used, bool(self.held_out), sampler, stop, scratch
         )
@@ -146,18 +144,21 @@ class _Run:
         self._thinning = Thinning()
         self._seconds_before = 0.0  # of memory.jsonl, when the run is resumed
 
-    def _beforehand(self, trials: Sequence[Trial]) -> dict[str, Any]:
+    def _beforehand(self, stop: Callable[[], bool], scratch: Path) -> dict[str, Any]:
         """What is found out before the run begins, for the report; the listener hears of it."""
         found: dict[str, Any] = {"threads": self.settings.threads or default_threads()}
-        if trials:
-            found["threads"] = min(trials, key=lambda trial: trial.seconds).threads
-            found["threads_tried"] = [asdict(trial) for trial in trials]
-            self.listener.tried_threads(trials, found["threads"])
         weights_bytes = (self.bundle.path / bundle_files.WEIGHTS).stat().st_size
         if warnings := memory_warnings(self.planned, weights_bytes, SystemMemory.now()):
             found["warnings"] = warnings
         for warning in warnings:
             self.listener.warned(warning)
+        # What the library keeps of the trials is the run's own: idle was measured before.
+        find = self.settings.find_threads
+        if find and (trials := try_threads(self.bundle, self.settings, self.data, stop, scratch)):
+            found["threads"] = min(trials, key=lambda trial: trial.seconds).threads
+            found["threads_tried"] = [asdict(trial) for trial in trials]
+            self.listener.tried_threads(trials, found["threads"])
+            self.sampler.skip()
         return found
 
     def everything(self, folder: RunWriter) -> dict[str, Any]:

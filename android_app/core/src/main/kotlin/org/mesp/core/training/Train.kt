@@ -70,10 +70,7 @@ private fun begin(
     Sampler().use { sampler ->
         // The run's folder is made when nothing can fail any more. Until then its parent takes what is offloaded.
         val scratch = generateSequence(output.absoluteFile, File::getParentFile).first(File::isDirectory)
-        // What the library keeps of the trials is the run's own: idle was measured before.
-        val trials = if (settings.findThreads) sampler.restWhile { tryThreads(opened, settings, data, control, scratch) } else emptyList()
-        trials.minByOrNull(Trial::seconds)?.let { listener.triedThreads(trials, it.threads) }
-        TrainingLoop(opened, settings, data, heldOut, environment, sampler, listener, control, trials, there, scratch).use { loop ->
+        TrainingLoop(opened, settings, data, heldOut, environment, sampler, listener, control, there, scratch).use { loop ->
             val folder =
                 interrupted ?: run {
                     // With the idle footprint and what the run will take, so that a run that is killed can be reported too, and the time that

@@ -51,7 +51,6 @@ internal class TrainingLoop(
     private val sampler: Sampler,
     private val listener: Listener,
     private val control: Control,
-    private val trials: List<Trial>,
     there: SystemMemory?,
     scratch: File,
 ) : Closeable {
@@ -59,7 +58,8 @@ internal class TrainingLoop(
     private val heldOut = heldOut?.examples.orEmpty().spread(settings.evalSequences)
     private val steps = settings.stepsOf(data.examples.size)
     private val stepper: Stepper
-    private val threads = trials.minByOrNull(Trial::seconds)?.threads ?: settings.threads ?: defaultThreads()
+    private val trials: List<Trial>
+    private val threads: Int
     private val warnings: List<String>
 
     /** What the run is known to take, for run.json. */
@@ -77,6 +77,11 @@ internal class TrainingLoop(
         plannedBytes = plannedBytes(manifest, schedulesOf(settings, optimizer, used, this.heldOut.isNotEmpty()))
         warnings = if (there == null) emptyList() else memoryWarnings(plannedBytes, File(bundle.path, WEIGHTS).length(), there)
         warnings.forEach(listener::warned)
+        // What the library keeps of the trials is the run's own: idle was measured before.
+        trials = if (settings.findThreads) sampler.restWhile { tryThreads(bundle, settings, data, control, scratch) } else emptyList()
+        val fastest = trials.minByOrNull(Trial::seconds)?.threads
+        fastest?.let { listener.triedThreads(trials, it) }
+        threads = fastest ?: settings.threads ?: defaultThreads()
         stepper = Stepper(bundle, settings, threads, optimizer, used, this.heldOut.isNotEmpty(), sampler::observe, ::stop, scratch)
         scaling = loadAdapter()
     }
