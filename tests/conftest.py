@@ -28,6 +28,7 @@ LADDER = {
         "rows",
         "hub",
         "data",
+        "parts",
         "masks",
         "mobile",
         "imports",

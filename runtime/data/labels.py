@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from .conversations import Conversations, Marked
+from .parts import ids_in_parts
 from .rows import MASKED as MASKED
 from .rows import Kind, Row
 
@@ -61,6 +62,8 @@ class Labeller:
         if row.kind == "ids":
             return [self._labelled(row.values["input_ids"], row.values["labels"], row.where)]
         tokenizer = self._tokenizer(row.where)
+        if row.kind == "file":
+            return [self._file(tokenizer, row)]
         if row.kind == "messages":
             sequences = Conversations(tokenizer, self._now)(row)
         else:
@@ -72,13 +75,26 @@ class Labeller:
             for ids, targets in sequences
         ]
 
+    def _file(self, tokenizer: Any, row: Row) -> Labelled:
+        """A text that may have millions of tokens, which as Python's numbers would take ten times the memory."""
+        parts = ids_in_parts(tokenizer, row.values["text"], self._folder)
+        ids = torch.cat([torch.tensor(part, dtype=torch.int32) for part in parts])
+        if len(ids) and (largest := int(ids.max())) >= self._vocabulary:
+            raise self._outside("token id", largest, row.where)
+        labels = ids.clone()
+        labels[:1] = MASKED
+        return Labelled(ids, labels)
+
+    def _outside(self, name: str, value: int, where: str) -> UsageError:
+        return UsageError(
+            f"{where}: {name} {value} is not in the model's vocabulary of {self._vocabulary}. "
+            "Tokenize with the tokenizer of the exported model."
+        )
+
     def _labelled(self, ids: list[int], labels: list[int], where: str) -> Labelled:
         for name, values in (("token id", ids), ("label", [label for label in labels if label != MASKED])):
             if bad := [value for value in values if not 0 <= value < self._vocabulary]:
-                raise UsageError(
-                    f"{where}: {name} {bad[0]} is not in the model's vocabulary of {self._vocabulary}. "
-                    "Tokenize with the tokenizer of the exported model."
-                )
+                raise self._outside(name, bad[0], where)
         return Labelled(torch.tensor(ids, dtype=torch.int32), torch.tensor(labels, dtype=torch.int32))
 
     def _tokenizer(self, where: str) -> Any:
@@ -92,11 +108,6 @@ class Labeller:
 
             self._loaded = AutoTokenizer.from_pretrained(self._folder)
         return self._loaded
-
-
-def _file(tokenizer: Any, row: Row) -> Marked:
-    ids = _ids(tokenizer, row.values["text"])
-    return ids, _from(1, ids)
 
 
 def _text(tokenizer: Any, row: Row) -> Marked:
@@ -126,7 +137,6 @@ def _from(start: int, ids: list[int]) -> Iterable[bool]:
 
 
 _TOKENIZE: dict[Kind, Callable[[Any, Row], Marked]] = {
-    "file": _file,
     "text": _text,
     "completion": _completion,
 }
