@@ -51,6 +51,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "upper": ("upper", ADAMW),
+    "gemma3": ("gemma3", ADAMW),
+    "lfm2": ("lfm2", ADAMW),
     "mebp": ("mebp", SGD),
     "store-h": ("store-h", SGD),
     "mezo": ("mezo", {**SGD, "lr": 1e-4}),

@@ -12,7 +12,7 @@ from mesp.export.bundle.export import export_bundle
 from mesp.export.export_settings import ExportSettings, Tiling
 
 from .lowering_cache import lowering_cached
-from .models import LLAMA, LLAMA3_ROPE, QWEN2, QWEN3, save_checkpoint
+from .models import GEMMA3, LFM2, LLAMA, LLAMA3_ROPE, QWEN2, QWEN3, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,12 @@ BUNDLES = {
             "tiling": Tiling(9, 48, 97),
         },
     ),
+    # Norms after sublayers, windows shorter than the sequence, GeGLU; two kinds of attention.
+    "gemma3": Export(
+        GEMMA3, {"seq_len": (9,), "rank": 2, "weights": "int8", "tiling": Tiling(query_rows=4, ffn=96, vocabulary=97)}
+    ),
+    # Short convolutions, a fused projection, and adapters on the two upper layers alone.
+    "lfm2": Export(LFM2, {**SMALL, "layers": 2}),
     # The methods that MeSP is compared with.
     "mebp": Export(QWEN3, {**SMALL, "rank": 2, "method": "mebp"}),
     "store-h": Export(LLAMA, {**SMALL, "method": "store-h"}),

@@ -69,7 +69,7 @@ LOWERED = RUNGS.index("test_bundles")
 LAST_OF_LOWERED = RUNGS.index(f"test_{LADDER['lowered program'][-1]}")
 
 # The fixtures of the bundles that are not among bundles.py's quick ones: `make test` leaves their tests to `make test-all`.
-LATER = {"qwen3_mebp", "llama_store_h", "llama_mezo", "llama_float16"}
+LATER = {"gemma3_int8", "lfm2_int4", "qwen3_mebp", "llama_store_h", "llama_mezo", "llama_float16"}
 BUNDLES = {"bundles", "qwen2_fp32", "llama_int4", "qwen3_int8", *LATER}
 
 
@@ -150,6 +150,16 @@ def llama_int4(bundles: Path) -> Path:
 @pytest.fixture(scope="session")
 def qwen3_int8(bundles: Path) -> Path:
     return exported(bundles, "upper")
+
+
+@pytest.fixture(scope="session")
+def gemma3_int8(bundles: Path) -> Path:
+    return exported(bundles, "gemma3")
+
+
+@pytest.fixture(scope="session")
+def lfm2_int4(bundles: Path) -> Path:
+    return exported(bundles, "lfm2")
 
 
 @pytest.fixture(scope="session")

@@ -13,22 +13,34 @@ from mesp.export.model.gguf_checkpoint import gguf_names
 UINT32_MAX = 0xFFFFFFFF
 
 
+def gguf_kind(config: Any) -> str:
+    """What GGUF calls its architecture."""
+    return str(config.model_type).removesuffix("_text")
+
+
 def gguf_keys(config: Any) -> dict[str, Any]:
     """The keys of a model of this transformers configuration."""
+    rope, kv = config.rope_parameters, config.num_key_value_heads
     keys = {
         "block_count": config.num_hidden_layers,
         "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size,
         "feed_forward_length": config.intermediate_size,
         "attention.head_count": config.num_attention_heads,
-        "attention.head_count_kv": config.num_key_value_heads,
-        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        "rope.freq_base": config.rope_parameters["rope_theta"],
+        "attention.head_count_kv": kv,
+        "attention.layer_norm_rms_epsilon": getattr(config, "rms_norm_eps", None) or config.norm_eps,
+        "rope.freq_base": rope.get("full_attention", rope)["rope_theta"],
         "vocab_size": config.vocab_size,
     }
+    if config.model_type == "gemma3_text":
+        keys |= {"attention.sliding_window": config.sliding_window, "attention.sliding_window_pattern": 3}
+        keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": rope["full_attention"]["factor"]}
+    if config.model_type == "lfm2":
+        keys["attention.head_count_kv"] = [kv if name == "full_attention" else 0 for name in config.layer_types]
+        keys |= {"shortconv.l_cache": config.conv_L_cache}
     if width := getattr(config, "head_dim", None):
         keys |= {"attention.key_length": width, "attention.value_length": width, "rope.dimension_count": width}
-    return {f"{config.model_type}.{name}": value for name, value in keys.items()}
+    return {f"{gguf_kind(config)}.{name}": value for name, value in keys.items()}
 
 
 def write_gguf(
@@ -39,7 +51,8 @@ def write_gguf(
     tensors: Mapping[str, NDArray[Any]] | None = None,
     blocks: Mapping[str, tuple[str, NDArray[np.uint8]]] | None = None,
 ) -> Path:
-    """Writes a Llama or a Qwen2: GGUF's names, and a Llama's rotated heads with their halves interleaved.
+    """Writes a model: GGUF's names, a Llama's rotated heads with their halves interleaved, the 1 added to Gemma's norms, and kernels without
+    their middle axis.
 
     Args:
         kind: type of the projections
@@ -51,12 +64,17 @@ def write_gguf(
     from gguf.quants import quantize
 
     config, state = model.config, model.state_dict()
-    writer = GGUFWriter(path, config.model_type)
+    architecture = gguf_kind(config)
+    writer = GGUFWriter(path, architecture)
     for key, value in ({**gguf_keys(config), **(keys or {})}).items():
         add_key(writer, key, value)
     values = {}
-    for name, gguf_name in gguf_names(config.model_type, read_architecture(config)).items():
+    for name, gguf_name in gguf_names(architecture, read_architecture(config)).items():
         values[gguf_name] = state[name].float().numpy()
+        if architecture == "gemma3" and "norm" in name:
+            values[gguf_name] = values[gguf_name] + 1
+        if "conv.conv" in name:
+            values[gguf_name] = values[gguf_name][:, 0]
         for projection, heads in (("q_proj", config.num_attention_heads), ("k_proj", config.num_key_value_heads)):
             if projection in name and config.model_type == "llama":
                 halves = values[gguf_name].reshape(heads, 2, -1, *values[gguf_name].shape[1:])
@@ -66,7 +84,7 @@ def write_gguf(
         if blocks and name in blocks:
             stored_as, data = blocks[name]
             writer.add_tensor(name, data, raw_dtype=GGMLQuantizationType[stored_as])
-        elif name in values and whole.ndim == 2 and name != "token_embd.weight":
+        elif name in values and whole.ndim == 2 and name != "token_embd.weight" and "shortconv.conv" not in name:
             dtype = GGMLQuantizationType[kind]
             writer.add_tensor(name, quantize(whole, dtype), raw_dtype=dtype)
         else:

@@ -53,7 +53,66 @@ QWEN2: dict[str, Any] = {
     "rms_norm_eps": 1e-6,
 }
 QWEN3: dict[str, Any] = {**LLAMA, "model_type": "qwen3", "rms_norm_eps": 1e-6}
+# A window shorter than the tests' sequences, in two layers of three.
+GEMMA3: dict[str, Any] = {
+    **{k: v for k, v in LLAMA.items() if k != "rms_norm_eps"},
+    "model_type": "gemma3_text",
+    "hidden_size": 96,  # whose root is rounded
+    "num_hidden_layers": 3,
+    "query_pre_attn_scalar": 48,
+    "sliding_window": 4,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+    },
+}
+SMOLLM3: dict[str, Any] = {
+    **{k: v for k, v in LLAMA.items() if k != "head_dim"},
+    "model_type": "smollm3",
+    "num_hidden_layers": 3,
+    "no_rope_layers": [1, 0, 1],
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+MISTRAL: dict[str, Any] = {**LLAMA, "model_type": "mistral", "sliding_window": 5}
+GRANITE: dict[str, Any] = {
+    **{k: v for k, v in LLAMA.items() if k != "head_dim"},
+    "model_type": "granite",
+    "embedding_multiplier": 12.0,
+    "residual_multiplier": 0.22,
+    "attention_multiplier": 0.1,
+    "logits_scaling": 3.0,
+}
+PHI3: dict[str, Any] = {
+    **{k: v for k, v in LLAMA.items() if k != "head_dim"},
+    "model_type": "phi3",
+    "original_max_position_embeddings": 32,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.75,
+        "short_factor": [1.0, 1.1, 1.25, 1.4, 2.0, 2.5],
+        "long_factor": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        "original_max_position_embeddings": 32,
+    },
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+LFM2: dict[str, Any] = {
+    "model_type": "lfm2",
+    **{name: LLAMA[name] for name in ("hidden_size", "num_attention_heads", "num_key_value_heads", "vocab_size")},
+    "num_hidden_layers": 3,
+    "intermediate_size": 96,
+    "block_multiple_of": 16,
+    "max_position_embeddings": 64,
+    "layer_types": ["conv", "full_attention", "conv"],
+}
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+PHI3_PROJECTIONS = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+LFM2_PROJECTIONS = ("in_proj", "q_proj", "k_proj", "v_proj", "out_proj", "w1", "w3", "w2")
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
@@ -108,7 +167,10 @@ def make_model(seed: int = 0, dtype: torch.dtype = torch.float32, **config: Any)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
-                parameter.copy_(1 + 0.2 * torch.randn_like(parameter))
+                weight = 1 + 0.2 * torch.randn_like(parameter)
+                parameter.copy_(weight - 1 if "gemma" in config["model_type"] else weight)  # 1 + this is exact
+            elif "conv.conv" in name:
+                parameter.copy_(torch.randn_like(parameter))
             elif name.endswith("bias"):
                 parameter.copy_(0.5 * torch.randn_like(parameter))
             else:
@@ -146,8 +208,10 @@ def in_double(model: Any) -> Any:
     """The model in double precision throughout: transformers' norms compute in fp32 whatever they are given."""
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm"):
-            module.forward = lambda x, norm=module: torch.nn.functional.rms_norm(
-                x, x.shape[-1:], norm.weight, norm.variance_epsilon
+            offset = 1 if "Gemma" in type(module).__name__ else 0
+            eps = module.eps if offset else module.variance_epsilon
+            module.forward = lambda x, norm=module, offset=offset, eps=eps: torch.nn.functional.rms_norm(
+                x, x.shape[-1:], norm.weight + offset, eps
             )
     return model.double()
 

@@ -15,7 +15,7 @@ from .bundles import BUNDLES, QUICK, write_bundle
 from .conftest import exported
 from .lowering_cache import VARIABLE
 
-SLOWEST_FIRST = ("qwen2", "llama", "store-h", "upper", "float16", "mebp", "mezo")
+SLOWEST_FIRST = ("qwen2", "llama", "store-h", "gemma3", "lfm2", "upper", "float16", "mebp", "mezo")
 
 
 def test_all_are_here() -> None:

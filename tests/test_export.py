@@ -114,7 +114,7 @@ def test_rotary_tables_are_those_of_transformers(rope: dict[str, Any] | None) ->
 
     config = AutoConfig.for_model(**{**LLAMA, **({"rope_parameters": rope} if rope else {})})
     attention = read_architecture(config).sublayers[0].middle
-    assert isinstance(attention, Attention) and isinstance(config, LlamaConfig)
+    assert isinstance(attention, Attention) and attention.rotary and isinstance(config, LlamaConfig)
     ours = rotary_tables(attention.rotary, 64)
     theirs = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(64)[None])
     half = attention.C // 2

@@ -18,7 +18,7 @@ from mesp.runtime.errors import UsageError
 
 from .android_golden import TEXTS, TOKENIZERS
 from .gguf_files import write_gguf
-from .models import LLAMA, make_model, save_checkpoint
+from .models import GEMMA3, GRANITE, LFM2, LLAMA, PHI3, SMOLLM3, make_model, save_checkpoint
 from .test_gguf import frequencies
 from .tolerances import LOGITS_FP32
 
@@ -275,3 +275,42 @@ def test_the_frequencies_of_old_linear_ropes_are_divided(folder: Path) -> None:
     change_config(folder, rope_scaling={"type": "linear", "factor": 4.0}, rope_parameters=None)
     found = frequencies(open_checkpoint(str(folder)).config)
     assert found == pytest.approx([value / 4 for value in plain])
+
+
+# --- Other families ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [GEMMA3, SMOLLM3, GRANITE, PHI3, LFM2], ids=lambda config: str(config["model_type"]))
+def test_a_model_of_another_family_is_as_transformers_has_it(tmp_path: Path, config: dict[str, Any]) -> None:
+    save_checkpoint(tmp_path / "model", **config)
+    assert_as_transformers(tmp_path / "model")
+
+
+@pytest.fixture
+def gemma(tmp_path: Path) -> Path:
+    """A checkpoint of Gemma's in the type that it is published in."""
+    make_model(dtype=torch.bfloat16, **GEMMA3).save_pretrained(tmp_path / "gemma")
+    return tmp_path / "gemma"
+
+
+def test_gemmas_embedding_has_the_scale_that_transformers_rounds_in_the_checkpoints_type(gemma: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    as_published = AutoModelForCausalLM.from_pretrained(gemma)
+    assert as_published.dtype == torch.bfloat16
+    ids = torch.arange(97)
+    published = as_published.model.embed_tokens(ids)
+    ours = load_base(str(gemma)).model.model.embed_tokens(ids)
+    assert torch.equal(ours.to(torch.bfloat16), published)
+
+
+def test_gemma_with_weights_of_vision_is_refused_by_name(gemma: Path) -> None:
+    change_tensors(gemma, lambda tensors: tensors.update({"vision_tower.embeddings.weight": torch.zeros(2, 2)}))
+    with pytest.raises(UsageError, match=r"does not know.*vision_tower\.embeddings\.weight"):
+        open_checkpoint(str(gemma))
+
+
+def test_gemma_that_is_called_untied_needs_a_head(gemma: Path) -> None:
+    change_config(gemma, tie_word_embeddings=False)
+    with pytest.raises(UsageError, match="has no tensor lm_head.weight"):
+        open_checkpoint(str(gemma))

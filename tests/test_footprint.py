@@ -20,7 +20,9 @@ CONFIGURATIONS = Path(__file__).parents[1] / "benchmarks" / "configurations"
 MEASURED = ("XNNPACK's workspace", "interpreter")
 
 
-@pytest.mark.parametrize("fixture", ["qwen2_fp32", "llama_int4", "qwen3_int8", "llama_float16"])
+@pytest.mark.parametrize(
+    "fixture", ["qwen2_fp32", "llama_int4", "qwen3_int8", "llama_float16", "gemma3_int8", "lfm2_int4"]
+)
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
 def test_what_is_counted_is_what_the_lowered_bundle_allocates(
     fixture: str, optimizer: str, request: pytest.FixtureRequest

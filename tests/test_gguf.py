@@ -20,7 +20,7 @@ from mesp.runtime.errors import UsageError
 
 from .android_golden import TEXTS, TOKENIZERS, random_texts
 from .gguf_files import tokenizer_keys, write_gguf
-from .models import LLAMA, QWEN2, QWEN3, make_model
+from .models import GEMMA3, LFM2, LLAMA, QWEN2, QWEN3, make_model
 
 MODEL = make_model(**{**LLAMA, "rms_norm_eps": 2.0**-17})  # which GGUF's floats of 32 bits hold exactly
 ALPHABET = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz"]
@@ -28,7 +28,7 @@ ALPHABET = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghijklmn
 
 def frequencies(config: Any) -> tuple[float, ...]:
     attention = read_architecture(config).sublayers[0].middle
-    assert isinstance(attention, Attention)
+    assert isinstance(attention, Attention) and attention.rotary
     return attention.rotary.frequencies
 
 
@@ -192,11 +192,13 @@ def test_a_linear_rope_is_divided_by_its_factor(tmp_path: Path, keys: dict[str, 
         {**QWEN2, "head_dim": 32},
         QWEN3,
         {**QWEN3, "head_dim": 16},
+        {**GEMMA3, "query_pre_attn_scalar": 32, "layer_types": ["sliding_attention"] * 2 + ["full_attention"]},
+        {**LFM2, "norm_eps": 2.0**-17, "block_auto_adjust_ff_dim": False},
     ],
-    ids=["llama", "biases", "qwen2", "wide-heads", "qwen3", "qwen3-with-heads-of-the-usual-width"],
+    ids=["llama", "biases", "qwen2", "wide-heads", "qwen3", "qwen3-with-heads-of-the-usual-width", "gemma3", "lfm2"],
 )
 def test_a_gguf_is_the_model_that_it_was_converted_from(tmp_path: Path, config: dict[str, Any]) -> None:
-    model = make_model(**{**config, "rms_norm_eps": 2.0**-17})
+    model = make_model(**config if "norm_eps" in config else {**config, "rms_norm_eps": 2.0**-17})
     found = open_checkpoint(str(write_gguf(tmp_path / "m.gguf", model)))
     assert read_architecture(found.config) == read_architecture(model.config)
     for name, shape in read_architecture(model.config).tensors():
@@ -224,7 +226,7 @@ KEYS: dict[str, tuple[dict[str, Any], str]] = {
     "not a number": ({"llama.rope.freq_base": float("nan")}, "llama.rope.freq_base is nan"),
     "an adapter": ({"general.type": "adapter"}, "is no model but of the type 'adapter'"),
     "split": ({"split.no": 0, "split.count": 3}, "is one part of a model that was split into 3. Merge them with llama.cpp"),
-    "another architecture": ({"general.architecture": "gemma3"}, "Architecture 'gemma3' in"),
+    "another architecture": ({"general.architecture": "gemma2"}, "Architecture 'gemma2' in"),
     "a new key": ({"tokenizer.ggml.byte_mapping": "x"}, "tokenizer.ggml.byte_mapping = 'x'"),
 }  # fmt: skip
 

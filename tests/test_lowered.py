@@ -24,7 +24,7 @@ from mesp.runtime.errors import MespError
 from .checks import assert_close
 from .tolerances import GRADIENT_FLOAT16_INPUTS, GRADIENT_FP32, LOWERED_FP32
 
-BUNDLES = ("qwen2_fp32", "llama_int4", "qwen3_int8", "llama_store_h", "qwen3_mebp")
+BUNDLES = ("qwen2_fp32", "llama_int4", "qwen3_int8", "llama_store_h", "qwen3_mebp", "gemma3_int8", "lfm2_int4")
 
 
 def draw(argument: Argument, generator: torch.Generator) -> Tensor:

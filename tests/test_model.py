@@ -19,11 +19,19 @@ from mesp.runtime.training.adapter import named
 
 from .checks import assert_close, relative_error
 from .models import (
+    GEMMA3,
+    GRANITE,
+    LFM2,
+    LFM2_PROJECTIONS,
     LLAMA,
     LLAMA3_ROPE,
+    MISTRAL,
+    PHI3,
+    PHI3_PROJECTIONS,
     PROJECTIONS,
     QWEN2,
     QWEN3,
+    SMOLLM3,
     EagerSession,
     example,
     in_double,
@@ -123,6 +131,33 @@ CASES: dict[str, tuple[Any, ...]] = {
         ODD,
     ),
     "qwen3-all-heads-some-targets": ({**QWEN3, "num_key_value_heads": 4}, 9, 2, ("k_proj", "o_proj"), ODD, 1),
+    "gemma3": (GEMMA3, 16, 4, PROJECTIONS, EVEN),
+    "gemma3-odd-length-and-tiles": (GEMMA3, 13, 3, PROJECTIONS, ODD),
+    "gemma3-one-tile-some-targets": (GEMMA3, 11, 2, ("k_proj", "o_proj", "down_proj"), WHOLE, 2),
+    "gemma3-a-window-as-long-as-the-sequence": ({**GEMMA3, "sliding_window": 13}, 13, 3, PROJECTIONS, ODD),
+    "gemma3-a-window-of-two-untied-every-bias": (
+        {**GEMMA3, "sliding_window": 2, "tie_word_embeddings": False, "attention_bias": True},
+        9,
+        2,
+        PROJECTIONS,
+        ODD,
+        1,
+    ),
+    "qwen2-with-a-window": (
+        {**QWEN2, "use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
+        13,
+        3,
+        PROJECTIONS,
+        ODD,
+    ),
+    "mistral-untied": ({**MISTRAL, "tie_word_embeddings": False}, 13, 3, PROJECTIONS, ODD),
+    "smollm3": (SMOLLM3, 13, 3, PROJECTIONS, ODD),
+    "granite": (GRANITE, 13, 3, PROJECTIONS, ODD),
+    "phi3": (PHI3, 13, 3, PHI3_PROJECTIONS, ODD),
+    "phi3-one-fused-target-of-the-topmost-layer": (PHI3, 9, 2, ("qkv_proj",), EVEN, 1),
+    "lfm2": (LFM2, 16, 4, LFM2_PROJECTIONS, EVEN),
+    "lfm2-odd-length-and-tiles": (LFM2, 13, 3, LFM2_PROJECTIONS, ODD),
+    "lfm2-some-targets-of-the-topmost-layers": (LFM2, 11, 2, ("in_proj", "v_proj", "w2"), WHOLE, 2),
     "only-query-and-value": (QWEN2, 12, 4, ("q_proj", "v_proj"), EVEN),
     "only-output": (LLAMA, 12, 4, ("o_proj",), ODD),
     "only-down": (LLAMA, 12, 4, ("down_proj",), ODD),
@@ -138,6 +173,10 @@ AUTODIFF: dict[str, tuple[Any, ...]] = {
     "mebp-qwen3": (QWEN3, 13, 4, PROJECTIONS, WHOLE, 2, "mebp"),
     "mebp-every-bias": ({**LLAMA, "attention_bias": True, "mlp_bias": True}, 9, 2, PROJECTIONS, WHOLE, 2, "mebp"),
     "mebp-tiles": (LLAMA, 9, 3, PROJECTIONS, Tiling(query_rows=9, ffn=32, vocabulary=97), 2, "mebp"),
+    "mebp-gemma3": (GEMMA3, 13, 3, PROJECTIONS, WHOLE, 3, "mebp"),
+    "mebp-granite": (GRANITE, 9, 3, PROJECTIONS, WHOLE, 2, "mebp"),
+    "mebp-phi3": (PHI3, 9, 3, PHI3_PROJECTIONS, WHOLE, 2, "mebp"),
+    "mebp-lfm2": (LFM2, 13, 3, LFM2_PROJECTIONS, WHOLE, 3, "mebp"),
     "mebp-some-targets-of-the-topmost-layer": (LLAMA, 9, 3, ("v_proj", "o_proj", "up_proj"), WHOLE, 1, "mebp"),
 }
 
@@ -146,19 +185,36 @@ STORED: dict[str, tuple[Any, ...]] = {
     "store-h": (QWEN2, 13, 4, PROJECTIONS, ODD, 2, "store-h"),
     "store-h-some-targets-of-the-topmost-layer": (LLAMA, 9, 3, ("v_proj", "o_proj", "up_proj"), ODD, 1, "store-h"),
     "store-h-qwen3": (QWEN3, 13, 4, PROJECTIONS, ODD, 2, "store-h"),
+    "store-h-gemma3": (GEMMA3, 13, 4, PROJECTIONS, ODD, 3, "store-h"),
+    "store-h-granite": (GRANITE, 13, 4, PROJECTIONS, ODD, 2, "store-h"),
+    "store-h-phi3": (PHI3, 13, 4, PHI3_PROJECTIONS, ODD, 2, "store-h"),
+    "store-h-lfm2": (LFM2, 13, 4, LFM2_PROJECTIONS, ODD, 3, "store-h"),
     "store-h-only-down": (LLAMA, 12, 4, ("down_proj",), EVEN, 2, "store-h"),
 }
 EXACT = CASES | AUTODIFF | STORED
+# What others of the same family cover nearly.
+THOROUGH = {
+    *("gemma3", "gemma3-a-window-as-long-as-the-sequence", "lfm2", "lfm2-some-targets-of-the-topmost-layers"),
+    *("phi3-one-fused-target-of-the-topmost-layer", "mebp-granite", "mebp-phi3"),
+    *("store-h-granite", "store-h-phi3", "store-h-lfm2"),
+}
 
 
-@pytest.mark.parametrize("case", EXACT.values(), ids=EXACT)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.thorough if name in THOROUGH else (), id=name) for name, c in EXACT.items()],
+)
 def test_gradients_are_those_of_transformers_and_peft(tmp_path: Path, case: tuple[Any, ...]) -> None:
     check_model(tmp_path, *case)
 
 
-@pytest.mark.parametrize("method", ["mesp", "mebp"])
-def test_a_head_on_the_rows_of_targets_alone_changes_nothing(tmp_path: Path, method: str) -> None:
-    model = save_checkpoint(tmp_path / "checkpoint", **LLAMA)
+@pytest.mark.parametrize(
+    ("config", "method"), [(LLAMA, "mesp"), (LLAMA, "mebp"), (GRANITE, "mesp")], ids=["mesp", "mebp", "granite"]
+)
+def test_a_head_on_the_rows_of_targets_alone_changes_nothing(
+    tmp_path: Path, config: dict[str, Any], method: str
+) -> None:
+    model = save_checkpoint(tmp_path / "checkpoint", **config)
     plan = plan_of(model.config, (13,), tiling=ODD, method=method, head_rows=(5,))
     session = EagerSession(plan, tmp_path / "checkpoint", tmp_path)
     tokens = torch.randint(LLAMA["vocab_size"], (12,))
@@ -178,6 +234,7 @@ def test_a_head_on_the_rows_of_targets_alone_changes_nothing(tmp_path: Path, met
 IN_FLOAT16: dict[str, tuple[Any, ...]] = {
     "mesp": (QWEN2, 13, 4, PROJECTIONS, ODD, 2, "mesp"),
     "the-topmost-layer": (LLAMA, 13, 3, PROJECTIONS, ODD, 1, "mesp"),
+    "gemma3": (GEMMA3, 13, 3, PROJECTIONS, ODD, 2, "mesp"),
     "store-h": (LLAMA, 9, 3, PROJECTIONS, ODD, 2, "store-h"),
     "mebp": (LLAMA, 9, 3, PROJECTIONS, WHOLE, 2, "mebp"),
 }
@@ -235,19 +292,32 @@ def test_a_kept_gradient_gives_the_step_that_is_taken_as_it_arrives(tmp_path: Pa
             assert_close(kept.get("adapter"), lean.get("adapter"), SCHEDULE_FP64, optimizer)
 
 
-def test_mezo_estimates_the_slope_along_its_signs_and_puts_the_adapter_back(tmp_path: Path) -> None:
-    model = save_checkpoint(tmp_path / "checkpoint", **LLAMA)
-    plan = plan_of(model.config, (9,), tiling=EVEN, layers=1, method="mezo")
-    session = EagerSession(plan, tmp_path / "checkpoint", tmp_path)
-    data, adapter = example(9, LLAMA["vocab_size"]), session.get("adapter").clone()
+def check_mezo(folder: Path, config: dict[str, Any], targets: tuple[str, ...]) -> None:
+    """Of adapters in the topmost layer alone."""
+    model = save_checkpoint(folder / "checkpoint", **config)
+    plan = plan_of(model.config, (9,), targets=targets, tiling=EVEN, layers=1, method="mezo")
+    session = EagerSession(plan, folder / "checkpoint", folder)
+    data, adapter = example(9, config["vocab_size"]), session.get("adapter").clone()
     loss, exact = peft_gradients(model, session, data)
     session.run("gradients.9", **data, noise_seed=torch.tensor(7), perturbation=1e-5)
     assert_close(session.get("adapter"), adapter, SCHEDULE_FP64, "adapter")
-    z = torch.from_numpy(signs(7, plan.adapter.longest, plan.adapter.longest)).double()  # of layer 1
+    size, layer = plan.adapter.longest, config["num_hidden_layers"] - 1
+    z = torch.from_numpy(signs(7, layer * size, size)).double()
     drawn = named(session.lora, z)
     slope = sum((drawn[name] * gradient).sum() for name, gradient in exact.items())
     assert_close(session.get("gradients"), slope * z, FINITE_DIFFERENCE, "estimate")
     assert_close(session.get("loss"), loss.view(1, 1), FINITE_DIFFERENCE, "loss")
+
+
+@pytest.mark.parametrize(
+    ("config", "targets"),
+    [(LLAMA, PROJECTIONS), (GEMMA3, PROJECTIONS), (LFM2, LFM2_PROJECTIONS)],
+    ids=["llama", "gemma3", "lfm2"],
+)
+def test_mezo_estimates_the_slope_along_its_signs_and_puts_the_adapter_back(
+    tmp_path: Path, config: dict[str, Any], targets: tuple[str, ...]
+) -> None:
+    check_mezo(tmp_path, config, targets)
 
 
 def test_signs_are_the_bits_of_splitmix64_wherever_they_start() -> None:

@@ -14,27 +14,31 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from mesp.export.programs import autodiff, block_inputs, head, ops, perturbation, sublayer
 from mesp.export.programs.attention import AttentionTile
+from mesp.export.programs.plan import Plan
 from mesp.export.programs.program import Arguments
 from mesp.export.schedules import mezo
 from mesp.export.schedules.store_h import StoreH
 
 from .checks import Draw, assert_close
-from .models import LLAMA, QWEN3
+from .models import LFM2, LFM2_PROJECTIONS, LLAMA, PROJECTIONS, QWEN3
 from .test_model import (
+    CASES,
     IN_FLOAT16,
     STORED,
     WHOLE,
+    check_mezo,
     check_model,
-    test_mezo_estimates_the_slope_along_its_signs_and_puts_the_adapter_back,
 )
 from .test_ops import (
     check_adamw,
     check_attention,
     check_cross_entropy,
+    check_geglu,
     check_lora,
     check_momentum,
     check_rmsnorm,
     check_rope,
+    check_short_convolution,
     check_swiglu,
 )
 from .test_programs import BIASED, TILINGS, check_head, check_norm_backward, check_tile_backward, draw_inputs, make_plan
@@ -68,11 +72,33 @@ def lora() -> None:
 
 
 def rope() -> None:
-    check_rope(2, 5, 8)
+    check_rope(2, 5, 8, 4)
 
 
 def attention() -> None:
     check_attention(3, 7, 4, 3)
+
+
+def windowed_attention() -> None:
+    check_attention(3, 13, 4, 5, 4)
+
+
+def geglu() -> None:
+    check_geglu(5, 11)
+
+
+def short_convolution() -> None:
+    check_short_convolution(7, 5, 3)
+
+
+def gemma() -> None:
+    with TemporaryDirectory() as folder:
+        check_model(Path(folder), *CASES["gemma3-one-tile-some-targets"])
+
+
+def granite() -> None:
+    with TemporaryDirectory() as folder:
+        check_model(Path(folder), *CASES["granite"])
 
 
 def swiglu() -> None:
@@ -103,12 +129,12 @@ def stored_h() -> None:
 
 def mezo_estimate() -> None:
     with TemporaryDirectory() as folder:
-        test_mezo_estimates_the_slope_along_its_signs_and_puts_the_adapter_back(Path(folder))
+        check_mezo(Path(folder), LLAMA, PROJECTIONS)
 
 
-def decompositions() -> None:
+def decompositions(plan: Plan | None = None) -> None:
     """MeBP's block in the operators that XNNPACK has, against the same in autodiff's own."""
-    plan = make_plan(LLAMA, 9, WHOLE)
+    plan = plan or make_plan(LLAMA, 9, WHOLE)
     program = autodiff.block_backward(plan, plan.architecture.layers[0])
     inputs = draw_inputs(plan, program, Draw(), {})
     names, tensors = list(inputs), [tensor.float() for tensor in inputs.values()]
@@ -119,6 +145,10 @@ def decompositions() -> None:
     traced = make_fx(run, decomposition_table=dict(program.decompositions))(*tensors)
     for output, ours, reference in zip(program.outputs, traced(*tensors), run(*tensors), strict=True):
         assert_close(ours, reference, GRADIENT_FP32, output.name)
+
+
+def convolution_decompositions() -> None:
+    decompositions(make_plan(LFM2, 9, WHOLE, LFM2_PROJECTIONS))
 
 
 # (module or class, function, what it says, what the mutant says, the check that must fail)
@@ -133,10 +163,21 @@ MUTATIONS: list[tuple[ModuleType | type, str, str, str, Check]] = [
     (ops, "rope_backward", "dy1 * cos + dy2 * sin", "dy1 * cos - dy2 * sin", rope),
     (ops, "rope_backward", "dy2 * cos - dy1 * sin", "dy2 * cos", rope),
     (ops, "attention_backward", " - torch.mm(do_rows * o, ones)", "", attention),
-    (ops, "attention_backward", "* width**-0.5", "", attention),
+    (ops, "attention_backward", "* scale", "", attention),
     (ops, "attention_backward", "dk + dk_block", "dk_block", attention),
     (ops, "attention_backward", "dv + dv_block", "dv - dv_block", attention),
-    (ops, "causal_mask", "column[None, :] > ", "column[None, :] >= ", attention),
+    (ops, "causal_mask", "after > 0", "after >= 0", attention),
+    (ops, "causal_mask", "after <= -window", "after < -window", windowed_attention),
+    (ops, "_blocks", "start - window + 1", "start - window + 2", windowed_attention),
+    (ops, "attention_backward", "(0, 0, first, tokens - end)", "(0, 0, tokens - end, first)", windowed_attention),
+    (ops, "geglu_backward", "(3 * _GELU * _GELU_CUBIC)", "(_GELU * _GELU_CUBIC)", geglu),
+    (ops, "geglu_backward", " * slope", "", geglu),
+    (ops, "short_convolution_backward", "du * x, dy * v, du * b", "du * b, dy * v, du * x", short_convolution),
+    (ops, "causal_convolution_backward", "pad(dv[by:], (0, 0, 0, by))", "dv", short_convolution),
+    (sublayer, "norm_after_backward", 'weight"], rstd,', 'weight"], rstd * rstd,', gemma),
+    (sublayer, "norm_after", 'a["x"] + n', "n", gemma),
+    (sublayer, "tile_backward", 'a["dy"] * scale', 'a["dy"]', granite),
+    (head, "_scaled", "x * scale", "x", granite),
     (ops, "swiglu_backward", "+ silu * (1.0 - sigma)", "", swiglu),
     (ops, "swiglu_backward", "dy * silu,", "dy * sigma,", swiglu),
     (ops, "momentum", "momentum * velocity +", "velocity +", momentum),
@@ -152,8 +193,8 @@ MUTATIONS: list[tuple[ModuleType | type, str, str, str, Check]] = [
     (
         AttentionTile,
         "enter_backward",
-        "ops.rope_backward(gradients[name], cos, sin)",
-        "gradients[name]",
+        'ops.rope_backward(dx, a["rope.cos"], a["rope.sin"])',
+        "dx",
         tile("attention"),
     ),
     (
@@ -180,7 +221,7 @@ MUTATIONS: list[tuple[ModuleType | type, str, str, str, Check]] = [
         "entered = middle.enter(a, {n: y - a.get(f'{n}.bias', 0) for n, y in projected.items()})",
         tile("ffn"),
     ),
-    (sublayer, "_into_backward", 'a[f"dh.{projection}"] + dh', "dh", tile("ffn")),
+    (sublayer, "_into_backward", 'a[f"dh.{projection}"]) + dh', "0.0) + dh", tile("ffn")),
     (sublayer, "_into_backward", "dn = dn + ops", "dn = ops", tile("ffn")),
     (
         sublayer,
@@ -197,7 +238,7 @@ MUTATIONS: list[tuple[ModuleType | type, str, str, str, Check]] = [
     (ops, "swiglu_backward", "+ silu * (1.0 - sigma)", "", float16_model),
     (ops, "rmsnorm_backward", " - x * (rstd * rstd * rstd * mean)", "", float16_model),
     (block_inputs, "unpack_input", 'a["packed"]', 'a["packed"][[0, *range(rows - 1)]]', float16_model),
-    (head, "head_end", 'rmsnorm_backward(dn, a["x"]', 'rmsnorm_backward(-dn, a["x"]', whole_head),
+    (head, "head_end", "_scaled(plan, dn)", "_scaled(plan, -dn)", whole_head),
     (head, "head_end", 'a["loss"] + loss', "loss", whole_head),
     (head, "head_loss", 'a["loss"] + ops', "ops", whole_head),
     (head, "head_start", "return n, ops", "return n * 1.01, ops", whole_head),
@@ -206,6 +247,7 @@ MUTATIONS: list[tuple[ModuleType | type, str, str, str, Check]] = [
     (ops, "adamw", " * rsqrt_correction2 + eps", " + eps", adamw),
     (ops, "adamw", " - parameter * lr_weight_decay", "", adamw),
     (autodiff, "_slice_backward", "[start, sizes[dim] - end]", "[sizes[dim] - end, start]", decompositions),
+    (autodiff, "_pad", "before, x.shape", "0, x.shape", convolution_decompositions),
     (autodiff, "_power", "x * x * x", "x * x", decompositions),
     (autodiff._Decompositions, "_softmax_backward", "product - y *", "product +  y *", decompositions),
     (autodiff._Decompositions, "table", "grad * (y - y * y)", "grad * y", decompositions),

@@ -56,45 +56,67 @@ def check_lora(tokens: int, inputs: int, outputs: int, rank: int) -> None:
         assert_close(ours, theirs, OP_FP64, name)
 
 
-def check_rope(heads: int, tokens: int, width: int) -> None:
+def check_rope(heads: int, tokens: int, width: int, half: int) -> None:
+    """Of 2 * half elements of a head."""
     draw = Draw()
-    x, dy, angle = leaf(draw(heads, tokens, width)), draw(heads, tokens, width), draw(tokens, width // 2)
+    x, dy, angle = leaf(draw(heads, tokens, width)), draw(heads, tokens, width), draw(tokens, half)
     cos, sin = angle.cos(), angle.sin()
     y = ops.rope(x, cos, sin)
-    half = width // 2
-    rotated = torch.cat([-x[..., half:], x[..., :half]], -1)  # transformers' rotate_half
-    reference = x * torch.cat([cos, cos], -1) + rotated * torch.cat([sin, sin], -1)
+    turned = x[..., : 2 * half]
+    rotated = torch.cat([-turned[..., half:], turned[..., :half]], -1)  # transformers' rotate_half
+    reference = turned * torch.cat([cos, cos], -1) + rotated * torch.cat([sin, sin], -1)
+    reference = torch.cat([reference, x[..., 2 * half :]], -1)
     assert_close(y.detach(), reference.detach(), OP_FP64, "rope")
     (dx,) = gradients(reference, dy, x)
     assert_close(ops.rope_backward(dy, cos, sin), dx, OP_FP64, "rope_backward")
 
 
-def check_attention(heads: int, tokens: int, width: int, block: int) -> None:
-    draw = Draw()
+def check_attention(heads: int, tokens: int, width: int, block: int, window: int | None = None) -> None:
+    draw, scale = Draw(), 0.7
     q, k, v, do = (
         leaf(draw(heads, tokens, width)),
         leaf(draw(tokens, width)),
         leaf(draw(tokens, width)),
         draw(heads, tokens, width),
     )
-    mask = ops.causal_mask(tokens, min(block, tokens)).double()
-    o = ops.attention(q, k, v, mask)
-    reference = F.scaled_dot_product_attention(q, k.expand(heads, -1, -1), v.expand(heads, -1, -1), is_causal=True)
+    mask = ops.causal_mask(tokens, min(block, tokens), window).double()
+    o = ops.attention(q, k, v, mask, scale, window)
+    back = torch.arange(tokens)[:, None] - torch.arange(tokens)[None, :]
+    seen = (back >= 0) & (back < (window or tokens))
+    every = (k.expand(heads, -1, -1), v.expand(heads, -1, -1))
+    reference = F.scaled_dot_product_attention(q, *every, attn_mask=seen, scale=scale)
     assert_close(o.detach(), reference.detach(), OP_FP64, "attention")
     with torch.no_grad():
-        *ours, rebuilt = ops.attention_backward(do, q, k, v, mask, ones(width))
+        *ours, rebuilt = ops.attention_backward(do, q, k, v, mask, ones(width), scale, window)
     for name, our, their in zip(("dq", "dk", "dv"), ours, gradients(reference, do, q, k, v), strict=True):
         assert_close(our, their, OP_FP64, name)
     assert_close(rebuilt, o.detach(), OP_FP64, "rebuilt o")
 
 
 def check_swiglu(tokens: int, width: int) -> None:
+    check_gated(tokens, width, F.silu, ops.swiglu, ops.swiglu_backward)
+
+
+def check_geglu(tokens: int, width: int) -> None:
+    def gelu(x: Tensor) -> Tensor:
+        return F.gelu(x, approximate="tanh")
+
+    check_gated(tokens, width, gelu, ops.geglu, ops.geglu_backward)
+
+
+def check_gated(
+    tokens: int,
+    width: int,
+    activation: Callable[[Tensor], Tensor],
+    forward: Callable[[Tensor, Tensor], Tensor],
+    backward: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
+) -> None:
     draw = Draw()
     gate, up, dy = leaf(draw(tokens, width)), leaf(draw(tokens, width)), draw(tokens, width)
-    reference = F.silu(gate) * up
-    assert_close(ops.swiglu(gate, up).detach(), reference.detach(), OP_FP64, "swiglu")
+    reference = activation(gate) * up
+    assert_close(forward(gate, up).detach(), reference.detach(), OP_FP64, "gated")
     with torch.no_grad():
-        our_dgate, our_dup, rebuilt = ops.swiglu_backward(dy, gate, up)
+        our_dgate, our_dup, rebuilt = backward(dy, gate, up)
     dgate, dup = gradients(reference, dy, gate, up)
     for name, ours, theirs in (
         ("dgate", our_dgate, dgate),
@@ -102,6 +124,20 @@ def check_swiglu(tokens: int, width: int) -> None:
         ("rebuilt y", rebuilt, reference.detach()),
     ):
         assert_close(ours, theirs, OP_FP64, name)
+
+
+def check_short_convolution(tokens: int, width: int, taps: int) -> None:
+    draw = Draw()
+    b, c, x, dy, kernel = *(leaf(draw(tokens, width)) for _ in range(3)), draw(tokens, width), draw(taps, width)
+    padded = F.pad((b * x).t(), (taps - 1, 0))
+    reference = c * F.conv1d(padded[None], kernel.t()[:, None], groups=width)[0].t()
+    y = ops.short_convolution(b, c, x, kernel)
+    assert_close(y.detach(), reference.detach(), OP_FP64, "short convolution")
+    with torch.no_grad():
+        *ours, rebuilt = ops.short_convolution_backward(dy, b, c, x, kernel)
+    for name, our, their in zip(("db", "dc", "dx"), ours, gradients(reference, dy, b, c, x), strict=True):
+        assert_close(our, their, OP_FP64, name)
+    assert_close(rebuilt, reference.detach(), OP_FP64, "rebuilt y")
 
 
 def check_cross_entropy(tokens: int, width: int, vocabulary: int, tile: int, scaled: bool) -> None:
@@ -181,13 +217,22 @@ CASES: list[Case] = [
     (check_rmsnorm, (1, 7)),
     (check_lora, (5, 12, 9, 3)),
     (check_lora, (3, 4, 17, 1)),
-    (check_rope, (2, 5, 8)),
-    (check_rope, (1, 3, 2)),
+    (check_rope, (2, 5, 8, 4)),
+    (check_rope, (1, 3, 2, 1)),
+    (check_rope, (2, 5, 8, 3)),
     (check_attention, (3, 7, 4, 3)),
     (check_attention, (1, 8, 6, 4)),
     (check_attention, (2, 5, 2, 16)),
     (check_attention, (2, 9, 4, 1)),
+    (check_attention, (3, 13, 4, 5, 4)),
+    (check_attention, (2, 9, 4, 4, 2)),
+    (check_attention, (2, 9, 4, 16, 3)),
+    (check_attention, (1, 9, 4, 2, 8)),
     (check_swiglu, (5, 11)),
+    (check_geglu, (5, 11)),
+    (check_short_convolution, (7, 5, 3)),
+    (check_short_convolution, (2, 5, 4)),
+    (check_short_convolution, (1, 3, 1)),
     (check_cross_entropy, (6, 5, 13, 4, False)),
     (check_cross_entropy, (6, 5, 13, 4, True)),
     (check_cross_entropy, (3, 4, 8, 8, True)),
@@ -209,3 +254,13 @@ def test_a_loss_too_large_to_hold_saturates_instead_of_overflowing() -> None:
     lse, dx = ops.cross_entropy_tile(x, torch.tensor([[1.0], [0.0]]), None, None, torch.zeros(1, 1), torch.zeros(1, 1))
     assert torch.isfinite(lse).all() and torch.isfinite(dx).all()
     assert 80 < lse.item() < 90
+
+
+@pytest.mark.parametrize(("tokens", "block", "window"), [(40, 8, 5), (40, 8, 33), (13, 5, 4)])
+def test_keys_outside_of_the_window_are_not_computed(tokens: int, block: int, window: int) -> None:
+    """No block has a score for more keys than its rows can see together."""
+    _, columns = ops.causal_mask(tokens, block, window).shape
+    assert columns == min(tokens, window + block - 1)
+    for first, start, end in ops._blocks(tokens, block, window):
+        assert first == max(0, start - window + 1) and end == min(start + block, tokens)
+    assert ops._blocks(tokens, block, None) == [(0, start, end) for _, start, end in ops._blocks(tokens, block, window)]

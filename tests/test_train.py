@@ -88,6 +88,19 @@ def test_losses_are_pytorchs(
     assert max(ours) - min(ours) > 100 * TRAINING_LOSS  # the losses moved, so the agreement says something
 
 
+@pytest.mark.parametrize("fixture", ["gemma3_int8", "lfm2_int4"])
+def test_twenty_steps_of_adamw_are_pytorchs(fixture: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    bundle = open_bundle(request.getfixturevalue(fixture))
+    rows = write_rows(tmp_path / "rows.jsonl", 20)
+    train(
+        bundle.path, tmp_path / "run", TrainSettings(tmp_path / "rows.jsonl", weight_decay=0.01, shuffle=False, lr=0.01)
+    )
+    ours = [line["loss"] for line in lines(tmp_path / "run" / "steps.jsonl")]
+    reference = list(pytorch_losses(bundle, rows, OPTIMIZERS["adamw"][1]))
+    assert len(ours) == 20 and ours == pytest.approx(reference, abs=LONG_TRAINING_LOSS)
+    assert max(ours) - min(ours) > 100 * LONG_TRAINING_LOSS
+
+
 def peft_losses(bundle: Bundle, rows: list[dict[str, list[int]]], steps: int, size: int) -> Iterator[tuple[float, ...]]:
     """(loss, learning rate, norm) of PEFT's own LoRA layers with AdamW, transformers' cosine schedule with warm-up, and clipping.
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from mesp.export.model.checkpoint import open_checkpoint
+from mesp.export.model.families import read_architecture
 from mesp.export.model.huggingface_folder import quiet
 from mesp.runtime.errors import MespError
 from mesp.runtime.files import write_json
@@ -32,7 +33,6 @@ from mesp.runtime.memory.environment import environment
 from mesp.runtime.memory.sampler import Sampler
 
 ALPHA = 16.0
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LEARNING_RATE = 1e-3
 SEED = 0
 
@@ -81,7 +81,8 @@ def run(
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     asked = {name: value for name, value in vars(args).items() if name != "output"}
-    common = {"alpha": ALPHA, "targets": list(TARGETS), "optimizer": "sgd", "lr": LEARNING_RATE, "dtype": "float32"}
+    targets = projections(read_config(args.model))
+    common = {"alpha": ALPHA, "targets": list(targets), "optimizer": "sgd", "lr": LEARNING_RATE, "dtype": "float32"}
     return {**asked, "model": str(args.model), **common, "threads": cores(), "seed": SEED}
 
 
@@ -107,7 +108,12 @@ def random_model(config: Any, rank: int) -> Any:
     with quiet():
         base = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
     base.config.use_cache = False
-    return with_adapters(base, rank, ALPHA, TARGETS)
+    return with_adapters(base, rank, ALPHA, projections(config))
+
+
+def projections(config: Any) -> tuple[str, ...]:
+    """The names of all projections, each of which gets an adapter."""
+    return tuple(dict.fromkeys(projection.name for projection in read_architecture(config).projections))
 
 
 def with_adapters(base: Any, rank: int, alpha: float, targets: tuple[str, ...]) -> Any:

@@ -40,6 +40,7 @@ from mesp.export.model.quantize import Fp32, WeightFormat, to_float
 from mesp.export.predict.duration import TimedPrograms, product_program
 from mesp.export.predict.flops import Product, gigaflop, products
 from mesp.export.programs import ops
+from mesp.export.programs.attention import window_of
 from mesp.export.programs.plan import Plan
 from mesp.export.programs.program import Argument, Arguments, Program
 from mesp.export.schedules.schedules import training_programs
@@ -139,30 +140,32 @@ def attention(program: Program, plan: Plan) -> list[Program]:
     for sublayer in plan.architecture.sublayers:
         if isinstance(sublayer.middle, Attention):
             if program.name.startswith(f"{sublayer.name}_forward."):
-                return [_attention_forward(plan, sublayer.middle)]
+                return [_attention_forward(plan, sublayer.name, sublayer.middle)]
             if program.name.startswith(f"{sublayer.name}_backward."):
-                return [_attention_backward(plan, sublayer.middle)]
+                return [_attention_backward(plan, sublayer.name, sublayer.middle)]
     return []
 
 
 def _attention_inputs(plan: Plan, middle: Attention) -> tuple[Argument, Argument, Argument, Argument]:
     q = Argument("q", (middle.G, plan.tokens, middle.C))
     k, v = (Argument(name, (plan.tokens, middle.C)) for name in ("k", "v"))
-    return q, k, v, Argument("mask", (plan.query_rows, plan.tokens))
+    return q, k, v, Argument("mask", ops.mask_shape(plan.tokens, plan.query_rows, window_of(middle, plan.tokens)))
 
 
-def _attention_forward(plan: Plan, middle: Attention) -> Program:
+def _attention_forward(plan: Plan, name: str, middle: Attention) -> Program:
     q, k, v, mask = _attention_inputs(plan, middle)
-    body = lambda a: (ops.attention(a["q"], a["k"], a["v"], a["mask"]),)  # noqa: E731
-    return Program("attention", (q, k, v, mask), (replace(q, name="o"),), body)
+    how = (middle.scale, window_of(middle, plan.tokens))
+    body = lambda a: (ops.attention(a["q"], a["k"], a["v"], a["mask"], *how),)  # noqa: E731
+    return Program(name, (q, k, v, mask), (replace(q, name="o"),), body)
 
 
-def _attention_backward(plan: Plan, middle: Attention) -> Program:
+def _attention_backward(plan: Plan, name: str, middle: Attention) -> Program:
     q, k, v, mask = _attention_inputs(plan, middle)
+    how = (middle.scale, window_of(middle, plan.tokens))
     do, ones = replace(q, name="do"), Argument("ones", (middle.C, 1))
     outputs = (*[replace(item, name=f"d{item.name}") for item in (q, k, v)], replace(q, name="o"))
-    body = lambda a: ops.attention_backward(a["do"], a["q"], a["k"], a["v"], a["mask"], a["ones"])  # noqa: E731
-    return Program("attention_gradient", (do, q, k, v, mask, ones), outputs, body)
+    body = lambda a: ops.attention_backward(a["do"], a["q"], a["k"], a["v"], a["mask"], a["ones"], *how)  # noqa: E731
+    return Program(f"{name}_gradient", (do, q, k, v, mask, ones), outputs, body)
 
 
 class Parts:

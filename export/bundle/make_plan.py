@@ -7,7 +7,7 @@ from mesp.runtime.engine.bundle import Bundle
 from mesp.runtime.errors import UsageError
 
 from ..export_settings import ALL, ExportSettings, Tiling
-from ..model.architecture import Architecture, FeedForward
+from ..model.architecture import Architecture, Attention
 from ..model.families import read_architecture
 from ..programs.plan import Plan
 from ..programs.workspace import with_chosen_tiles
@@ -35,7 +35,7 @@ def make_plan(config: Any, settings: ExportSettings) -> Plan:
     if settings.tiling is None:
         plan = with_chosen_tiles(plan)
     if settings.method == "mebp":  # autodiff takes a layer as a whole
-        widths = [s.middle.F for s in architecture.sublayers if isinstance(s.middle, FeedForward)]
+        widths = [s.middle.units for s in architecture.sublayers if not isinstance(s.middle, Attention)]
         plan = plan.having(tiling=replace(plan.tiling, query_rows=plan.tokens, ffn=max(widths)))
     return plan
 

@@ -13,15 +13,16 @@ from torch import Tensor
 from mesp.runtime.engine.schedule import TensorSpec
 from mesp.runtime.engine.tensor_file import TensorFile
 
-from ..model.architecture import Attention, Projection, Rotary, Sublayer
+from ..model.architecture import Attention, Projection, Rotary, ShortConvolution, Sublayer
 from ..model.checkpoint import Checkpoint
 from ..model.quantize import Int4, Int8, Parts
 from ..programs import ops
 from ..programs.arguments import norm_tensor, stored_name, weight_parts, weight_shape
-from ..programs.attention import mask_name, rotary_names
+from ..programs.attention import mask_name, rotary_names, window_of
 from ..programs.head import head_table
 from ..programs.plan import Plan
 from ..programs.program import dtype_name
+from ..programs.short_convolution import kernel_name
 from ..programs.update import ones_needed
 
 ALIGNMENT = 64
@@ -40,7 +41,7 @@ def weight_tensors(plan: Plan) -> dict[str, TensorSpec]:
             for rotary in _rotaries(plan)
             for name in rotary_names(rotary)
         },
-        **{mask_name(n): TensorSpec((plan.at(n).query_rows, n)) for n in plan.lengths},
+        **{name: TensorSpec(ops.mask_shape(*shape)) for name, shape in _masks(plan).items()},
         "ones": TensorSpec((_ones(plan), 1)),
         # Where accumulators start: the largest of them are [T, D] and [D, R].
         "zeros": TensorSpec((max(plan.tokens, plan.rank) * arch.D,)),
@@ -52,11 +53,15 @@ def weight_tensors(plan: Plan) -> dict[str, TensorSpec]:
             tensors[norm_tensor(norm, sublayer)] = TensorSpec((layers, norm.width))
     for sublayer in arch.sublayers:
         layers = len(arch.layers_of(sublayer))
-        for projection in sublayer.projections:
+        for columns in (*sublayer.columns, *sublayer.out.columns):
             for group in plan.tiles(sublayer):
-                for part, spec in weight_parts(plan, sublayer, projection, group):
+                for part, spec in weight_parts(plan, sublayer, columns, group):
                     shape = (layers, group.count, *spec.shape)
-                    tensors[stored_name(sublayer, projection, group, part)] = TensorSpec(shape, dtype_name(spec.dtype))
+                    tensors[stored_name(sublayer, columns, group, part)] = TensorSpec(shape, dtype_name(spec.dtype))
+        if isinstance(convolution := sublayer.middle, ShortConvolution):
+            for group in plan.tiles(sublayer):
+                shape = (layers, group.count, convolution.kernel.taps, group.width)
+                tensors[kernel_name(sublayer, convolution, group)] = TensorSpec(shape)
     rows = plan.padded_vocabulary
     for table in tables(plan):
         if plan.quantized_tables:
@@ -86,12 +91,22 @@ def _attentions(plan: Plan) -> list[Attention]:
 
 def _rotaries(plan: Plan) -> list[Rotary]:
     """The rotary embeddings that differ."""
-    return list(dict.fromkeys(attention.rotary for attention in _attentions(plan)))
+    return list(dict.fromkeys(attention.rotary for attention in _attentions(plan) if attention.rotary))
+
+
+def _masks(plan: Plan) -> dict[str, tuple[int, int, int | None]]:
+    """The masks by name: tokens, rows of a block, and window of each."""
+    shapes = [
+        (tokens, plan.at(tokens).query_rows, window_of(attention, tokens))
+        for tokens in plan.lengths
+        for attention in _attentions(plan)
+    ]
+    return {mask_name(tokens, window): (tokens, rows, window) for tokens, rows, window in shapes}
 
 
 def _ones(plan: Plan) -> int:
     """Length of the column of ones that all programs share."""
-    return max(plan.architecture.D, *(attention.C for attention in _attentions(plan)), ones_needed(plan))
+    return max(plan.architecture.D, ones_needed(plan), *(attention.C for attention in _attentions(plan)))
 
 
 # --- Writing it -------------------------------------------------------------------------------------------------------
@@ -104,10 +119,10 @@ def write_weights(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
     for rotary in _rotaries(plan):
         for name, table in zip(rotary_names(rotary), rotary_tables(rotary, plan.tokens), strict=True):
             file.write(name, table)
-    for tokens in plan.lengths:
-        file.write(mask_name(tokens), ops.causal_mask(tokens, plan.at(tokens).query_rows))
+    for name, shape in _masks(plan).items():
+        file.write(name, ops.causal_mask(*shape))
     file.write("ones", torch.ones(file.tensors["ones"].shape))
-    file.write(norm_tensor(arch.norm), checkpoint.rows(f"{arch.norm.module}.weight"))
+    file.write(norm_tensor(arch.norm), checkpoint.rows(f"{arch.norm.module}.weight") + arch.norm.offset)
     for name, path_in_model in tables(plan).items():
         _write_table(file, plan, checkpoint, name, f"{path_in_model}.weight")
     if (padding := f"{head_table(plan)}.padding") in file.tensors:
@@ -115,11 +130,14 @@ def write_weights(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
     for sublayer in arch.sublayers:
         for index, layer in enumerate(arch.layers_of(sublayer)):
             for norm in sublayer.norms:
-                weight = checkpoint.rows(f"{arch.module(layer, norm)}.weight")
+                weight = checkpoint.rows(f"{arch.module(layer, norm)}.weight") + norm.offset
                 file.write(norm_tensor(norm, sublayer), weight, index * norm.width)
             for projection in sublayer.projections:
                 module = arch.module(layer, projection)
                 _write_projection(file, plan, checkpoint, sublayer, projection, index, module)
+            if isinstance(convolution := sublayer.middle, ShortConvolution):
+                kernel = checkpoint.rows(f"{arch.module(layer, convolution.kernel)}.weight")
+                _write_kernel(file, plan, sublayer, convolution, kernel, index)
     file.close()
 
 
@@ -154,14 +172,25 @@ def _write_projection(
     """Writes one layer's, which is number ``index`` of those that have it."""
     parts = _quantized(plan, checkpoint, f"{module}.weight")
     bias = checkpoint.rows(f"{module}.bias") if projection.bias else None
+    for columns in projection.columns:
+        for group in plan.tiles(sublayer):
+            elements = group.scaled(columns.unit, columns.first)
+            for tile in range(group.count):
+                start = elements.first + tile * elements.width
+                of_tile = _tile(plan, projection == sublayer.out, parts, bias, slice(start, start + elements.width))
+                for part, values in of_tile.items():
+                    name = stored_name(sublayer, columns, group, part)
+                    file.write(name, values, (index * group.count + tile) * values.numel())
+
+
+def _write_kernel(
+    file: TensorFile, plan: Plan, sublayer: Sublayer, convolution: ShortConvolution, kernel: Tensor, index: int
+) -> None:
+    """Writes one layer's kernels, [channels, 1, taps], which are number ``index`` of those that there are."""
     for group in plan.tiles(sublayer):
-        columns = group.scaled(projection.unit)
-        for tile in range(group.count):
-            start = columns.first + tile * columns.width
-            of_tile = _tile(plan, projection == sublayer.out, parts, bias, slice(start, start + columns.width))
-            for part, values in of_tile.items():
-                name = stored_name(sublayer, projection, group, part)
-                file.write(name, values, (index * group.count + tile) * values.numel())
+        channels = kernel[group.first : group.first + group.count * group.width, 0]
+        tiles = channels.reshape(group.count, group.width, -1).transpose(1, 2)
+        file.write(kernel_name(sublayer, convolution, group), tiles.contiguous(), index * tiles.numel())
 
 
 def _quantized(plan: Plan, checkpoint: Checkpoint, name: str) -> Parts:
@@ -190,8 +219,9 @@ def _tile(plan: Plan, by_inputs: bool, parts: Parts, bias: Tensor | None, cut: s
 def check_tiles(plan: Plan) -> None:
     """Raises UsageError if a tile of a projection cannot be stored in the format of the weights."""
     for sublayer in plan.architecture.sublayers:
-        for projection in sublayer.projections:
+        for columns in (*sublayer.columns, *sublayer.out.columns):
             for group in plan.tiles(sublayer):
-                inputs, _ = weight_shape(sublayer, projection, group)
-                what = f"A tile of {projection.name}" if projection == sublayer.out else projection.name
+                inputs, _ = weight_shape(sublayer, columns, group)
+                name = columns.projection.name
+                what = f"A tile of {name}" if columns.projection == sublayer.out else name
                 plan.weights.check(what, inputs)

@@ -96,14 +96,14 @@ def find_checkpoint(source: str, random_init: bool = False) -> Path:
 
 def _check_gguf(path: Path) -> None:
     """Refuses a file that is not whole or of a family that there are no programs for."""
-    from .families import family
+    from .families import gguf_family
     from .gguf_configuration import read_keys
     from .gguf_file import GgufHeader
 
     if path.suffix in _FILES_OF_FOLDERS:
         raise UsageError(f"{path} is one file of a model. Give the folder that it is in: {path.parent}")
     kind, _ = read_keys(GgufHeader(path))
-    family(kind, str(path))
+    gguf_family(kind, str(path))
 
 
 def find_model(source: str) -> Path:

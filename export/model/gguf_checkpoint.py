@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .architecture import Architecture, Attention, Sublayer
+from .architecture import Architecture, Attention, ShortConvolution, Sublayer
 from .checkpoint import Int4Blocks
-from .families import Family, family, read_architecture
+from .families import Family, gguf_family, read_architecture
 from .gguf_configuration import ROPE_FACTORS, finish, ignore_tokenizer, read_configuration, read_keys
 from .gguf_file import GgufFile
 from .gguf_tokenizer import read_tokenizer
@@ -29,12 +29,15 @@ class GgufCheckpoint:
         self.origin = str(path)
         self._file = GgufFile(path)
         kind, account = read_keys(self._file)
-        known = family(kind, str(path))
+        model_type, known = gguf_family(kind, str(path))
         with quiet():
-            self.config = read_configuration(self._file, kind, account)
+            self.config = read_configuration(self._file, kind, model_type, account)
         architecture = read_architecture(self.config)
         names = gguf_names(kind, architecture)
         stored = {name: Stored(tensor.shape, tensor.dtype) for name, tensor in self._file.tensors.items()}
+        kernels = {names[f"{kernel}.weight"] for kernel in _kernels(architecture)}
+        for name in kernels & stored.keys():  # a depthwise kernel's middle axis is left out
+            stored[name] = Stored((*stored[name].shape[:1], 1, *stored[name].shape[1:]), stored[name].dtype)
         check_tensors(self.origin, architecture, stored, _readable(), names, without_effect=(ROPE_FACTORS,))
         with quiet():
             self._tokenizer = read_tokenizer(account, architecture.V)
@@ -43,6 +46,8 @@ class GgufCheckpoint:
         self._tensors = {name: self._file.tensors[gguf_name] for name, gguf_name in names.items()}
         types = Counter(self._tensors[f"{path}.weight"].dtype for path, _ in _projections(architecture))
         self.quantized = {name: count for name, count in types.items() if name not in _FLOATS}
+        self._shapes = dict(architecture.tensors())
+        self._norms = dict(architecture.norm_weights())  # GGUF has the sum where a checkpoint has the difference from 1
         self._head_widths = _interleaved(known, architecture)
 
     def rows(self, name: str, start: int = 0, end: int | None = None) -> Tensor:
@@ -51,8 +56,9 @@ class GgufCheckpoint:
 
         tensor = self._tensors[name]
         values = dequantize(self._stored_rows(name)[start:end], GGMLQuantizationType[tensor.dtype])
-        shape = tensor.shape if len(tensor.shape) == 1 else (-1, tensor.shape[1])
-        return torch.from_numpy(np.array(values, np.float32)).view(shape)
+        shape = tensor.shape if len(tensor.shape) == 1 else (-1, *self._shapes[name][1:])
+        rows = torch.from_numpy(np.array(values, np.float32)).view(shape)
+        return rows - self._norms[name].offset if name in self._norms else rows
 
     def int4_blocks(self, name: str) -> Int4Blocks | None:
         kind = self._tensors[name].dtype
@@ -73,6 +79,16 @@ class GgufCheckpoint:
             data = data[np.arange(len(data)).reshape(-1, width // 2, 2).swapaxes(1, 2).reshape(-1)]
             return data.reshape(1, -1) if part == "bias" else data
         return data
+
+
+def _kernels(architecture: Architecture) -> list[str]:
+    """The paths of the convolutions' kernels."""
+    return [
+        architecture.module(number, sublayer.middle.kernel)
+        for number, layer in enumerate(architecture.layers)
+        for sublayer in layer
+        if isinstance(sublayer.middle, ShortConvolution)
+    ]
 
 
 def _readable() -> list[str]:

@@ -5,7 +5,7 @@ Every key is used, known to change nothing, or refused by name. What a key means
 
 from typing import Any
 
-from mesp.runtime.account import Account, shown
+from mesp.runtime.account import Account, check_integer, shown
 from mesp.runtime.errors import UsageError
 
 from .gguf_file import GgufFile, GgufHeader, GgufTensor
@@ -44,10 +44,11 @@ def read_keys(file: GgufHeader) -> tuple[str, Account]:
     return architecture, account
 
 
-def read_configuration(file: GgufFile, kind: str, account: Account) -> Any:
+def read_configuration(file: GgufFile, kind: str, model_type: str, account: Account) -> Any:
     """transformers' configuration of a model of this type.
 
     Args:
+        kind, model_type: GGUF's name of it and transformers'
         account: of the file's keys; those of the model are used up
 
     Raises:
@@ -74,26 +75,69 @@ def read_configuration(file: GgufFile, kind: str, account: Account) -> Any:
     rows = table.shape[0] if table else None
     base = account.number(key("rope.freq_base"), 10000.0)
     ends = {f"{name}_token_id": account.take(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")}
+    eps = account.number(key("attention.layer_norm_rms_epsilon"))
     values: dict[str, Any] = {
         "num_hidden_layers": account.integer(key("block_count"), 1, _MOST_LAYERS),
         "max_position_embeddings": size("context_length"),
         "hidden_size": D,
         "intermediate_size": size("feed_forward_length"),
         "num_attention_heads": H,
-        "num_key_value_heads": size("attention.head_count_kv", H),
-        "rms_norm_eps": account.number(key("attention.layer_norm_rms_epsilon")),
         "vocab_size": size("vocab_size", rows),
         "tie_word_embeddings": "output.weight" not in file.tensors,
         "rope_parameters": _rope(file, account, kind, base, C),
         **{name: value for name, value in ends.items() if isinstance(value, int)},
     }
-    if C != D // H or kind == "qwen3":  # whose configuration has a width of its own where none is given
+    if kind == "lfm2":
+        values |= {"norm_eps": eps, **_lfm2(account, values["num_hidden_layers"])}
+    else:
+        values |= {"rms_norm_eps": eps, "num_key_value_heads": size("attention.head_count_kv", H)}
+    if kind == "gemma3":
+        values |= _gemma3(account, values, C)
+    if C != D // H or kind in ("qwen3", "gemma3"):  # whose configuration has a width of its own where none is given
         values["head_dim"] = C
     if kind == "llama":  # whose converter writes biases where there are any, and no key
         values["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
         values["mlp_bias"] = "blk.0.ffn_gate.bias" in file.tensors
     with reading(file.path, "a model"):  # what transformers checks itself, as that heads share the width
-        return AutoConfig.for_model(kind, **values)
+        return AutoConfig.for_model(model_type, **values)
+
+
+def _gemma3(account: Account, values: dict[str, Any], width: int) -> dict[str, Any]:
+    """What Gemma 3 has of its own: every sixth layer sees all keys. The largest model's scores have a scale of their own, which no key
+    tells; it has 62 layers."""
+    layers, D, H = (values[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
+    period = account.integer("gemma3.attention.sliding_window_pattern", 1, _MOST_LAYERS, 6)
+    base = account.number("gemma3.rope.freq_base_swa", 10000.0)
+    return {
+        "sliding_window": account.integer("gemma3.attention.sliding_window", 1, _LARGEST),
+        "layer_types": ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(layers)],
+        "query_pre_attn_scalar": D // H if layers == 62 else width,
+        "rope_parameters": {
+            "full_attention": values["rope_parameters"],
+            "sliding_attention": {"rope_type": "default", "rope_theta": base},
+        },
+    }
+
+
+def _lfm2(account: Account, layers: int) -> dict[str, Any]:
+    """What LFM2 has of its own: layers without key-value heads are convolutions, and the feed-forward layer's width is the adjusted one."""
+    key = "lfm2.attention.head_count_kv"
+    heads = [check_integer(f"{account.where}: {key}", n, 0, _LARGEST) for n in _list(account.take(key))]
+    counts = set(heads) - {0}
+    if len(heads) != layers or len(counts) != 1:
+        raise UsageError(
+            f"{account.where}: {key} is {shown(heads)}, expected 0 or one number of heads for each of {layers} layers."
+        )
+    return {
+        "num_key_value_heads": counts.pop(),
+        "layer_types": ["full_attention" if n else "conv" for n in heads],
+        "conv_L_cache": account.integer("lfm2.shortconv.l_cache", 1, _LARGEST),
+        "block_auto_adjust_ff_dim": False,
+    }
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _rope(file: GgufFile, account: Account, kind: str, base: float, width: int) -> dict[str, Any]:

@@ -18,13 +18,15 @@ class RandomCheckpoint:
         self.config, self.origin = read_config(folder), f"{folder} (random weights)"
         self.quantized: dict[str, int] = {}  # they are drawn in floating point
         self._seed, self._folder = seed, folder
-        self._shapes = dict(read_architecture(self.config).tensors())
+        architecture = read_architecture(self.config)
+        self._shapes = dict(architecture.tensors())
+        self._norms = dict(architecture.norm_weights())
 
     def rows(self, name: str, start: int = 0, end: int | None = None) -> Tensor:
         rows, *rest = self._shapes[name]
         shape = ((rows if end is None else min(end, rows)) - start, *rest)
-        if name.endswith("norm.weight"):
-            return torch.ones(shape)
+        if norm := self._norms.get(name):
+            return torch.full(shape, 1 - norm.offset)
         if name.endswith(".bias"):
             return torch.zeros(shape)
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self._seed} {name} {start}".encode()))

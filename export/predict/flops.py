@@ -54,7 +54,7 @@ class Product:
 
 def is_frozen(argument: Argument) -> bool:
     """Whether an argument is a part of a projection's weight, or of a table's."""
-    owner, _, part = argument.name.partition(".")
+    owner, _, part = argument.name.rpartition(".")
     return owner == "table" or part in _WEIGHT_PARTS
 
 

@@ -62,7 +62,9 @@ def _result_bytes(plan: Plan, program: Program) -> int:
     gathered = names.get("input_ids") or names.get("targets")
     if gathered and plan.quantized_tables:
         results += gathered.shape[0] * (plan.architecture.D + 4)
-    elif gathered and gathered.name == "targets":  # the embedding's rows are its result
+    elif gathered and (
+        gathered.name == "targets" or plan.architecture.embedding_scale != 1
+    ):  # else the rows are its result
         results += gathered.shape[0] * plan.architecture.D * 4
     if any(argument.dtype == torch.float16 for argument in (*program.inputs, *program.outputs)):
         results += replace(program.inputs[0], dtype=F32).spec.nbytes  # between the delegate and the conversion

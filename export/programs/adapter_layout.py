@@ -5,12 +5,12 @@ the vectors of all layers that have one, from the lowest layer up. Gradients and
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mesp.runtime.engine.schedule import Reference
 
-from ..model.architecture import Architecture, Layer, Projection, Segment
+from ..model.architecture import Architecture, Columns, Layer, Projection, Segment
 from .program import Argument, OfAdapter
 from .tiles import TileGroup
 
@@ -95,6 +95,11 @@ class AdapterLayout:
         """The one of this name."""
         return next(f for f in self.factors(layer) if (f.projection.name, f.name) == (projection, name))
 
+    def columns_of(self, tensor: str, columns: Columns, group: TileGroup) -> Argument:
+        """The rows of B that belong to a tile's columns of a projection into a sublayer, in ``adapter`` or ``gradient``."""
+        rows = self.slice_of(tensor, columns.projection, "lora_b", group.scaled(columns.unit, columns.first))
+        return replace(rows, name=f"{_prefix(tensor)}{columns.name}.lora_b")
+
     def slice_of(self, tensor: str, projection: Projection, name: str, group: TileGroup | None = None) -> Argument:
         """The whole factor, or the rows of it that belong to a tile, in ``adapter`` (all layers) or ``gradient`` (one layer)."""
         rows = projection.inputs if name == "lora_a" else projection.outputs
@@ -102,9 +107,8 @@ class AdapterLayout:
         if group:
             rows = group.width
             stored = Reference(tensor, group.first * self.rank, {"tile": rows * self.rank})
-        prefix = "" if tensor == "adapter" else "grad."
         owner = OfAdapter(tensor == "adapter", projection.name, name)
-        return Argument(f"{prefix}{projection.name}.{name}", (rows, self.rank), stored=stored, owner=owner)
+        return Argument(f"{_prefix(tensor)}{projection.name}.{name}", (rows, self.rank), stored=stored, owner=owner)
 
     def place(self, tensor: str, owner: OfAdapter, segment: Segment) -> Reference:
         """From where a place in a tensor counts in a loop over the layers of a segment."""
@@ -114,3 +118,8 @@ class AdapterLayout:
             return Reference(tensor, first)
         size = self.size_of(layer)
         return Reference(tensor, self.start(segment.first) - segment.first * size + first, {"layer": size})
+
+
+def _prefix(tensor: str) -> str:
+    """Of the names of arguments in it."""
+    return "" if tensor == "adapter" else "grad."

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mesp.runtime.engine.schedule import Reference
 
-from ..model.architecture import Norm, Projection, Sublayer
+from ..model.architecture import Columns, Norm, Sublayer
 from ..model.quantize import Int8, PartSpec
 from .plan import Plan
 from .program import F32, Argument, Arguments, OfSublayer
@@ -35,37 +35,35 @@ def norm_weight(norm: Norm, sublayer: Sublayer | None = None, name: str = "norm.
     return Argument(name, (norm.width,), stored=Reference(norm_tensor(norm, sublayer)), owner=owner)
 
 
-def weight_shape(sublayer: Sublayer, projection: Projection, group: TileGroup) -> tuple[int, int]:
+def weight_shape(sublayer: Sublayer, columns: Columns, group: TileGroup) -> tuple[int, int]:
     """[in, out] of one tile of a projection. Those into a sublayer are cut by columns, the one out of it by rows."""
-    width = group.width * projection.unit
+    width, projection = group.width * columns.unit, columns.projection
     return (width, projection.outputs) if projection == sublayer.out else (projection.inputs, width)
 
 
-def weight_parts(
-    plan: Plan, sublayer: Sublayer, projection: Projection, group: TileGroup
-) -> Iterator[tuple[str, PartSpec]]:
+def weight_parts(plan: Plan, sublayer: Sublayer, columns: Columns, group: TileGroup) -> Iterator[tuple[str, PartSpec]]:
     """The parts of one tile as stored, (part, shape and dtype); a bias is a part too.
 
     Where tiles are summed, the first tile of all carries the bias and the others zeros.
     """
-    inputs, outputs = weight_shape(sublayer, projection, group)
+    inputs, outputs = weight_shape(sublayer, columns, group)
     yield from plan.weights.parts(inputs, outputs).items()
-    if projection.bias:
+    if columns.projection.bias:
         yield "bias", PartSpec((outputs,), F32)
 
 
-def stored_name(sublayer: Sublayer, projection: Projection, group: TileGroup, part: str) -> str:
+def stored_name(sublayer: Sublayer, columns: Columns, group: TileGroup, part: str) -> str:
     """The tensor of the weights file that holds a part of all tiles in all layers with the sublayer, [layers, tiles, ...]."""
-    return f"{sublayer.prefix}{projection.name}{group.suffix}.{part}"
+    return f"{sublayer.prefix}{columns.name}{group.suffix}.{part}"
 
 
-def weight(plan: Plan, sublayer: Sublayer, projection: Projection, group: TileGroup) -> Iterator[Argument]:
+def weight(plan: Plan, sublayer: Sublayer, columns: Columns, group: TileGroup) -> Iterator[Argument]:
     """The parts of a tile of a frozen projection."""
-    for part, spec in weight_parts(plan, sublayer, projection, group):
+    for part, spec in weight_parts(plan, sublayer, columns, group):
         size = torch.Size(spec.shape).numel()
-        stored = Reference(stored_name(sublayer, projection, group, part), 0, {"tile": size})
+        stored = Reference(stored_name(sublayer, columns, group, part), 0, {"tile": size})
         owner = OfSublayer(sublayer, size * group.count)
-        yield Argument(f"{projection.name}.{part}", spec.shape, spec.dtype, stored, owner)
+        yield Argument(f"{columns.name}.{part}", spec.shape, spec.dtype, stored, owner)
 
 
 def table(plan: Plan, name: str) -> Iterator[Argument]:

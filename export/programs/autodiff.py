@@ -18,9 +18,10 @@ from torch.nn.functional import pad
 from mesp.runtime.engine.schedule import Reference
 
 from ..model.architecture import Layer
+from .arguments import constant
 from .plan import Plan
 from .program import Argument, Arguments, OfAdapter, Program
-from .sublayer import norm_forward, tile_forward
+from .sublayer import norm_after, norm_forward, tile_forward
 
 aten = torch.ops.aten
 
@@ -31,21 +32,26 @@ class _Block:
     def __init__(self, plan: Plan, layer: Layer):
         self.inputs: dict[str, Argument] = {}
         self._scalars: dict[str, Argument] = {}
-        self._calls: list[tuple[Program, dict[str, str]]] = []
+        self._calls: list[tuple[Program, dict[str, str], str]] = []
+        zeros = constant("zeros", plan.tokens, plan.architecture.D)
+        self._zeros = self._stored(zeros, 0).name if any(s.norm_after for s in layer) else None
         for sublayer in layer:
-            self._add(norm_forward(plan, sublayer, plan.tokens), 0)
+            self._add(norm_forward(plan, sublayer, plan.tokens))
             for group in plan.tiles(sublayer):
                 for tile in range(group.count):
-                    self._add(tile_forward(plan, sublayer, group), tile)
+                    self._add(tile_forward(plan, sublayer, group), tile, "o" if sublayer.norm_after else "y")
+            if sublayer.norm_after:
+                self._add(norm_after(plan, sublayer, sublayer.norm_after, plan.tokens))
 
-    def _add(self, program: Program, tile: int) -> None:
+    def _add(self, program: Program, tile: int = 0, total: str = "y") -> None:
+        """Adds a call; ``total`` is what the tiles of a sublayer add up to: the stream, or the sublayer's own output."""
         names = {}
         for argument in program.inputs:
             if argument.stored:
                 names[argument.name] = self._stored(argument, tile).name
             elif argument.shape == (1,):
                 names[argument.name] = self._scalars.setdefault(argument.name, argument).name
-        self._calls.append((program, names))
+        self._calls.append((program, names, total))
 
     def _stored(self, argument: Argument, tile: int) -> Argument:
         """The argument for one tile. What differs by layer or tile gets a name of its own, and so do beginnings of one tensor."""
@@ -62,14 +68,14 @@ class _Block:
 
     def run(self, x: Tensor, given: dict[str, Tensor]) -> Tensor:
         values = {"x": x, "y": x}
-        for program, names in self._calls:
+        for program, names, total in self._calls:
             known = {name: given[long] for name, long in names.items()}
-            results = program.run(
-                {a.name: known[a.name] if a.name in known else values[a.name] for a in program.inputs}
-            )
-            values |= results
-            if "y" in results:
-                values["x"] = results["y"]
+            known |= {a.name: values[total if a.name == "y" else a.name] for a in program.inputs if a.name not in known}
+            results = program.run(known)
+            values |= {total if name == "y" else name: result for name, result in results.items()}
+            if self._zeros and "n" in results:  # a sublayer begins
+                values["o"] = given[self._zeros]
+            values["x"] = values["y"]
         return values["y"]
 
 
@@ -122,6 +128,7 @@ class _Decompositions:
             aten.sum.dim_IntList: self._sum,
             aten._softmax_backward_data.default: self._softmax_backward,
             aten.slice_backward.default: _slice_backward,
+            aten.constant_pad_nd.default: _pad,
             aten.sigmoid_backward.default: lambda grad, y: grad * (y - y * y),
             aten.pow.Tensor_Scalar: _power,
             aten.mul.Scalar: lambda x, factor: x * factor,
@@ -143,6 +150,17 @@ def _slice_backward(grad: Tensor, sizes: list[int], dim: int, start: int, end: i
     """Zeros on both sides."""
     dim, end = dim % len(sizes), min(end, sizes[dim])
     return pad(grad, [0, 0] * (len(sizes) - 1 - dim) + [start, sizes[dim] - end])
+
+
+def _pad(x: Tensor, sizes: list[int], value: float = 0.0) -> Tensor:
+    """Of the derivative of padding, which is padding by negative sizes: a slice. Padding itself stays as it is."""
+    if min(sizes) >= 0:
+        return NotImplemented  # type: ignore[no-any-return]  # what a table of decompositions leaves as it is
+    for place in range(len(sizes) // 2):
+        dim, before, after = x.dim() - 1 - place, -sizes[2 * place], -sizes[2 * place + 1]
+        if before or after:
+            x = x.narrow(dim, before, x.shape[dim] - before - after)
+    return x
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:

@@ -54,6 +54,16 @@ def norms_backward(plan: Plan, sublayers: Sequence[Sublayer], rows: int) -> list
     return [of_sublayer.norm_backward(plan, sublayer, rows) for sublayer in sublayers]
 
 
+def norms_after(plan: Plan, sublayers: Sequence[Sublayer], rows: int) -> list[Program]:
+    """Norms after sublayers forward, of those that have one. They have no adapters."""
+    return [of_sublayer.norm_after(plan, s, s.norm_after, rows) for s in sublayers if s.norm_after]
+
+
+def norms_after_backward(plan: Plan, sublayers: Sequence[Sublayer], rows: int) -> list[Program]:
+    """Norms after sublayers backward, of those that have one."""
+    return [of_sublayer.norm_after_backward(plan, s, s.norm_after, rows) for s in sublayers if s.norm_after]
+
+
 def prefixed(prefix: str, programs: Iterable[Program]) -> list[Program]:
     """The same programs under names of their own."""
     return [replace(program, name=prefix + program.name) for program in programs]

@@ -16,10 +16,16 @@ def head_table(plan: Plan) -> str:
 
 
 def embed(plan: Plan, rows: int) -> Program:
-    """x = rows of the embedding."""
+    """x = rows of the embedding, scaled in some families."""
+    scale = plan.architecture.embedding_scale
     inputs = (Argument("input_ids", (rows,), torch.int64, by_rows=True), *table(plan, "embed_tokens"))
     outputs = (Argument("x", (rows, plan.architecture.D), by_rows=True),)
-    return Program("embed", inputs, outputs, lambda a: (gather(a, a["input_ids"]),))
+
+    def body(a: Arguments) -> tuple[Tensor, ...]:
+        rows = gather(a, a["input_ids"])
+        return (rows if scale == 1 else rows * scale,)
+
+    return Program("embed", inputs, outputs, body)
 
 
 def pick(plan: Plan, table_rows: int, rows: int) -> Program:
@@ -37,7 +43,7 @@ def pick_name(table_rows: int) -> str:
 
 
 def head_start(plan: Plan, rows: int) -> Program:
-    """The final norm, and the target's own logit."""
+    """The final norm, and the target's own logit. Where logits are scaled, what the head reads is."""
     arch = plan.architecture
     inputs = (
         Argument("x", (rows, arch.D), by_rows=True),
@@ -50,9 +56,16 @@ def head_start(plan: Plan, rows: int) -> Program:
 
     def body(a: Arguments) -> tuple[Tensor, ...]:
         n, _ = ops.rmsnorm(a["x"], a["norm.weight"], a["ones"], arch.norm.eps)
+        n = _scaled(plan, n)
         return n, ops.cross_entropy_start(n, gather(a, a["targets"]), a["ones"])
 
     return Program("head_start", inputs, outputs, body)
+
+
+def _scaled(plan: Plan, x: Tensor) -> Tensor:
+    """By the scale of the logits, if they have one: the same forward and backward."""
+    scale = plan.architecture.logit_scale
+    return x if scale == 1 else x * scale
 
 
 def _tile_rows(a: Arguments) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -103,7 +116,7 @@ def head_end(plan: Plan, rows: int) -> Program:
         loss = ops.cross_entropy_loss(a["lse"], a["z_target"], a["token_weight"])
         dn = ops.cross_entropy_backward(a["lse"], a["dn"], a["z_target"], gather(a, a["targets"]), a["token_weight"])
         _, rstd = ops.rmsnorm(a["x"], a["norm.weight"], a["ones"], arch.norm.eps)
-        return a["loss"] + loss, ops.rmsnorm_backward(dn, a["x"], a["norm.weight"], rstd, a["ones"])
+        return a["loss"] + loss, ops.rmsnorm_backward(_scaled(plan, dn), a["x"], a["norm.weight"], rstd, a["ones"])
 
     return Program("head_end", inputs, outputs, body)
 

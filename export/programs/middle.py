@@ -8,13 +8,15 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..model.architecture import Attention, Sublayer
+from ..model.architecture import Attention, FeedForward, ShortConvolution, Sublayer
 from .attention import AttentionTile
 from .feed_forward import FeedForwardTile
 from .plan import Plan
 from .program import Argument, Arguments
+from .short_convolution import ShortConvolutionTile
+from .tiles import TileGroup
 
-# By projection's name, or by a name of the middle's own.
+# By the name of a projection's columns, or by a name of the middle's own.
 Tensors = Mapping[str, Tensor]
 
 
@@ -37,8 +39,12 @@ class MiddleTile(Protocol):
         """From the gradient at ``forward``'s result: the gradients at what ``enter`` returned, and that result, rebuilt."""
 
 
-def middle_of(plan: Plan, sublayer: Sublayer) -> MiddleTile:
-    """The middle of a sublayer's tiles."""
-    if isinstance(sublayer.middle, Attention):
-        return AttentionTile(plan, sublayer, sublayer.middle)
-    return FeedForwardTile(sublayer)
+def middle_of(plan: Plan, sublayer: Sublayer, group: TileGroup) -> MiddleTile:
+    """The middle of a sublayer's tiles of this group."""
+    match sublayer.middle:
+        case Attention() as attention:
+            return AttentionTile(plan, sublayer, attention)
+        case FeedForward() as feed_forward:
+            return FeedForwardTile(sublayer, feed_forward)
+        case ShortConvolution() as convolution:
+            return ShortConvolutionTile(sublayer, convolution, group)

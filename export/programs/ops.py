@@ -16,6 +16,8 @@ Two habits come from XNNPACK, which takes a program as one delegate only if ever
 a sum over the last axis is a product with a column of ones (``ones``), and powers are written as products.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -105,11 +107,20 @@ def linear_backward(dy: Tensor, weight: Tensor) -> Tensor:
 def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """[y1, y2] = [x1 cos - x2 sin, x2 cos + x1 sin], x1 and x2 the halves of a head   (Su et al., 2021)
 
+    Tables of fewer columns turn as many elements of a head as they have for both halves, the first ones, and leave the others.
+
     x [..., T, C], cos [T, C/2], sin [T, C/2] -> y [..., T, C]
     """
-    half = x.shape[-1] // 2
-    x1, x2 = x[..., :half], x[..., half:]
-    return torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1)
+    x1, x2, rest = _halves(x, cos)
+    return torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin, *rest], -1)
+
+
+def _halves(x: Tensor, table: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The halves of what a head is turned in, and what is left of it, if anything is."""
+    half = table.shape[-1]
+    if 2 * half == x.shape[-1]:
+        return x[..., :half], x[..., half:], []
+    return x[..., :half], x[..., half : 2 * half], [x[..., 2 * half :]]
 
 
 def rope_backward(dy: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -117,24 +128,33 @@ def rope_backward(dy: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     dy [..., T, C], cos [T, C/2], sin [T, C/2] -> dx [..., T, C]
     """
-    half = dy.shape[-1] // 2
-    dy1, dy2 = dy[..., :half], dy[..., half:]
-    return torch.cat([dy1 * cos + dy2 * sin, dy2 * cos - dy1 * sin], -1)
+    dy1, dy2, rest = _halves(dy, cos)
+    return torch.cat([dy1 * cos + dy2 * sin, dy2 * cos - dy1 * sin, *rest], -1)
 
 
 # --- Attention, one key-value head with its query heads ---------------------------------------------------------------
 #
-# S = Q K^T / sqrt(C) + mask, P = softmax(S), O = P V, in blocks of query rows. A block that starts at row i ends at row j and
-# sees keys 0 .. j only, so that no [T, T] matrix exists.
+# S = scale * Q K^T + mask, P = softmax(S), O = P V, in blocks of query rows. A block that starts at row i ends at row j and sees keys
+# 0 .. j only, so that no [T, T] matrix exists. With a window of w keys, its own among them, a row sees the last w alone: the block then
+# takes keys i - w + 1 .. j, and no others are read.
 
 
-def causal_mask(tokens: int, block: int) -> Tensor:
-    """The masks of all blocks in one table, [block, tokens]: row i may see columns up to i + tokens - block.
+def causal_mask(tokens: int, block: int, window: int | None = None) -> Tensor:
+    """The masks of all blocks in one table, [block, tokens]: row i may see columns up to i + tokens - block, and of these the last ``window``.
 
-    The block that starts at row s takes the columns from tokens - block - s on: see ``_mask_of_block``.
+    A block that sees fewer keys, or has fewer rows, takes the table's last ones: see ``_mask_of_block``.
     """
-    column = torch.arange(tokens) - (tokens - block)
-    return (column[None, :] > torch.arange(block)[:, None]).float() * -1e4
+    _, columns = mask_shape(tokens, block, window)
+    after = torch.arange(columns)[None, :] - torch.arange(block)[:, None] - (columns - block)
+    hidden = after > 0
+    if window is not None:
+        hidden |= after <= -window
+    return hidden.float() * -1e4
+
+
+def mask_shape(tokens: int, block: int, window: int | None = None) -> tuple[int, int]:
+    """Of ``causal_mask``: [block, tokens], or with a window only as many columns as a block can see."""
+    return block, tokens if window is None else min(tokens, window + block - 1)
 
 
 def _cut(x: Tensor, dim: int, start: int, end: int) -> Tensor:
@@ -142,51 +162,60 @@ def _cut(x: Tensor, dim: int, start: int, end: int) -> Tensor:
     return x if start == 0 and end == x.shape[dim] else x.narrow(dim, start, end - start)
 
 
-def _mask_of_block(mask: Tensor, start: int, end: int) -> Tensor:
-    block, tokens = mask.shape
-    first = tokens - block - start
-    if first >= 0:
-        return _cut(mask, 1, first, first + end)
-    # The last block of a length that the block does not divide is shorter and starts later than tokens - block. Its
-    # rows are the table's last ones.
-    return _cut(_cut(mask, 0, block - (end - start), block), 1, 0, end)
+def _mask_of_block(mask: Tensor, rows: int, keys: int) -> Tensor:
+    block, columns = mask.shape
+    return _cut(_cut(mask, 0, block - rows, block), 1, columns - keys, columns)
 
 
-def _probabilities(q: Tensor, k: Tensor, mask: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
-    """Rows start .. end of Q of all heads, [G * rows, C], and their P, [G * rows, end]."""
+def _probabilities(
+    q: Tensor, k: Tensor, mask: Tensor, scale: float, block: tuple[int, int, int]
+) -> tuple[Tensor, Tensor]:
+    """Rows start .. end of Q of all heads, [G * rows, C], and their P, [G * rows, end - first], for the block's keys."""
     heads, _, width = q.shape
+    first, start, end = block
     rows = _cut(q, 1, start, end).reshape(heads * (end - start), width)
-    scores = torch.mm(rows, _cut(k, 0, 0, end).t()).view(heads, end - start, end) * width**-0.5
-    scores = scores + _mask_of_block(mask, start, end)
-    return rows, torch.softmax(scores, -1).view(heads * (end - start), end)
+    scores = torch.mm(rows, _cut(k, 0, first, end).t()).view(heads, end - start, end - first) * scale
+    scores = scores + _mask_of_block(mask, end - start, end - first)
+    return rows, torch.softmax(scores, -1).view(heads * (end - start), end - first)
 
 
-def _blocks(mask: Tensor) -> list[tuple[int, int]]:
-    block, tokens = mask.shape
-    return [(start, min(start + block, tokens)) for start in range(0, tokens, block)]
+def _blocks(tokens: int, block: int, window: int | None) -> list[tuple[int, int, int]]:
+    """(first key, first row, end of both) of each block."""
+    return [
+        (0 if window is None else max(0, start - window + 1), start, min(start + block, tokens))
+        for start in range(0, tokens, block)
+    ]
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """O = softmax(Q K^T / sqrt(C) + mask) V
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, window: int | None = None) -> Tensor:
+    """O = softmax(scale * Q K^T + mask) V
 
-    q [G, T, C], k [T, C], v [T, C], mask [block, T] from ``causal_mask`` -> o [G, T, C]
+    q [G, T, C], k [T, C], v [T, C], mask from ``causal_mask`` of T, the block, and the window -> o [G, T, C]
     """
     outputs = []
-    for start, end in _blocks(mask):
-        _, p = _probabilities(q, k, mask, start, end)
-        outputs.append(torch.mm(p, _cut(v, 0, 0, end)).view(q.shape[0], end - start, q.shape[2]))
+    for block in _blocks(q.shape[1], mask.shape[0], window):
+        first, start, end = block
+        _, p = _probabilities(q, k, mask, scale, block)
+        outputs.append(torch.mm(p, _cut(v, 0, first, end)).view(q.shape[0], end - start, q.shape[2]))
     return torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
 
 
 def attention_backward(
-    do: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, ones: Tensor
+    do: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    ones: Tensor,
+    scale: float,
+    window: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """dV = P^T dO, dP = dO V^T, dS = P * (dP - rowsum(dO * O)), dQ = dS K / sqrt(C), dK = dS^T Q / sqrt(C)
+    """dV = P^T dO, dP = dO V^T, dS = scale * P * (dP - rowsum(dO * O)), dQ = dS K, dK = dS^T Q
 
     P and O are rebuilt block by block; rowsum(dP * P) = rowsum(dO * O) is FlashAttention's identity (Dao et al., 2022).
     dK and dV of a block cover the keys it saw: they are padded with zeros and summed.
 
-    do [G, T, C], q [G, T, C], k [T, C], v [T, C], mask [block, T], ones [C, 1]
+    do [G, T, C], q [G, T, C], k [T, C], v [T, C], mask as in ``attention``, ones [C, 1]
     -> dq [G, T, C], dk [T, C], dv [T, C], and the rebuilt o [G, T, C], which the output projection's adapter needs
     """
     heads, tokens, width = q.shape
@@ -194,18 +223,20 @@ def attention_backward(
     outputs: list[Tensor] = []
     dk: Tensor | None = None
     dv: Tensor | None = None
-    for start, end in _blocks(mask):
-        rows, p = _probabilities(q, k, mask, start, end)
-        o = torch.mm(p, _cut(v, 0, 0, end))
+    for block in _blocks(tokens, mask.shape[0], window):
+        first, start, end = block
+        rows, p = _probabilities(q, k, mask, scale, block)
+        o = torch.mm(p, _cut(v, 0, first, end))
         do_rows = _cut(do, 1, start, end).reshape(heads * (end - start), width)
-        dp = torch.mm(do_rows, _cut(v, 0, 0, end).t())
-        ds = p * (dp - torch.mm(do_rows * o, ones)) * width**-0.5
-        dqs.append(torch.mm(ds, _cut(k, 0, 0, end)).view(heads, end - start, width))
+        dp = torch.mm(do_rows, _cut(v, 0, first, end).t())
+        ds = p * (dp - torch.mm(do_rows * o, ones)) * scale
+        dqs.append(torch.mm(ds, _cut(k, 0, first, end)).view(heads, end - start, width))
         outputs.append(o.view(heads, end - start, width))
         dk_block = torch.mm(ds.t(), rows)
         dv_block = torch.mm(p.t(), do_rows)
-        if end < tokens:
-            dk_block, dv_block = pad(dk_block, (0, 0, 0, tokens - end)), pad(dv_block, (0, 0, 0, tokens - end))
+        if end - first < tokens:
+            outside = (0, 0, first, tokens - end)
+            dk_block, dv_block = pad(dk_block, outside), pad(dv_block, outside)
         dk = dk_block if dk is None else dk + dk_block
         dv = dv_block if dv is None else dv + dv_block
     assert dk is not None and dv is not None
@@ -233,6 +264,95 @@ def swiglu_backward(dy: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tenso
     sigma = torch.sigmoid(gate)
     silu = gate * sigma
     return dy * up * (sigma + silu * (1.0 - sigma)), dy * silu, silu * up
+
+
+# --- GeGLU ------------------------------------------------------------------------------------------------------------
+#
+# gelu(g) = g * (1 + tanh(u)) / 2, u = sqrt(2 / pi) * (g + 0.044715 g^3), and (1 + tanh(u)) / 2 = sigmoid(2u): so GeGLU is SwiGLU with another
+# argument of its sigmoid.
+
+_GELU = 2 * (2 / math.pi) ** 0.5
+_GELU_CUBIC = 0.044715
+
+
+def _gelu_sigmoid(gate: Tensor) -> tuple[Tensor, Tensor]:
+    """sigma = sigmoid(2u), and g^2"""
+    square = gate * gate
+    return torch.sigmoid(gate * (square * (_GELU * _GELU_CUBIC) + _GELU)), square
+
+
+def geglu(gate: Tensor, up: Tensor) -> Tensor:
+    """y = gelu(gate) * up, gelu by its approximation with tanh   (Hendrycks and Gimpel, 2016; Shazeer, 2020)
+
+    gate [T, F], up [T, F] -> y [T, F]
+    """
+    sigma, _ = _gelu_sigmoid(gate)
+    return gate * sigma * up
+
+
+def geglu_backward(dy: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """dgate = dy * up * (sigma + gelu * (1 - sigma) * 2u'), dup = dy * gelu; 2u' = sqrt(8 / pi) * (1 + 3 * 0.044715 g^2)
+
+    dy [T, F], gate [T, F], up [T, F] -> dgate [T, F], dup [T, F], and the rebuilt y [T, F] for the down projection's adapter
+    """
+    sigma, square = _gelu_sigmoid(gate)
+    gelu = gate * sigma
+    slope = square * (3 * _GELU * _GELU_CUBIC) + _GELU
+    return dy * up * (sigma + gelu * (1.0 - sigma) * slope), dy * gelu, gelu * up
+
+
+# --- Gated short convolution ------------------------------------------------------------------------------------------
+
+
+def causal_convolution(u: Tensor, kernel: Tensor) -> Tensor:
+    """v_t = sum_j k_j * u_(t - (L - 1) + j), each channel by its own kernel; zeros come before the first token
+
+    u [T, W], kernel [L, W] -> v [T, W]
+    """
+    return _taps([u if by == 0 else pad(u[: u.shape[0] - by], (0, 0, by, 0)) for by in _delays(u, kernel)], kernel)
+
+
+def causal_convolution_backward(dv: Tensor, kernel: Tensor) -> Tensor:
+    """du_t = sum_j k_j * dv_(t + (L - 1) - j): the same from the other end
+
+    dv [T, W], kernel [L, W] -> du [T, W]
+    """
+    return _taps([dv if by == 0 else pad(dv[by:], (0, 0, 0, by)) for by in _delays(dv, kernel)], kernel)
+
+
+def _delays(x: Tensor, kernel: Tensor) -> range:
+    """By how many tokens a tap reaches back; those that reach beyond the sequence read zeros alone and are left out."""
+    return range(min(x.shape[0], kernel.shape[0]))
+
+
+def _taps(delayed: list[Tensor], kernel: Tensor) -> Tensor:
+    """The sum of x delayed by 0, 1, ..., each times its row of the kernel, whose last one belongs to no delay."""
+    last = kernel.shape[0] - 1
+    products = [x * _cut(kernel, 0, last - by, last - by + 1) for by, x in enumerate(delayed)]
+    total = products[0]
+    for product in products[1:]:
+        total = total + product
+    return total
+
+
+def short_convolution(b: Tensor, c: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
+    """y = c * conv(b * x)   (Liquid AI, LFM2, 2025)
+
+    b, c, x [T, W], kernel [L, W] -> y [T, W]
+    """
+    return c * causal_convolution(b * x, kernel)
+
+
+def short_convolution_backward(
+    dy: Tensor, b: Tensor, c: Tensor, x: Tensor, kernel: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """dc = dy * conv(b * x), du = conv_backward(dy * c), db = du * x, dx = du * b; the kernel is frozen
+
+    dy, b, c, x [T, W], kernel [L, W] -> db, dc, dx [T, W], and the rebuilt y [T, W] for the output projection's adapter
+    """
+    v = causal_convolution(b * x, kernel)
+    du = causal_convolution_backward(dy * c, kernel)
+    return du * x, dy * v, du * b, c * v
 
 
 # --- Cross-entropy of a linear head, in one pass over tiles of the vocabulary -----------------------------------------

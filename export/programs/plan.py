@@ -9,7 +9,7 @@ import torch
 from mesp.runtime.engine.schedule import Reference
 
 from ..export_settings import ExportSettings, Tiling
-from ..model.architecture import Architecture, FeedForward, Projection, Segment, Sublayer
+from ..model.architecture import Architecture, Attention, Projection, Segment, Sublayer
 from ..model.quantize import Fp32, WeightFormat, weight_format
 from .adapter_layout import AdapterLayout
 from .program import F32, Argument, OfSublayer
@@ -127,7 +127,7 @@ class Plan:
 
     def tiles(self, sublayer: Sublayer) -> tuple[TileGroup, ...]:
         """The tiles of a sublayer in units of its middle: a key-value head each, or some columns of the feed-forward layer."""
-        width = self.tiling.ffn if isinstance(sublayer.middle, FeedForward) else 1
+        width = 1 if isinstance(sublayer.middle, Attention) else self.tiling.ffn
         return tile_groups(sublayer.middle.units, width)
 
     def vocabulary(self) -> TileGroup:

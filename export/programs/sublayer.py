@@ -5,6 +5,11 @@
     (backward) tiles: rebuild the tile, dn <- dn + ..., gradients of the tile's slices of the adapter
     (backward) norm: rows: the gradient of x, and the gradients of the A's that read n
 
+Where a norm comes after the sublayer, tiles add up to its output o, which starts at zero, and two more programs work by rows:
+
+    norm after            y = x + rmsnorm(o)
+    (backward) norm after do from dy, which the tiles then take for dy
+
 Tiles split exactly: the projections into a tile are cut by outputs (columns), the projection out of it by inputs (rows).
 """
 
@@ -13,7 +18,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..model.architecture import Projection, Sublayer
+from ..model.architecture import Columns, Norm, Projection, Sublayer
 from ..model.quantize import WeightFormat
 from . import ops
 from .arguments import constant, norm_weight, scalar, weight
@@ -71,6 +76,38 @@ def norm_backward(plan: Plan, sublayer: Sublayer, rows: int) -> Program:
     return Program(f"{sublayer.name}_norm_backward", tuple(inputs), tuple(outputs), body)
 
 
+def norm_after(plan: Plan, sublayer: Sublayer, norm: Norm, rows: int) -> Program:
+    """y = x + rmsnorm(o)"""
+    wide = (rows, plan.architecture.D)
+    inputs = (
+        *[Argument(name, wide, by_rows=True) for name in ("x", "o")],
+        norm_weight(norm, sublayer),
+        constant("ones", plan.architecture.D, 1),
+    )
+
+    def body(a: Arguments) -> tuple[Tensor, ...]:
+        n, _ = ops.rmsnorm(a["o"], a["norm.weight"], a["ones"], norm.eps)
+        return (a["x"] + n,)
+
+    return Program(f"{sublayer.name}_norm_after", inputs, (Argument("y", wide, by_rows=True),), body)
+
+
+def norm_after_backward(plan: Plan, sublayer: Sublayer, norm: Norm, rows: int) -> Program:
+    """do = rmsnorm_backward(dy)"""
+    wide = (rows, plan.architecture.D)
+    inputs = (
+        *[Argument(name, wide, by_rows=True) for name in ("o", "dy")],
+        norm_weight(norm, sublayer),
+        constant("ones", plan.architecture.D, 1),
+    )
+
+    def body(a: Arguments) -> tuple[Tensor, ...]:
+        _, rstd = ops.rmsnorm(a["o"], a["norm.weight"], a["ones"], norm.eps)
+        return (ops.rmsnorm_backward(a["dy"], a["o"], a["norm.weight"], rstd, a["ones"]),)
+
+    return Program(f"{sublayer.name}_norm_after_backward", inputs, (Argument("do", wide, by_rows=True),), body)
+
+
 def _hs(plan: Plan, rows: int, targets: tuple[Projection, ...], prefix: str = "") -> list[Argument]:
     return [Argument(f"{prefix}h.{p.name}", (rows, plan.rank), by_rows=True) for p in targets]
 
@@ -80,7 +117,7 @@ def _hs(plan: Plan, rows: int, targets: tuple[Projection, ...], prefix: str = ""
 
 def tile_forward(plan: Plan, sublayer: Sublayer, group: TileGroup, keeps_h: bool = False) -> Program:
     """y <- y + one tile of the sublayer, through its rows of the projection out; and h <- h + the tile's, if that is kept."""
-    middle = middle_of(plan, sublayer)
+    middle = middle_of(plan, sublayer, group)
     accumulators: tuple[Argument, ...] = (Argument("y", (plan.tokens, plan.architecture.D)),)
     if keeps_h:
         accumulators += tuple(_hs(plan, plan.tokens, plan.targeted(sublayer.out)))
@@ -88,7 +125,7 @@ def tile_forward(plan: Plan, sublayer: Sublayer, group: TileGroup, keeps_h: bool
 
     def body(a: Arguments) -> tuple[Tensor, ...]:
         entered = middle.enter(a, _projected(a, sublayer, plan.weights))
-        return _out_of(a, sublayer.out.name, middle.forward(a, entered), plan.weights)
+        return _out_of(a, sublayer.out.name, middle.forward(a, entered), plan)
 
     return Program(f"{sublayer.name}_forward{group.suffix}", tuple(inputs), accumulators, body)
 
@@ -98,7 +135,7 @@ def tile_backward(plan: Plan, sublayer: Sublayer, group: TileGroup, keeps_h: boo
 
     With the h of the projection out at hand, the gradient of its B is one product, and none of the tiles' work.
     """
-    middle, out = middle_of(plan, sublayer), sublayer.out.name
+    middle, out, scale = middle_of(plan, sublayer, group), sublayer.out.name, plan.architecture.out_scale
     accumulators = _accumulators(plan, sublayer, keeps_h)
     inputs = [
         Argument("dy", (plan.tokens, plan.architecture.D)),
@@ -110,10 +147,11 @@ def tile_backward(plan: Plan, sublayer: Sublayer, group: TileGroup, keeps_h: boo
     def body(a: Arguments) -> tuple[Tensor, ...]:
         projected = _projected(a, sublayer, plan.weights)
         entered = middle.enter(a, projected)
-        dx, dh = _out_of_backward(a, out, plan.weights)
+        dy = a["dy"] if scale == 1 else a["dy"] * scale
+        dx, dh = _out_of_backward(a, out, dy, plan.weights)
         gradients, x = middle.backward(a, dx, entered)
-        summed, own = _out_of_gradients(a, out, x, dh)
-        dn, dhs, dlora_bs = _into_backward(a, middle.enter_backward(a, gradients, projected), plan.weights)
+        summed, own = _out_of_gradients(a, out, dy, x, dh)
+        dn, dhs, dlora_bs = _into_backward(a, sublayer, middle.enter_backward(a, gradients, projected), plan.weights)
         return dn, *dhs, *summed, *dlora_bs, *own
 
     outputs = (*accumulators, *_own_gradients(plan, sublayer, group))
@@ -124,10 +162,10 @@ def _tile_inputs(plan: Plan, sublayer: Sublayer, group: TileGroup) -> list[Argum
     """What forward and backward of a tile share: n, h, the weights and the adapter's slices."""
     out, targets = sublayer.out, plan.targeted(*sublayer.into)
     arguments = [Argument("n", (plan.tokens, plan.architecture.D)), *_hs(plan, plan.tokens, targets)]
-    for projection in sublayer.projections:
-        arguments += weight(plan, sublayer, projection, group)
-    for projection in targets:
-        arguments.append(plan.adapter.slice_of("adapter", projection, "lora_b", group.scaled(projection.unit)))
+    for columns in (*sublayer.columns, *out.columns):
+        arguments += weight(plan, sublayer, columns, group)
+    for columns in _targeted(plan, sublayer):
+        arguments.append(plan.adapter.columns_of("adapter", columns, group))
     if plan.targeted(out):
         arguments.append(plan.adapter.slice_of("adapter", out, "lora_a", group.scaled(out.unit)))
         arguments.append(plan.adapter.slice_of("adapter", out, "lora_b"))
@@ -146,48 +184,54 @@ def _accumulators(plan: Plan, sublayer: Sublayer, keeps_h: bool) -> list[Argumen
 
 def _own_gradients(plan: Plan, sublayer: Sublayer, group: TileGroup) -> list[Argument]:
     """The gradients that are a tile's alone."""
-    gradients = [
-        plan.adapter.slice_of("gradient", p, "lora_b", group.scaled(p.unit)) for p in plan.targeted(*sublayer.into)
-    ]
+    gradients = [plan.adapter.columns_of("gradient", columns, group) for columns in _targeted(plan, sublayer)]
     for out in plan.targeted(sublayer.out):
         gradients.append(plan.adapter.slice_of("gradient", out, "lora_a", group.scaled(out.unit)))
     return gradients
 
 
+def _targeted(plan: Plan, sublayer: Sublayer) -> list[Columns]:
+    """The columns of the projections into the sublayer that have an adapter."""
+    return [columns for projection in plan.targeted(*sublayer.into) for columns in projection.columns]
+
+
 def _projected(a: Arguments, sublayer: Sublayer, fmt: WeightFormat) -> dict[str, Tensor]:
     """A tile's columns of each projection into the sublayer."""
-    return {p.name: _into(a, p.name, fmt) for p in sublayer.into}
+    return {columns.name: _into(a, columns, fmt) for columns in sublayer.columns}
 
 
-def _into(a: Arguments, projection: str, fmt: WeightFormat) -> Tensor:
+def _into(a: Arguments, columns: Columns, fmt: WeightFormat) -> Tensor:
     return ops.lora_up(
         a["n"],
-        a.weight(projection, fmt),
-        a.get(f"h.{projection}"),
-        a.get(f"{projection}.lora_b"),
-        a.get(f"{projection}.bias"),
+        a.weight(columns.name, fmt),
+        a.get(f"h.{columns.projection.name}"),
+        a.get(f"{columns.name}.lora_b"),
+        a.get(f"{columns.name}.bias"),
     )
 
 
-def _out_of(a: Arguments, projection: str, x: Tensor, fmt: WeightFormat) -> tuple[Tensor, ...]:
+def _out_of(a: Arguments, projection: str, x: Tensor, plan: Plan) -> tuple[Tensor, ...]:
     """y <- y + a tile's rows of the projection out of the sublayer; and h, if that is kept."""
     lora_a = a.get(f"{projection}.lora_a")
     h = None if lora_a is None else ops.lora_down(x, lora_a, a["lora_scale"])
-    bias = a.get(f"{projection}.bias")
-    y = a["y"] + ops.lora_up(x, a.weight(projection, fmt), h, a.get(f"{projection}.lora_b"), bias)
+    bias, weight, scale = a.get(f"{projection}.bias"), a.weight(projection, plan.weights), plan.architecture.out_scale
+    out = ops.lora_up(x, weight, h, a.get(f"{projection}.lora_b"), bias)
+    y = a["y"] + (out if scale == 1 else out * scale)
     return (y, a[f"h.{projection}"] + h) if h is not None and f"h.{projection}" in a else (y,)
 
 
-def _out_of_backward(a: Arguments, projection: str, fmt: WeightFormat) -> tuple[Tensor, Tensor | None]:
+def _out_of_backward(a: Arguments, projection: str, dy: Tensor, fmt: WeightFormat) -> tuple[Tensor, Tensor | None]:
     """The gradient at a tile's rows of the input of the projection out, from the frozen weight and the adapter; and dh."""
-    dx = ops.linear_backward(a["dy"], a.weight(projection, fmt))
+    dx = ops.linear_backward(dy, a.weight(projection, fmt))
     if f"{projection}.lora_a" not in a:
         return dx, None
-    dh = torch.mm(a["dy"], a[f"{projection}.lora_b"])
+    dh = torch.mm(dy, a[f"{projection}.lora_b"])
     return dx + torch.mm(dh * a["lora_scale"], a[f"{projection}.lora_a"].t()), dh
 
 
-def _out_of_gradients(a: Arguments, projection: str, x: Tensor, dh: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+def _out_of_gradients(
+    a: Arguments, projection: str, dy: Tensor, x: Tensor, dh: Tensor | None
+) -> tuple[list[Tensor], list[Tensor]]:
     """With the tile's x rebuilt: the accumulated gradient of B, and the gradient of the tile's rows of A."""
     if dh is None:
         return [], []
@@ -196,30 +240,37 @@ def _out_of_gradients(a: Arguments, projection: str, x: Tensor, dh: Tensor | Non
     summed = a.get(f"grad.{projection}.lora_b")
     if summed is None:
         return [], [dlora_a]
-    _, dlora_b = ops.lora_up_backward(a["dy"], ops.lora_down(x, lora_a, scale), a[f"{projection}.lora_b"])
+    _, dlora_b = ops.lora_up_backward(dy, ops.lora_down(x, lora_a, scale), a[f"{projection}.lora_b"])
     return [summed + dlora_b], [dlora_a]
 
 
 def _into_backward(
-    a: Arguments, upstream: Mapping[str, Tensor], fmt: WeightFormat
+    a: Arguments, sublayer: Sublayer, upstream: Mapping[str, Tensor], fmt: WeightFormat
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """From the gradients at a tile's columns: the accumulated dn and dh, and the gradients of the tile's rows of B.
 
     The weights are dequantized once more: kept since the rebuild, they would be the largest part of the workspace.
     """
-    dn, dhs, dlora_bs = a["dn"], [], []
-    for projection, dy in upstream.items():
-        dn = dn + ops.linear_backward(dy, a.weight(projection, fmt))
+    dn, dlora_bs = a["dn"], []
+    dhs: dict[str, Tensor] = {}
+    for columns in sublayer.columns:
+        dy, projection = upstream[columns.name], columns.projection.name
+        dn = dn + ops.linear_backward(dy, a.weight(columns.name, fmt))
         if f"h.{projection}" in a:
-            dh, dlora_b = ops.lora_up_backward(dy, a[f"h.{projection}"], a[f"{projection}.lora_b"])
-            dhs.append(a[f"dh.{projection}"] + dh)
+            dh, dlora_b = ops.lora_up_backward(dy, a[f"h.{projection}"], a[f"{columns.name}.lora_b"])
+            dhs[projection] = dhs.get(projection, a[f"dh.{projection}"]) + dh
             dlora_bs.append(dlora_b)
-    return dn, dhs, dlora_bs
+    return dn, list(dhs.values()), dlora_bs
 
 
 def output_gradient(plan: Plan) -> Program:
     """From the h that was kept of a projection out of a sublayer: the gradient of its B, dy^T h."""
-    D = plan.architecture.D
+    D, scale = plan.architecture.D, plan.architecture.out_scale
     inputs = (Argument("dy", (plan.tokens, D)), Argument("h", (plan.tokens, plan.rank)))
     outputs = (Argument("grad.lora_b", (D, plan.rank)),)
-    return Program("output_gradient", inputs, outputs, lambda a: (torch.mm(a["dy"].t(), a["h"]),))
+
+    def body(a: Arguments) -> tuple[Tensor, ...]:
+        gradient = torch.mm(a["dy"].t(), a["h"])
+        return (gradient if scale == 1 else gradient * scale,)
+
+    return Program("output_gradient", inputs, outputs, body)

@@ -12,9 +12,9 @@ class TileGroup:
     count: int
     width: int
 
-    def scaled(self, unit: int) -> "TileGroup":
-        """The same tiles counted in elements, of which a unit has so many."""
-        return TileGroup(self.suffix, self.first * unit, self.count, self.width * unit)
+    def scaled(self, unit: int, first: int = 0) -> "TileGroup":
+        """The same tiles counted in elements, of which a unit has so many, from element ``first`` on."""
+        return TileGroup(self.suffix, first + self.first * unit, self.count, self.width * unit)
 
 
 def tile_groups(total: int, width: int) -> tuple[TileGroup, ...]:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
-from ..model.architecture import Attention, FeedForward, Layer
+from ..model.architecture import Attention, FeedForward, Layer, ShortConvolution
+from .attention import window_of
+from .ops import mask_shape
 from .plan import Plan
 
 # What counts as clearly less. The formulas are within 7%, and of what a program touches; what XNNPACK sets aside for it is more: with a head's
@@ -32,7 +34,8 @@ def dequantizing_workspace(plan: Plan, attention: Attention) -> int:
 def attending_workspace(plan: Plan, attention: Attention) -> int:
     """Attention's backward among blocks of query rows, with three to four of a block's score matrices and the output projection's weight."""
     D, tokens = plan.architecture.D, plan.tokens
-    scores = 13 * attention.G * plan.query_rows * tokens
+    _, keys = mask_shape(tokens, plan.query_rows, window_of(attention, tokens))
+    scores = 13 * attention.G * plan.query_rows * keys
     return 8 * D * tokens + scores + 4 * D * attention.G * attention.C
 
 
@@ -66,6 +69,8 @@ def block_workspace(plan: Plan, layer: Layer) -> int:
                 total += 1.36 * weights + 5.57 * 4 * tokens * F
             case Attention(H):
                 total += 2.1 * weights + 2.43 * 4 * H * tokens * tokens
+            case ShortConvolution():
+                total += 1.36 * weights + 5.57 * 4 * tokens * plan.architecture.D
     return round(total)
 
 

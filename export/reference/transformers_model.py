@@ -83,10 +83,13 @@ def assemble(config: Any, tensors: Iterable[tuple[str, Tensor]]) -> Any:
     """transformers' model of a configuration with these weights, under its names, fp32."""
     from transformers import AutoModelForCausalLM
 
+    scale = read_architecture(config).embedding_scale  # before the model sets the configuration's dtype to its own
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     model.to_empty(device="cpu")
     model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    if hasattr(model.model.embed_tokens, "embed_scale"):
+        model.model.embed_tokens.embed_scale = torch.tensor(scale)
     missing, unexpected = model.load_state_dict(dict(tensors), strict=False, assign=True)
     model.tie_weights()
     assert not unexpected and not [name for name in missing if name != "lm_head.weight"]

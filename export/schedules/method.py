@@ -48,6 +48,7 @@ class Method(ABC):
         return [
             *catalogue.head_ends(plan, rows),
             *catalogue.norms_forward(plan, adapted, rows),
+            *catalogue.norms_after(plan, plan.architecture.sublayers, rows),
             *catalogue.prefixed(PLAIN, catalogue.norms_forward(plan.without_adapters(), plain, rows)),
         ]
 
@@ -146,7 +147,30 @@ class Method(ABC):
         """One layer: x <- layer(x), with the programs of this prefix."""
         for sublayer in layer:
             self.norm(w, sublayer, "x", prefix)
-            w.call_tiles(f"{prefix}{sublayer.name}_forward", self.plan.tiles(sublayer), {"y": "x"}, {"y": "x"})
+            self.add(w, sublayer, "x", "x", prefix)
+
+    def add(self, w: Writer, sublayer: Sublayer, x: str, y: str, prefix: str = "") -> None:
+        """y <- x + the sublayer, from its n. Where a norm comes after it, y takes the place of the embedded tokens."""
+        if not sublayer.norm_after:
+            if x != y:
+                w.let(y, x, *self.wide)
+            self.tiles(w, sublayer, y, prefix)
+            return
+        o = self.output(w, sublayer, prefix)
+        w.call_rows(f"{sublayer.name}_norm_after", {"x": x, "o": o}, {"y": Reference("embedded")})
+        w.let(y, Reference("embedded"), *self.wide)
+
+    def output(self, w: Writer, sublayer: Sublayer, prefix: str = "") -> str:
+        """The sublayer's own output, before the norm after it: a value of its name."""
+        o = f"o.{sublayer.name}"
+        w.zero(o, *self.wide)
+        self.tiles(w, sublayer, o, prefix)
+        return o
+
+    def tiles(self, w: Writer, sublayer: Sublayer, total: str, prefix: str = "") -> None:
+        """total <- total + each tile of the sublayer, from its n."""
+        program = f"{prefix}{sublayer.name}_forward"
+        w.call_tiles(program, self.plan.tiles(sublayer), {"y": total}, {"y": total})
 
     def norm(self, w: Writer, sublayer: Sublayer, x: str, prefix: str = "") -> None:
         """n and the h's of a sublayer from x."""

@@ -58,8 +58,7 @@ class StoreH(Mesp):
             self.norm(w, sublayer, "x")
             for h in kept:
                 w.zero(h, self.plan.tokens, self.plan.rank)
-            tiles = self.plan.tiles(sublayer)
-            w.call_tiles(f"{KEEPING}{sublayer.name}_forward", tiles, {"y": "x"}, {"y": "x"})
+            self.add(w, sublayer, "x", "x", KEEPING)
             for h in kept:
                 w.store(h, self.place(h))
 
@@ -72,8 +71,8 @@ class StoreH(Mesp):
             w.let(h, self.place(h), self.plan.tokens, self.plan.rank)
 
     @contextmanager
-    def output_gradient(self, w: Writer, *targets: Projection) -> Iterator[None]:
+    def output_gradient(self, w: Writer, dy: str, *targets: Projection) -> Iterator[None]:
         yield
         for projection in targets:
-            w.call("output_gradient", {"h": f"h.{projection.name}"})
+            w.call("output_gradient", {"h": f"h.{projection.name}", "dy": dy})
             self.store_gradient(w, "grad.lora_b", projection, "lora_b")
