@@ -60,4 +60,4 @@ def _rounded(scale: float, dtype: Any) -> float:
     import torch
 
     kind = getattr(torch, dtype) if isinstance(dtype, str) else dtype or torch.float32
-    return float(torch.tensor(scale, dtype=kind))
+    return float(torch.tensor(scale, dtype=kind, device="cpu"))

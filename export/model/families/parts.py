@@ -221,7 +221,9 @@ def default_rotary(base: float, width: int, layer_type: str | None = None) -> Ro
     """Without any scaling, of so many elements of a head."""
     import torch
 
-    return _rotary(1.0 / base ** (torch.arange(0, width, 2, dtype=torch.float) / width), 1.0, "default", layer_type)
+    return _rotary(
+        1.0 / base ** (torch.arange(0, width, 2, dtype=torch.float, device="cpu") / width), 1.0, "default", layer_type
+    )
 
 
 def computed_rotary(config: Configuration, kind: str, layer_type: str | None = None) -> Rotary:
