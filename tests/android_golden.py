@@ -8,11 +8,12 @@ data files beside it. The tokenizers are trained here, each of another kind; Smo
 
 import argparse
 import gzip
+import itertools
 import json
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from mesp.runtime.data.dataset import Dataset, load_data
 from mesp.runtime.errors import UsageError
 
 from .test_data import CHATML, save_tokenizer
-from .test_masks import MARKED
+from .test_masks import MARKED, TEMPLATES
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 QWEN2_WORDS = (
@@ -160,6 +161,13 @@ TOKENIZERS: dict[str, Callable[[Path], None]] = {
     "llama3": lambda folder: trained(folder, split(LLAMA3_WORDS), LLAMA3_CHAT, bos=True),
     "digits": lambda folder: trained(folder, digits(), CHATML, whole=False),
 }
+# Templates that write a message by what is around it: only conversations, of roles that a phone can write.
+CHATS: dict[str, Callable[[Path], None]] = {
+    "qwen3": lambda folder: save_tokenizer(folder, template=(TEMPLATES / "qwen3.jinja").read_text()),
+    "gemma3": lambda folder: save_tokenizer(folder, template=(TEMPLATES / "gemma3.jinja").read_text(), bos=True),
+}
+ORDERS = ("ua", "sua", "uaua", "suaua", "uaa", "uau", "uuasa", "uasua", "sa")
+DIALOGUES = ("ua", "sua", "uaua", "suaua", "uau", "uauaua")
 
 
 def encodings(folder: Path) -> list[dict[str, Any]]:
@@ -200,12 +208,13 @@ CONTENTS = [
     "<|im_end|>",
     "1234\t5",
     "\u2028",
+    "<think>\nHis voice.\n</think>\n\nBernardo?",
 ]
 
 
-def conversations() -> Iterator[dict[str, Any]]:
+def conversations(orders: Iterable[str] = ORDERS) -> Iterator[dict[str, Any]]:
     contents = iter(CONTENTS * 20)
-    for roles in ("ua", "sua", "uaua", "suaua", "uaa", "uau", "uuasa", "uasua", "sa"):
+    for roles in orders:
         for _ in range(3):
             names = {"u": "user", "a": "assistant", "s": "system"}
             yield {"messages": [{"role": names[role], "content": next(contents)} for role in roles]}
@@ -293,9 +302,15 @@ def described(dataset: Dataset | None) -> dict[str, Any] | None:
     }
 
 
-def cases(folder: Path, vocabulary: int) -> Iterator[dict[str, Any]]:
+def write_dialogues(folder: Path) -> list[str]:
+    rows = list(conversations(DIALOGUES))
+    for name, chosen in (("messages.jsonl", rows), ("marked.jsonl", map(_marked, rows, itertools.count()))):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    return ["messages.jsonl", "marked.jsonl"]
+
+
+def cases(folder: Path, names: list[str], vocabulary: int) -> Iterator[dict[str, Any]]:
     """Each file in each way, and what the Python runtime makes of it."""
-    names = write_files(folder)
     for name in names:
         for tokens, packing, split_ in ((16, True, None), (16, False, 0.3), (300, True, 0.25), (5, False, None)):
             case: dict[str, Any] = {"file": name, "tokens": tokens, "vocabulary": vocabulary, "packing": packing}
@@ -309,14 +324,14 @@ def cases(folder: Path, vocabulary: int) -> Iterator[dict[str, Any]]:
                 yield {**case, "error": str(error).replace(str(folder / name), "FILE").replace("--", "").split(": ")[0]}
 
 
-def write_golden(folder: Path, save: Callable[[Path], Any]) -> None:
+def write_golden(folder: Path, save: Callable[[Path], Any], write: Callable[[Path], list[str]] = write_files) -> None:
     folder.mkdir(parents=True)
     save(folder / "tokenizer")
     write_mobile(folder / "tokenizer")
     (folder / "encodings.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in encodings(folder / "tokenizer"))
     )
-    (folder / "cases.json").write_text(json.dumps(list(cases(folder, 50_000))))
+    (folder / "cases.json").write_text(json.dumps(list(cases(folder, write(folder), 50_000))))
 
 
 def main() -> None:
@@ -327,6 +342,8 @@ def main() -> None:
     shutil.rmtree(args.folder, ignore_errors=True)
     for name, save in TOKENIZERS.items():
         write_golden(args.folder / name, save)
+    for name, save in CHATS.items():
+        write_golden(args.folder / name, save, write_dialogues)
     if args.gguf:
         tokenizer = open_checkpoint(args.gguf).tokenizer()
         assert tokenizer is not None

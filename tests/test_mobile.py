@@ -1,6 +1,7 @@
 """What export tells a phone of the tokenizer: resolved chat templates write what the originals do, and what is not exact is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from mesp.export.bundle.chat import Chat, Messages, Turn, Unsupported, resolve
+from mesp.export.bundle.chat import Chat, Messages, Thinking, Turn, Unsupported, resolve
 from mesp.export.bundle.export import _write_model
 from mesp.export.bundle.make_plan import make_plan
 from mesp.export.bundle.mobile import FILE, notes, write_mobile
@@ -17,7 +18,7 @@ from mesp.export.model.checkpoint import open_checkpoint
 from mesp.runtime.data.dataset import load_data
 from mesp.runtime.data.labels import MASKED
 
-from .android_golden import CONTENTS, LLAMA3_WORDS, QWEN2_WORDS, TOKENIZERS, conversations
+from .android_golden import CONTENTS, DIALOGUES, LLAMA3_WORDS, ORDERS, QWEN2_WORDS, TOKENIZERS, conversations
 from .models import LLAMA, save_checkpoint
 from .test_data import CHATML, save_tokenizer
 from .test_masks import MARKED, TEMPLATES
@@ -41,36 +42,90 @@ def chat_of(folder: Path, template: str) -> tuple[Any, Chat]:
 
 
 @pytest.mark.parametrize(
-    "name", ["qwen2_5", "llama3", "llama3_1", "qwen3_instruct_2507", "lfm2", "qwen2_5_training", "llama3_training"]
+    ("name", "orders"),
+    [
+        *[
+            (name, ORDERS)
+            for name in (
+                "qwen2_5",
+                "llama3",
+                "llama3_1",
+                "qwen3_instruct_2507",
+                "lfm2",
+                "qwen2_5_training",
+                "llama3_training",
+            )
+        ],
+        ("qwen3", DIALOGUES),
+        ("gemma3", DIALOGUES),
+    ],
 )
-def test_a_resolved_template_writes_and_trains_on_what_the_original_does(tmp_path: Path, name: str) -> None:
+def test_a_resolved_template_writes_and_trains_on_what_the_original_does(
+    tmp_path: Path, name: str, orders: tuple[str, ...]
+) -> None:
     tokenizer, chat = chat_of(tmp_path, (TEMPLATES / f"{name}.jinja").read_text())
-    rows = [row for row in conversations() if chat.allows(tuple(message["role"] for message in row["messages"]))]
-    assert len(rows) >= 15
+    rows = [row for row in conversations(orders) if chat.allows(row["messages"])]
+    assert len(rows) >= 12
     for row in rows:
         messages: Messages = row["messages"]
         for prompt in (False, True):
             text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
             assert chat.render(messages, prompt) == text
-        encoded = tokenizer(chat.render(messages), add_special_tokens=False, return_offsets_mapping=True)
-        spans = chat.spans(messages)
+        path = tmp_path / "row.jsonl"
+        path.write_text(json.dumps(row))
+        examples = load_data(path, 10_000, 1000, tmp_path)[0].examples
+        assert [example.targets.tolist() for example in examples] == expected_targets(tokenizer, chat, messages)
+
+
+def expected_targets(tokenizer: Any, chat: Chat, messages: Messages) -> list[list[int]]:
+    """Of each sequence of a conversation, by the table."""
+    answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    parts = [messages[: index + 1] for index in answers] if chat.thinking else [messages]
+    targets = []
+    for part in parts:
+        encoded = tokenizer(chat.render(part), add_special_tokens=False, return_offsets_mapping=True)
+        spans = chat.spans(part)[-1:] if chat.thinking else chat.spans(part)
         labels = [
             token if any(first < end and last > start for start, end in spans) else MASKED
             for token, (first, last) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         ]
-        path = tmp_path / "row.jsonl"
-        path.write_text(json.dumps(row))
-        (example,) = load_data(path, 10_000, 1000, tmp_path)[0].examples
-        assert example.targets.tolist() == labels[1:]
+        targets.append(labels[1:])
+    return targets
 
 
 def test_a_resolved_template_is_a_table(tmp_path: Path) -> None:
     _, chat = chat_of(tmp_path, "{% if messages[0].role != 'system' %}{{ 'Be kind.\n' }}{% endif %}" + CHATML)
-    begins = {role: f"<|im_start|>{role}\n" for role in ("user", "assistant", "system", "tool")}
-    turns = {role: Turn(f"Be kind.\n{start}", start, "<|im_end|>\n", False) for role, start in begins.items()}
-    turns["assistant"] = Turn(None, begins["assistant"], "<|im_end|>\n", False)
-    turns["system"] = Turn(begins["system"], begins["system"], "<|im_end|>\n", False)
-    assert chat == Chat(turns, begins["assistant"], len(begins["assistant"]), None)
+    roles = ("user", "assistant", "system", "tool")
+    begins = {role: f"<|im_start|>{role}\n" for role in roles}
+    turns = {
+        role: Turn(dict.fromkeys(roles, start) | {"": f"Be kind.\n{start}"}, "<|im_end|>\n", False)
+        for role, start in begins.items()
+    }
+    turns["assistant"] = replace(turns["assistant"], before=dict.fromkeys(roles, begins["assistant"]))
+    turns["system"] = replace(turns["system"], before=dict.fromkeys(("", *roles), begins["system"]))
+    assert chat == Chat(turns, begins["assistant"], len(begins["assistant"]))
+
+
+def test_what_is_written_may_depend_on_the_role_before(tmp_path: Path) -> None:
+    """Gemma's user continues the system's turn, and no conversation ends there."""
+    _, chat = chat_of(tmp_path, (TEMPLATES / "gemma3.jinja").read_text())
+    user, system = chat.turns["user"], chat.turns["system"]
+    assert (system.after, user.before["system"], system.last, system.trim, user.trim) == (
+        "\n\n",
+        "",
+        False,
+        False,
+        True,
+    )
+    assert not chat.allows([{"role": "system", "content": "be brief"}])
+    assert not chat.allows([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}])
+
+
+def test_the_last_answer_may_be_written_in_a_way_of_its_own(tmp_path: Path) -> None:
+    _, chat = chat_of(tmp_path, (TEMPLATES / "qwen3.jinja").read_text())
+    assert chat.thinking == Thinking("<think>\n", "\n</think>\n\n")
+    assert set(chat.turns["assistant"].before) == {"user"}
+    assert not chat.allows([{"role": "user", "content": "<tool_response>x</tool_response>"}])
 
 
 def test_marks_are_resolved_to_what_is_before_and_after_the_content(tmp_path: Path) -> None:
@@ -80,7 +135,7 @@ def test_marks_are_resolved_to_what_is_before_and_after_the_content(tmp_path: Pa
 
 def test_a_role_that_depends_on_its_neighbours_is_left_out_where_it_does(tmp_path: Path) -> None:
     _, chat = chat_of(tmp_path, (TEMPLATES / "qwen2_5.jinja").read_text())
-    assert chat.turns["tool"].next is None
+    assert "tool" not in chat.turns["assistant"].before
     _, chat = chat_of(
         tmp_path,
         CHATML.replace("{{ '<", "{% if message.role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ '<", 1),
@@ -94,14 +149,14 @@ def test_a_role_that_depends_on_its_neighbours_is_left_out_where_it_does(tmp_pat
         ("{{ strftime_now('%d') }}" + CHATML, "it writes the date"),
         (CHATML.replace("assistant\n", "assistant\n<think>"), "an assistant's turn does not begin with its generation prompt"),
         (CHATML.replace("message.content", "message.content.split('</think>')[-1]"), "with their contents as they are"),
-        (CHATML.replace("message.content", "message.content | e"), "with their contents as they are"),
+        (CHATML.replace("message.content", "message.content.replace('t', '')"), "with their contents as they are"),
         (CHATML.replace("message.content", "(message.content or 'nothing')"), "with their contents as they are"),
         (CHATML.replace("message.content", "(message.content if loop.last else message.content[:3])"), "with their contents as they are"),
         (CHATML + "{% if not add_generation_prompt %}{{ 'end' }}{% endif %}", "it writes the end of a message by what follows"),
         ("{{ messages[-1].content }}" + CHATML, "does not write each message once"),
         (TWICE_MARKED, "marks are not one"),
-        ((TEMPLATES / "qwen3.jinja").read_text(), "it does not write user, assistant"),
-        ((TEMPLATES / "gemma.jinja").read_text(), "it refuses the messages user, user (Conversation roles must alternate"),
+        ((TEMPLATES / "qwen3_5_think.jinja").read_text(), "it writes an answer in more than one way"),
+        ((TEMPLATES / "lfm2_2_5.jinja").read_text(), "it does not write user, assistant, user"),
         ("{{ 1 // 0 }}", "it refuses the messages user (integer"),
         ("{{ raise_exception('no jesters') }}", "it refuses the messages user (no jesters)"),
     ],
@@ -236,6 +291,6 @@ def test_the_file_is_a_part_of_the_bundle(tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     _write_model(tmp_path / "bundle", make_plan(checkpoint.config, settings), checkpoint, checkpoint.tokenizer())
     described = json.loads((tmp_path / "bundle" / "tokenizer" / FILE).read_text())
-    assert described["format_version"] == 1
+    assert described["format_version"] == 2
     assert set(described["chat"]["turns"]) == {"user", "assistant", "system", "tool"}
     assert notes(tmp_path / "checkpoint") == []

@@ -2,18 +2,28 @@
 
 The table is found by having the template write conversations with contents that stand out, and then checked: it must write what the
 template writes, over every order of roles in up to four messages, and contents that are empty, blank, padded or full of marks. A
-template that cannot be written as a table (it changes what is earlier, or contents, or writes the date) is not resolved.
+template that cannot be written as a table (it changes contents, or writes the date) is not resolved.
+
+What is written before a message may depend on the role of the one before it: Gemma's user continues the system's turn. An assistant's
+message may be written in two ways, as Qwen3's: with its reasoning if nothing follows it, without if something does (``Thinking``).
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from itertools import product
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from itertools import pairwise, product
+from os.path import commonprefix
 from typing import Any
 
 from mesp.runtime.data.conversations import BLANKS, MARK
 
 Messages = list[dict[str, str]]
 Render = Callable[[Messages, bool], str]
+
+ROLES = ("user", "assistant", "system", "tool")
+NOTHING = ""  # the role before a conversation's first message
+_TOOL_RESPONSE = ("<tool_response>", "</tool_response>")
 
 
 class Unsupported(Exception):
@@ -24,10 +34,32 @@ class Unsupported(Exception):
 class Turn:
     """How the messages of a role are written."""
 
-    first: str | None  # before the content of a conversation's first message; None if it cannot be one
-    next: str | None  # before that of a later one
-    after: str
+    before: Mapping[str, str]  # what is before the content, by the role of the message before; it cannot follow others
+    after: str  # what is after it
     trim: bool  # whether blanks around the content are left out
+    last: bool = True  # whether a conversation may end with it
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """How the assistant's message that ends a conversation is written: its reasoning between these, empty without any, and then its answer.
+
+    In the content, reasoning is what <think> and </think> enclose. It is not written where other messages follow.
+    """
+
+    before: str
+    after: str
+
+    def last(self, content: str) -> str:
+        """The content of a message that nothing follows."""
+        reasoning = ""
+        if "</think>" in content:
+            reasoning = content.split("</think>")[0].rstrip("\n").split("<think>")[-1].strip("\n")
+        return self.before + reasoning + self.after + self.earlier(content).lstrip("\n")
+
+    def earlier(self, content: str) -> str:
+        """The content of a message that others follow."""
+        return content.split("</think>")[-1].lstrip("\n") if "</think>" in content else content
 
 
 @dataclass(frozen=True)
@@ -37,19 +69,28 @@ class Chat:
     turns: dict[str, Turn]  # by role; one that is not there cannot be written
     prompt: str  # what asks the model for the assistant's turn
     skip: int  # characters before an assistant's content that it does not write
-    marked: int | None  # those after it that {% generation %} marks; None without marks: all but the blanks at the end
+    marked: int | None = (
+        None  # those after it that {% generation %} marks; None without marks: all but the blanks at the end
+    )
+    thinking: Thinking | None = None
+    # The beginnings and ends of contents that the template takes for something else.
+    refused: list[tuple[str, str]] = field(default_factory=list)
 
-    def allows(self, roles: tuple[str, ...]) -> bool:
-        """Whether messages of these roles can be written one after another."""
-        turns = [self.turns[role] for role in roles]
-        return turns[0].first is not None and all(turn.next is not None for turn in turns[1:])
+    def allows(self, messages: Messages) -> bool:
+        """Whether these messages can be written."""
+        roles = [message["role"] for message in messages]
+        known = all(
+            role in self.turns and before in self.turns[role].before
+            for before, role in zip([NOTHING, *roles], roles, strict=False)
+        )
+        return known and self.turns[roles[-1]].last and not any(self._refuses(message) for message in messages)
 
     def render(self, messages: Messages, prompt: bool = False) -> str:
         """What the template would write."""
         return "".join(part for parts in self._parts(messages) for part in parts) + (self.prompt if prompt else "")
 
     def spans(self, messages: Messages) -> list[tuple[int, int]]:
-        """Where the assistant's turns are, in characters of the rendering."""
+        """Where the assistant's turns are, in characters of the rendering. With ``Thinking``, only a last one is trained on."""
         spans, text = [], ""
         for message, (before, content, after) in zip(messages, self._parts(messages), strict=True):
             start, end = len(text) + self.skip, len(text + before + content)
@@ -59,10 +100,19 @@ class Chat:
         return spans
 
     def _parts(self, messages: Messages) -> Iterator[tuple[str, str, str]]:
+        role = NOTHING
         for index, message in enumerate(messages):
-            turn = self.turns[message["role"]]
-            content = message["content"].strip() if turn.trim else message["content"]
-            yield (turn.next if index else turn.first) or "", content, turn.after
+            turn, content = self.turns[message["role"]], message["content"]
+            if self.thinking and message["role"] == "assistant":
+                last = index == len(messages) - 1
+                content = self.thinking.last(content) if last else self.thinking.earlier(content)
+            yield turn.before[role], content.strip() if turn.trim else content, turn.after
+            role = message["role"]
+
+    def _refuses(self, message: dict[str, str]) -> bool:
+        return any(
+            message["content"].startswith(start) and message["content"].endswith(end) for start, end in self.refused
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,68 +135,149 @@ def resolve(tokenizer: Any) -> Chat:
         text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
         return text
 
-    chat = _dialogue(render)
-    if difference := _difference(chat, render, ("user", "assistant")):
-        raise Unsupported(difference)
-    for role in ("system", "tool"):
-        chat = _with_role(chat, render, role)
+    chat = _first_that_agrees(_tables(render, template), render)
     if MARK.search(template):
+        if chat.thinking:
+            raise Unsupported("its {% generation %} marks depend on the messages")
         return _marked(chat, lambda messages: _generated(tokenizer, template, messages))
-    if not (chat.turns["assistant"].next or "").startswith(chat.prompt):
-        raise Unsupported("an assistant's turn does not begin with its generation prompt")
     return chat
 
 
-def _dialogue(render: Render) -> Chat:
-    """The template's users and assistants, and its generation prompt."""
-    head, after_user = _gaps(render, "user")
-    _, between, after_assistant = _gaps(render, "user", "assistant")
-    again = _gaps(render, "user", "assistant", "user")[2]
+def _tables(render: Render, template: str) -> Iterator[Chat]:
+    """The table with systems and tools anywhere, and smaller ones: with their messages at the beginning alone, and without them."""
+    _gaps(render, "user")  # a template that takes nothing at all says why
+    written = cache(lambda order: _gaps(render, *order))
+    for choice in product(("anywhere", "first", "nowhere"), repeat=2):
+        yield _table(render, template, _Seen(written, render, dict(zip(("tool", "system"), choice, strict=True))))
+
+
+def _first_that_agrees(tables: Iterator[Chat], render: Render) -> Chat:
+    difference = None
+    for chat in tables:
+        if not (dead_end := _dead_end(chat)):
+            difference = _difference(chat, render)
+        if not (dead_end or difference):
+            return chat
+    raise Unsupported(difference or "it has no turns")
+
+
+def _dead_end(chat: Chat) -> bool:
+    """Whether nothing can follow a role that may begin a conversation: it is written in several ways then, of which fewer roles leave one."""
+    followed = {before for turn in chat.turns.values() for before in turn.before}
+    return any(NOTHING in turn.before and role not in followed for role, turn in chat.turns.items())
+
+
+def _table(render: Render, template: str, seen: "_Seen") -> Chat:
+    """What the template writes in conversations of up to three messages. Not all of it need be so in every conversation."""
+    _, after_user = _gaps(render, "user")
     prompt = _rest(_gaps(render, "user", prompt=True)[1], after_user)
-    turns = {
-        "user": Turn(head, _rest(again, after_assistant), after_user, _trims(render, "user")),
-        "assistant": Turn(None, _rest(between, after_user), after_assistant, _trims(render, "user", "assistant")),
-    }
-    return Chat(turns, prompt, len(prompt), None)
+    thinking = _thinking(render, seen)
+    turns = {role: turn for role in ROLES if (turn := seen.turn(role))}
+    # Only where an answer begins with the generation prompt is it known where the assistant begins to write.
+    answers = {before: text for before, text in turns["assistant"].before.items() if text.startswith(prompt)}
+    if "user" not in answers:
+        raise Unsupported("an assistant's turn does not begin with its generation prompt")
+    turns["assistant"] = replace(turns["assistant"], before={"user": answers["user"]} if thinking else answers)
+    if thinking:  # only a user's message is known to make an answer an earlier one
+        for role in turns.keys() - {"user"}:
+            turns[role] = replace(turns[role], before=_without(turns[role].before, "assistant"))
+    refused = [_TOOL_RESPONSE] if f"startswith('{_TOOL_RESPONSE[0]}')" in template else []
+    return Chat(turns, prompt, len(prompt), thinking=thinking, refused=refused)
 
 
-def _with_role(chat: Chat, render: Render, role: str) -> Chat:
-    """The table with another role, wherever a message of it can be written; as it was if it cannot be anywhere."""
-    user, assistant = chat.turns["user"], chat.turns["assistant"]
-    try:
-        first, gap, _ = _gaps(render, role, "user")
-        leading = Turn(first, None, gap.removesuffix(user.next or ""), _trims(render, role))
-    except Unsupported:
-        leading = None
-    try:
-        _, before, gap, _ = _gaps(render, "user", role, "assistant")
-        after = gap.removesuffix(assistant.next or "")
-        later = Turn(None, _rest(before, user.after), after, _trims(render, "user", role))
-    except Unsupported:
-        later = None
-    both = [replace(leading, next=later.next)] if leading and later else []
-    for turn in (*both, leading, later):
-        if turn:
-            wider = replace(chat, turns={**chat.turns, role: turn})
-            if not _difference(wider, render, tuple(wider.turns)):
-                return wider
-    return chat
+class _Seen:
+    """What is written around contents in all short conversations that the template takes.
+
+    Args:
+        written: the gaps of an order of roles
+        places: of roles that are not looked for anywhere: only "first" in a conversation, or "nowhere"
+    """
+
+    def __init__(self, written: Callable[[tuple[str, ...]], list[str]], render: Render, places: Mapping[str, str]):
+        self._first: dict[str, set[str]] = {}
+        self._between: dict[tuple[str, str], set[str]] = {}  # without an answer at the end, which may be another matter
+        self._end: dict[str, set[str]] = {}
+        self._trims: dict[str, bool] = {}
+        for order in (order for count in (1, 2, 3) for order in product(ROLES, repeat=count)):
+            if not all(_may_be(places.get(role), index) for index, role in enumerate(order)):
+                continue
+            with suppress(Unsupported):
+                self._note(order, written(order))
+                for index in [index for index, role in enumerate(order) if role not in self._trims]:
+                    self._trims[order[index]] = _trims(render, order, index)
+        if ("user", "assistant") not in self._between:
+            _gaps(render, "user", "assistant", "user")  # says why there is none
+            raise Unsupported("it writes an answer in more than one way")
+
+    def _note(self, order: tuple[str, ...], gaps: list[str]) -> None:
+        self._first.setdefault(order[0], set()).add(gaps[0])
+        self._end.setdefault(order[-1], set()).add(gaps[-1])
+        for place, pair in enumerate(pairwise(order), 1):
+            if pair[1] != "assistant" or place < len(order) - 1:
+                self._between.setdefault(pair, set()).add(gaps[place])
+
+    def to_answer(self) -> str:
+        """Between a user's message and an answer that is not the last message."""
+        return _only(self._between["user", "assistant"], "it writes an answer in more than one way")
+
+    def turn(self, role: str) -> Turn | None:
+        """How messages of the role are written, where it is the same in all; None if there are none."""
+        known = {pair: next(iter(gaps)) for pair, gaps in self._between.items() if len(gaps) == 1}
+        ends = self._end.get(role, set())
+        before = {
+            first: gap.removeprefix(self._after(first)) for (first, second), gap in known.items() if second == role
+        }
+        if len(firsts := self._first.get(role, set())) == 1 and role != "assistant":
+            before[NOTHING] = next(iter(firsts))
+        return Turn(before, self._after(role), self._trims[role], ends == {self._after(role)}) if before else None
+
+    def _after(self, role: str) -> str:
+        """What is written after the role's messages, whatever follows."""
+        gaps = [gap for pair, gaps in self._between.items() if pair[0] == role for gap in gaps]
+        return commonprefix([*gaps, *self._end.get(role, ())])  # noqa: RUF071  # texts, not paths
+
+
+def _may_be(place: str | None, index: int) -> bool:
+    return place != "nowhere" and (place != "first" or index == 0)
+
+
+def _only(texts: set[str], otherwise: str) -> str:
+    if len(texts) != 1:
+        raise Unsupported(otherwise)
+    return next(iter(texts))
+
+
+def _without(before: Mapping[str, str], role: str) -> dict[str, str]:
+    return {name: text for name, text in before.items() if name != role}
+
+
+def _thinking(render: Render, seen: "_Seen") -> Thinking | None:
+    """How the last answer is written, if it is otherwise than one that something follows."""
+    last = _gaps(render, "user", "assistant")[1]
+    if last == (start := seen.to_answer()):
+        return None
+    question, reasoning, answer = "\uf8ff0\uf8ff", "\uf8ff1\uf8ff", "\uf8ff2\uf8ff"
+    text = _rendered(render, _messages(("user", "assistant"), question, f"<think>\n{reasoning}\n</think>\n\n{answer}"))
+    before, found, rest = text.partition(question)[2].partition(reasoning)
+    thinking = Thinking(_rest(before, start), rest.partition(answer)[0])
+    if not found or answer not in rest or start + thinking.before + thinking.after != last:
+        raise Unsupported("it writes the last answer in a way of its own")
+    return thinking
 
 
 def _marked(chat: Chat, generated: Callable[[Messages], list[tuple[int, int]]]) -> Chat:
     """The table with what the template's own marks say that the assistant writes."""
     messages = _messages(("user", "assistant"), "one", "two")
-    before, content = len(chat.render(messages[:1])), len(chat.turns["assistant"].next or "")
+    before, content = len(chat.render(messages[:1])), len(chat.turns["assistant"].before["user"])
     spans = generated(messages)
     if len(spans) != 1:
         raise Unsupported("its {% generation %} marks are not one for each turn of an assistant")
     chat = replace(chat, skip=spans[0][0] - before, marked=spans[0][1] - before - content - len("two"))
     if not (0 <= chat.skip <= content and 0 <= (chat.marked or 0) <= len(chat.turns["assistant"].after)):
         raise Unsupported("its {% generation %} marks are not around the content")
-    for roles in _orders(chat, tuple(chat.turns)):
-        for messages in _conversations(roles):
-            if chat.spans(messages) != generated(messages):
-                raise Unsupported("its {% generation %} marks depend on the messages")
+    for messages in _allowed(chat):
+        if chat.spans(messages) != generated(messages):
+            raise Unsupported("its {% generation %} marks depend on the messages")
     return chat
 
 
@@ -194,10 +325,10 @@ def _rest(text: str, start: str) -> str:
     return text.removeprefix(start)
 
 
-def _trims(render: Render, *roles: str) -> bool:
-    """Whether the last message's content loses the blanks around it."""
-    contents = ["one"] * (len(roles) - 1) + [" \uf8ff \n"]
-    return contents[-1] not in _rendered(render, _messages(roles, *contents))
+def _trims(render: Render, roles: tuple[str, ...], place: int) -> bool:
+    """Whether the content of the message at this place loses the blanks around it."""
+    contents = [" \uf8ff \n" if index == place else "one" for index in range(len(roles))]
+    return contents[place] not in _rendered(render, _messages(roles, *contents))
 
 
 # What a template may take apart, escape, or leave out.
@@ -209,32 +340,33 @@ _CONTENTS = (
     " \t padded \n\n",
     "one\ntwo\r\n\u2028three",
     "<think>\nwell\n</think>\n\nnaïve, 你好 👍",
+    "a </think> b<think>\n\n c\n</think>\n d",
     "<|im_start|>user\n<|im_end|>",
+    "<tool_response>\n{}\n</tool_response>",
     "{{ 'x' }} {% if %} <b>&amp;\"'</b> \\n",
     "```json\n{\"a\": [1]}\n```",
 )  # fmt: skip
 
 
-def _conversations(roles: tuple[str, ...]) -> Iterator[Messages]:
-    """Messages of these roles whose contents are each of those above once in each place."""
-    for start in range(len(_CONTENTS)):
-        yield _messages(roles, *(_CONTENTS[(start + 3 * index) % len(_CONTENTS)] for index in range(len(roles))))
-
-
-def _orders(chat: Chat, roles: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _allowed(chat: Chat) -> Iterator[Messages]:
+    """Conversations that the table can write: of each order of roles some, whose contents are those above in turn."""
     for count in range(1, 5):
-        yield from (order for order in product(roles, repeat=count) if chat.allows(order))
+        for roles in product(chat.turns, repeat=count):
+            for start in range(0, len(_CONTENTS), max(1, 2 * count - 4)):
+                contents = [_CONTENTS[(start + 5 * index) % len(_CONTENTS)] for index in range(count)]
+                if chat.allows(messages := _messages(roles, *contents)):
+                    yield messages
 
 
-def _difference(chat: Chat, render: Render, roles: tuple[str, ...]) -> str | None:
-    """How the template writes conversations of these roles otherwise than the table; None if it does not."""
-    for order in _orders(chat, roles):
-        for messages in _conversations(order):
-            for prompt in (False, True):
-                try:
-                    text = _rendered(render, messages, prompt)
-                except Unsupported as error:
-                    return str(error)
-                if text != chat.render(messages, prompt):
-                    return f"it does not write {', '.join(order)} as one message after another with their contents as they are"
+def _difference(chat: Chat, render: Render) -> str | None:
+    """How the template writes conversations otherwise than the table; None if it does not."""
+    for messages in _allowed(chat):
+        for prompt in (False, True):
+            try:
+                text = _rendered(render, messages, prompt)
+            except Unsupported as error:
+                return str(error)
+            if text != chat.render(messages, prompt):
+                roles = ", ".join(message["role"] for message in messages)
+                return f"it does not write {roles} as one message after another with their contents as they are"
     return None

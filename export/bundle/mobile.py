@@ -4,7 +4,7 @@ tokenizer.json has the vocabulary. How text is cut into words, what is put aroun
 since a phone has neither Rust nor Jinja, and checked: a tokenizer or chat template that cannot be reproduced exactly is not, and the file
 says why. Such a bundle trains on a computer as any other; on a phone, on rows of token ids.
 
-    format_version   1
+    format_version   2
     tokenizer        {"unsupported": why}, or
         splits       regular expressions; each cuts the pieces that the one before leaves into what it matches and what is between. They are
                      for text whose characters beyond ASCII are replaced by ones of their class (runtimes differ in their Unicode tables):
@@ -33,7 +33,7 @@ from mesp.runtime.files import write_json
 from .chat import Chat, Unsupported, resolve
 
 FILE = "mobile.json"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
 # What ``ByteLevel`` cuts with in the tokenizers library (GPT-2's expression).
 _BYTE_LEVEL = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"

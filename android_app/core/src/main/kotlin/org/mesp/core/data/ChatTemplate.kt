@@ -6,19 +6,40 @@ import org.mesp.core.UsageException
 /** Where something is in a text, in code points: from [start] to before [end]. */
 data class Span(val start: Int, val end: Int)
 
-/** A conversation as the chat template writes it, and where in the text the assistant's turns are, which are trained on. */
+/** A conversation as the chat template writes it, and where in the text the assistant's turns are that are trained on. */
 class Rendered(val text: String, val turns: List<Span>)
 
 /**
  * How the messages of a role are written.
  *
- * @param first what is before the content if the message is the conversation's first, null if the template refuses it there
- * @param next the same for later messages
+ * @param before what is before the content, by the role of the message before, "" for none; the template refuses it after others
  * @param after what is after the content
  * @param trim whether blanks around the content are left out
+ * @param last whether a conversation may end with it
  */
 @Serializable
-class Turn(val first: String?, val next: String?, val after: String, val trim: Boolean)
+class Turn(val before: Map<String, String>, val after: String, val trim: Boolean, val last: Boolean = true)
+
+/**
+ * How the assistant's message that ends a conversation is written: its reasoning between [before] and [after], and then its answer. In the
+ * content, reasoning is what <think> and </think> enclose. It is not written where other messages follow.
+ */
+@Serializable
+class Thinking(val before: String, val after: String) {
+    /** The content of a message that nothing follows. */
+    fun last(content: String): String {
+        val reasoning = if (END !in content) "" else content.substringBefore(END).trimEnd('\n').substringAfterLast(START).trim('\n')
+        return before + reasoning + after + earlier(content).trimStart('\n')
+    }
+
+    /** The content of a message that others follow. */
+    fun earlier(content: String): String = if (END in content) content.substringAfterLast(END).trimStart('\n') else content
+
+    private companion object {
+        const val START = "<think>"
+        const val END = "</think>"
+    }
+}
 
 /**
  * A chat template as a table. The original needs Python; `mesp export` has made the table of it, and checked that both write the same.
@@ -28,6 +49,8 @@ class Turn(val first: String?, val next: String?, val after: String, val trim: B
  * @param prompt what asks the model for the assistant's turn
  * @param skip code points before an assistant's content that it does not write
  * @param marked code points after it that are trained on, by the template's own marks; null for all, but the blanks at the end
+ * @param thinking how the last answer is written, if otherwise than earlier ones
+ * @param refused the beginnings and ends of contents that the template takes for something else
  */
 @Serializable
 class ChatTemplate(
@@ -36,31 +59,61 @@ class ChatTemplate(
     val prompt: String = "",
     val skip: Int = 0,
     val marked: Int? = null,
+    val thinking: Thinking? = null,
+    val refused: List<List<String>> = emptyList(),
 ) {
     /**
-     * Writes a conversation as the original template does.
+     * Writes a conversation as the original template does: once, or once for each answer that is trained on, up to it, where the template
+     * writes an answer otherwise once others follow.
      *
-     * @throws UsageException it cannot: the reason that export found, or a role where the template writes it in a way of its own
+     * @throws UsageException it cannot: the reason that export found, or a message where the template writes it in a way of its own
      */
-    fun render(messages: List<Message>): Rendered {
+    fun render(messages: List<Message>): List<Rendered> {
         if (unsupported != null) {
             throw UsageException(
                 "this bundle's chat template cannot be used on a phone: $unsupported. " +
                     "Train on rows of prompt and completion, or with mesp train on a computer.",
             )
         }
+        if (thinking == null) return listOf(whole(messages))
+        val trained = messages.indices.filter { messages[it].role == "assistant" && messages[it].train }
+        if (trained.isEmpty()) return listOf(Rendered(whole(messages).text, emptyList()))
+        return trained.map { index ->
+            val rendered = whole(messages.take(index + 1))
+            Rendered(rendered.text, rendered.turns.takeLast(1))
+        }
+    }
+
+    private fun whole(messages: List<Message>): Rendered {
         val text = Text()
         val turns = ArrayList<Span>()
         messages.forEachIndexed { index, message ->
-            val turn = this.turns[message.role] ?: refuse(message.role, index)
+            val (turn, before) = turnOf(messages, index)
             val start = text.points + skip
-            text.add((if (index == 0) turn.first else turn.next) ?: refuse(message.role, index))
-            text.add(if (turn.trim) message.content.trim(::isPythonSpace) else message.content)
+            text.add(before)
+            val content = contentOf(message, last = index == messages.size - 1)
+            text.add(if (turn.trim) content.trim(::isPythonSpace) else content)
             val end = text.points
             text.add(turn.after)
-            if (message.role == "assistant") turns += Span(start, if (marked == null) text.pointsWithoutBlanks() else end + marked)
+            val written = message.role == "assistant" && (message.train || thinking != null)
+            if (written) turns += Span(start, if (marked == null) text.pointsWithoutBlanks() else end + marked)
         }
         return Rendered(text.toString(), turns)
+    }
+
+    private fun turnOf(messages: List<Message>, index: Int): Pair<Turn, String> {
+        val message = messages[index]
+        val turn = turns[message.role] ?: refuse(message.role, index)
+        val before = turn.before[if (index == 0) "" else messages[index - 1].role] ?: refuse(message.role, index)
+        if (index == messages.size - 1 && !turn.last) refuse(message.role, index)
+        if (refused.any { (start, end) -> message.content.startsWith(start) && message.content.endsWith(end) }) refuse(message.role, index)
+        return Pair(turn, before)
+    }
+
+    private fun contentOf(message: Message, last: Boolean): String = when {
+        thinking == null || message.role != "assistant" -> message.content
+        last -> thinking.last(message.content)
+        else -> thinking.earlier(message.content)
     }
 
     private fun refuse(role: String, index: Int): Nothing = throw UsageException(

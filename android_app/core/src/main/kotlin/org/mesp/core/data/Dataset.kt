@@ -98,8 +98,8 @@ fun loadData(
     )
 }
 
-/** Some of a file's labelled rows, all of one kind. */
-private class Part(val kind: Kind, val rows: List<IntRange>, val labelled: Labelled)
+/** The sequences of some of a file's labelled rows, all of one kind. */
+private class Part(val kind: Kind, val sequences: List<IntRange>, val labelled: Labelled)
 
 /** All rows of a file, at least one. */
 private fun read(path: File, label: Labeller, columns: String?): Part {
@@ -108,13 +108,14 @@ private fun read(path: File, label: Labeller, columns: String?): Part {
         kind = row.kind
         label.add(row)
     }
-    return Part(kind ?: throw UsageException("$path has no rows. $EXPECTED."), Listed(label.labelled.rows, label.labelled::places), label.labelled)
+    val labelled = label.labelled
+    return Part(kind ?: throw UsageException("$path has no rows. $EXPECTED."), Listed(labelled.sequences, labelled::places), labelled)
 }
 
 /** What is trained on, and what is held out: a text file's end, or the first rows in shuffled order. Each part keeps the file's order. */
 private fun split(file: Part, fraction: Double, seed: Long, path: File): Pair<Part, Part> {
     val whole = file.kind == Kind.FILE
-    val total = if (whole) file.rows[0].length else file.rows.size
+    val total = if (whole) file.sequences[0].length else file.labelled.rows
     val held = (total * fraction + 0.5).toInt()
     if (held == 0 || held == total) {
         throw UsageException(
@@ -122,11 +123,15 @@ private fun split(file: Part, fraction: Double, seed: Long, path: File): Pair<Pa
                 "Choose another fraction, or give eval_data.",
         )
     }
-    fun part(rows: List<IntRange>) = Part(file.kind, rows, file.labelled)
+    fun part(sequences: List<IntRange>) = Part(file.kind, sequences, file.labelled)
     if (whole) return Pair(part(listOf(0 until total - held)), part(listOf(total - held until total)))
     val chosen = BooleanArray(total)
     shuffled(total, "$seed split").take(held).forEach { chosen[it] = true }
-    fun those(kept: Boolean) = chosen.indices.filter { chosen[it] == kept }.toIntArray().let { rows -> Listed(rows.size) { file.rows[rows[it]] } }
+    fun those(kept: Boolean): List<IntRange> {
+        val found = Ints()
+        for (row in chosen.indices) if (chosen[row] == kept) file.labelled.sequencesOf(row).forEach(found::add)
+        return Listed(found.size) { file.sequences[found[it]] }
+    }
     return Pair(part(those(false)), part(those(true)))
 }
 
@@ -141,9 +146,9 @@ private fun dataset(file: Part, tokens: Int, packing: Boolean, name: String): Da
                 "before its first target. Correct the rows, or export for longer sequences.",
         )
     }
-    fun over(row: IntRange) = if (joined) 0 else maxOf(0, row.length - (tokens + 1))
+    fun over(sequence: IntRange) = if (joined) 0 else maxOf(0, sequence.length - (tokens + 1))
     val examples = if (kept.size == all.size) all else Listed(kept.size) { all[kept[it]] }
-    return Dataset(examples, file.rows.count { over(it) > 0 }, file.rows.sumOf(::over), all.size - kept.size)
+    return Dataset(examples, file.sequences.count { over(it) > 0 }, file.sequences.sumOf(::over), all.size - kept.size)
 }
 
 private val IntRange.length get() = last - first + 1
@@ -153,25 +158,25 @@ private class Listed<T>(override val size: Int, private val make: (Int) -> T) : 
     override fun get(index: Int): T = make(index)
 }
 
-/** Each row, cut at [tokens] targets. */
-private fun sequences(file: Part, tokens: Int): List<Example> = Listed(file.rows.size) { row ->
-    val places = file.rows[row]
+/** Each sequence, cut at [tokens] targets. */
+private fun sequences(file: Part, tokens: Int): List<Example> = Listed(file.sequences.size) { sequence ->
+    val places = file.sequences[sequence]
     val targets = (places.length - 1).coerceIn(0, tokens)
     Example(IntArray(targets) { file.labelled.id(places.first + it) }, IntArray(targets) { file.labelled.label(places.first + it + 1) })
 }
 
-/** The rows joined and cut into windows of [tokens] targets: a window begins at the last token of the one before. */
+/** The sequences joined and cut into windows of [tokens] targets: a window begins at the last token of the one before. */
 private fun windows(file: Part, tokens: Int): List<Example> {
-    val starts = IntArray(file.rows.size + 1) // of each row in the joined ones
-    for (row in file.rows.indices) starts[row + 1] = starts[row] + file.rows[row].length
+    val starts = IntArray(file.sequences.size + 1) // of each sequence in the joined ones
+    for (sequence in file.sequences.indices) starts[sequence + 1] = starts[sequence] + file.sequences[sequence].length
     val size = starts.last()
     return Listed(maxOf(0, size - 2 + tokens) / tokens) { window ->
         val begin = window * tokens
         val count = minOf(tokens, size - 1 - begin)
-        var row = starts.binarySearch(begin).let { if (it < 0) -it - 2 else it }
+        var sequence = starts.binarySearch(begin).let { if (it < 0) -it - 2 else it }
         val places = IntArray(count + 1) { index ->
-            while (starts[row + 1] <= begin + index) row++
-            file.rows[row].first + begin + index - starts[row]
+            while (starts[sequence + 1] <= begin + index) sequence++
+            file.sequences[sequence].first + begin + index - starts[sequence]
         }
         Example(IntArray(count) { file.labelled.id(places[it]) }, IntArray(count) { file.labelled.label(places[it + 1]) })
     }

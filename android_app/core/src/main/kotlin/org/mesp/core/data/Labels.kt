@@ -3,24 +3,34 @@ package org.mesp.core.data
 import java.io.File
 import org.mesp.core.UsageException
 
-/** Rows of tokens, and a label for each token: the token itself where it is a target, else [MASKED]. Labels are not shifted. */
+/**
+ * Rows, each of one sequence of tokens or of several, and a label for each token: the token itself where it is a target, else [MASKED].
+ * Labels are not shifted.
+ */
 internal class Labelled {
     private val ids = Ints()
     private val trained = Bits()
     private var given: Ints? = null // labels, once one is neither the token nor masked: rows of ids may have such ones
-    private val ends = Ints()
+    private val ends = Ints() // of sequences, in tokens
+    private val rowEnds = Ints() // in sequences
+
+    /** How many sequences are ended. */
+    val sequences: Int get() = ends.size
 
     /** How many rows are ended. */
-    val rows: Int get() = ends.size
+    val rows: Int get() = rowEnds.size
 
     fun id(place: Int): Int = ids[place]
 
     fun label(place: Int): Int = given?.get(place) ?: if (trained[place]) ids[place] else MASKED
 
-    /** Where a row's tokens are. */
-    fun places(row: Int): IntRange = (if (row == 0) 0 else ends[row - 1]) until ends[row]
+    /** Where a sequence's tokens are. */
+    fun places(sequence: Int): IntRange = (if (sequence == 0) 0 else ends[sequence - 1]) until ends[sequence]
 
-    /** Adds a token to the row that is under way. */
+    /** The sequences of a row. */
+    fun sequencesOf(row: Int): IntRange = (if (row == 0) 0 else rowEnds[row - 1]) until rowEnds[row]
+
+    /** Adds a token to the sequence that is under way. */
     fun add(id: Int, label: Int) {
         if (label != id && label != MASKED && given == null) given = Ints().also { for (place in 0 until ids.size) it.add(label(place)) }
         ids.add(id)
@@ -28,12 +38,14 @@ internal class Labelled {
         given?.add(label)
     }
 
-    fun endRow() = ends.add(ids.size)
+    fun endSequence() = ends.add(ids.size)
 
-    /** Tokens of the row that is under way. */
-    val size: Int get() = ids.size - (if (rows == 0) 0 else ends[rows - 1])
+    fun endRow() = rowEnds.add(ends.size)
 
-    /** The last token of the row that is under way. */
+    /** Tokens of the sequence that is under way. */
+    val size: Int get() = ids.size - (if (sequences == 0) 0 else ends[sequences - 1])
+
+    /** The last token of the sequence that is under way. */
     val last: Int? get() = if (size == 0) null else ids[ids.size - 1]
 }
 
@@ -79,6 +91,7 @@ internal class Labeller(private val folder: File, private val vocabulary: Int, p
         check(row, "token id", row.ids.firstOrNull(::outside))
         check(row, "label", row.labels.firstOrNull { it != MASKED.toLong() && outside(it) })
         for (place in row.ids.indices) labelled.add(row.ids[place].toInt(), row.labels[place].toInt())
+        labelled.endSequence()
     }
 
     private fun check(row: Row, name: String, bad: Number?) {
@@ -104,6 +117,7 @@ internal class Labeller(private val folder: File, private val vocabulary: Int, p
                 val parts: Parts = { receive -> row.parts { part -> receive(part).also { goOn() } } }
                 tokenizer.allIds(parts) { add(it, labelled.size > 0) }
                 if (row.kind != Kind.FILE) close(tokenizer) { add(it, labelled.size > 0) }
+                labelled.endSequence()
             }
             is CompletionRow -> {
                 val prompt = tokenizer.ids(row.prompt)
@@ -114,8 +128,12 @@ internal class Labeller(private val folder: File, private val vocabulary: Int, p
                 }
                 tokenizer.allIds({ inParts(row.prompt + row.completion, it) }, receive)
                 close(tokenizer, receive)
+                labelled.endSequence()
             }
-            is MessagesRow -> conversation(row.messages, tokenizer, add)
+            is MessagesRow -> for (rendered in chat(tokenizer).render(row.messages)) {
+                conversation(rendered, tokenizer, add)
+                labelled.endSequence()
+            }
             is IdsRow -> error("its tokens are given")
         }
     }
@@ -125,18 +143,16 @@ internal class Labeller(private val folder: File, private val vocabulary: Int, p
     }
 }
 
-private fun conversation(messages: List<Message>, tokenizer: Tokenizer, add: (id: Int, target: Boolean) -> Unit) {
-    val template = tokenizer.chat
-        ?: throw UsageException("the bundle's tokenizer has no chat template. Train on rows of prompt and completion instead.")
-    val rendered = template.render(messages)
+private fun chat(tokenizer: Tokenizer): ChatTemplate = tokenizer.chat
+    ?: throw UsageException("the bundle's tokenizer has no chat template. Train on rows of prompt and completion instead.")
+
+private fun conversation(rendered: Rendered, tokenizer: Tokenizer, add: (id: Int, target: Boolean) -> Unit) {
     val tokens = tokenizer.encode(rendered.text)
     val targets = BooleanArray(tokens.ids.size)
-    val trained = messages.filter { it.role == "assistant" }.map { it.train }
     var from = 0
-    for ((turn, train) in rendered.turns.zip(trained)) {
+    for (turn in rendered.turns) {
         from = tokens.firstTouching(turn, from)
-        if (!train) continue
-        for (place in if (template.marked == null) touching(tokens, turn, from) else between(tokens, turn, from)) targets[place] = true
+        for (place in if (chat(tokenizer).marked == null) touching(tokens, turn, from) else between(tokens, turn, from)) targets[place] = true
     }
     for (place in targets.indices) add(tokens.ids[place], targets[place])
 }

@@ -56,7 +56,7 @@ private class TokenizerFile(val model: Model)
 @Serializable
 private class Model(val vocab: Map<String, Int>)
 
-private const val FORMAT_VERSION = 1
+private const val FORMAT_VERSION = 2
 
 /**
  * Opens a bundle's tokenizer folder.

@@ -15,7 +15,9 @@ class ChatTemplateTest {
 
     private val template = Json.decodeFromString<ChatTemplate>(CHAT)
 
-    private fun rendered(vararg messages: Pair<String, String>) = template.render(messages.map { Message(it.first, it.second) })
+    private fun messages(vararg messages: Pair<String, String>) = messages.map { Message(it.first, it.second) }
+
+    private fun rendered(vararg messages: Pair<String, String>) = template.render(messages(*messages)).single()
 
     private fun parts(rendered: Rendered) = rendered.turns.map {
         val text = rendered.text
@@ -39,7 +41,7 @@ class ChatTemplateTest {
     fun `a marked turn ends where the marks do`() {
         val changed = CHAT.replace("\"marked\": null", "\"marked\": 5").replace("\"skip\": 3", "\"skip\": 1")
         val marked = Json.decodeFromString<ChatTemplate>(changed)
-        assertEquals(listOf(": yes</s>\n"), parts(marked.render(listOf(Message("user", "a"), Message("assistant", "yes")))))
+        assertEquals(listOf(": yes</s>\n"), parts(marked.render(messages("user" to "a", "assistant" to "yes")).single()))
     }
 
     @Test
@@ -48,6 +50,27 @@ class ChatTemplateTest {
             val message = assertThrows<UsageException> { rendered(*messages) }.message!!
             assertTrue(message.startsWith("messages[1] has the role ${messages[1].first}, which"), message)
         }
+        val ends = assertThrows<UsageException> { rendered("system" to "a") }.message!!
+        assertTrue(ends.startsWith("messages[0] has the role system, which"), ends)
+    }
+
+    @Test
+    fun `where the last answer is written in a way of its own, each one that is trained on is a text that ends with it`() {
+        val thinking = """"marked": null, "thinking": {"before": "<think>\n", "after": "\n</think>\n\n"}, "refused": [["<tool>", "</tool>"]]"""
+        val template = Json.decodeFromString<ChatTemplate>(CHAT.replace("\"marked\": null", thinking))
+        val (first, second) = listOf("<think>\n\nwell\n</think>\n\nyes", "\nno")
+        val made = template.render(messages("user" to "a", "assistant" to first, "user" to "b", "assistant" to second))
+        assertEquals(
+            listOf(
+                "<s>S: be kind\nU: a\nA: <think>\nwell\n</think>\n\nyes</s>\n",
+                "<s>S: be kind\nU: a\nA: yes</s>\nU: b\nA: <think>\n\n</think>\n\nno</s>\n",
+            ),
+            made.map { it.text },
+        )
+        assertEquals(listOf("<think>\nwell\n</think>\n\nyes</s>", "<think>\n\n</think>\n\nno</s>"), made.flatMap(::parts))
+        val untrained = template.render(listOf(Message("user", "a"), Message("assistant", "b", train = false)))
+        assertEquals(listOf(emptyList<Span>()), untrained.map { it.turns })
+        assertThrows<UsageException> { template.render(messages("user" to "<tool>x</tool>", "assistant" to "b")) }
     }
 
     @Test

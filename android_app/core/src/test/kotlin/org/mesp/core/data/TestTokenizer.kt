@@ -3,7 +3,7 @@ package org.mesp.core.data
 import java.io.File
 
 /** Writes the folder of a tokenizer without merges: printable ASCII, a character a token, "!" is 33; then space, line feed and BOS, EOS. */
-internal fun writeTokenizer(folder: File, chat: String = "null", tokenizer: String? = null, version: Int = 1): File {
+internal fun writeTokenizer(folder: File, chat: String = "null", tokenizer: String? = null, version: Int = 2): File {
     folder.mkdirs()
     val vocabulary = (33..126).associateBy { it.toChar() } + mapOf('Ġ' to 32, 'Ċ' to 10)
     val entries = vocabulary.entries.joinToString(", ") { (character, id) ->
@@ -21,9 +21,9 @@ internal fun writeTokenizer(folder: File, chat: String = "null", tokenizer: Stri
 /** A template in the manner of ChatML, with a system's turn where the conversation has none, that trims what the user says. */
 internal const val CHAT = """{
     "turns": {
-        "user": {"first": "<s>S: be kind\nU: ", "next": "U: ", "after": "\n", "trim": true},
-        "assistant": {"first": null, "next": "A: ", "after": "</s>\n", "trim": false},
-        "system": {"first": "<s>S: ", "next": null, "after": "\n", "trim": false}
+        "user": {"before": {"": "<s>S: be kind\nU: ", "assistant": "U: ", "system": "U: "}, "after": "\n", "trim": true},
+        "assistant": {"before": {"user": "A: "}, "after": "</s>\n", "trim": false},
+        "system": {"before": {"": "<s>S: "}, "after": "\n", "trim": false, "last": false}
     },
     "prompt": "A: ", "skip": 3, "marked": null
 }"""

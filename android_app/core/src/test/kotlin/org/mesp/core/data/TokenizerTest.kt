@@ -81,7 +81,7 @@ class TokenizerTest {
     @Test
     fun `a damaged or foreign folder is refused`() {
         refused("has no mobile.json. Export the bundle again")
-        refused("has version 2; this mesp reads 1", writeTokenizer(folder, version = 2))
+        refused("has version 3; this mesp reads 2", writeTokenizer(folder, version = 3))
         writeTokenizer(folder)
         File(folder, "tokenizer.json").writeText("{\"model\": {\"vocab\": {\"a\": 1")
         refused("tokenizer.json is damaged")
