@@ -32,6 +32,7 @@ def test_list_tells_what_a_phone_has(mesp: Harness, phone: Phone) -> None:
     assert found["sdk"] == 34 and found["abis"] == ["arm64-v8a", "x86_64"] and found["battery_celsius"] == 28.1
 
 
+@pytest.mark.thorough  # test_dumpsys reads what they say too
 @pytest.mark.parametrize(
     "name", sorted(folder.name for folder in PHONES.iterdir() if (folder / "getprop.txt").exists())
 )
