@@ -5,6 +5,7 @@ import android.app.Notification
 import android.app.NotificationManager
 import android.content.Intent
 import android.os.BatteryManager
+import android.os.Build
 import android.os.Looper
 import android.os.PowerManager
 import android.view.View
@@ -147,6 +148,12 @@ class TestPhone(withFiles: Boolean = true, reallyTrains: Boolean = false) {
     fun awaitStatus(status: Status) = await("$status") { state.run?.status == status && (!status.ended || !serviceIsThere) }
 
     // --- The phone ----------------------------------------------------------------------------------------------------
+
+    /** As warm as this thermal status says; on an Android that has none, the battery is. The app has heard of it. */
+    fun warm(status: Int) {
+        if (Build.VERSION.SDK_INT >= 29) power.setCurrentThermalStatus(status) else plug(true, 31.5 + 5 * status)
+        idle()
+    }
 
     /** @param percent how full the battery is, null where the phone does not tell */
     fun plug(plugged: Boolean, celsius: Double = 31.5, percent: Int? = null) {

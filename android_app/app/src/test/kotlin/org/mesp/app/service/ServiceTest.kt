@@ -80,15 +80,15 @@ class ServiceTest {
     fun `pauses when hot, with a checkpoint, until it has cooled down`() {
         phone.startRun()
         phone.awaitInStep(1)
-        phone.power.setCurrentThermalStatus(PowerManager.THERMAL_STATUS_SEVERE)
+        phone.warm(PowerManager.THERMAL_STATUS_SEVERE)
         trainer.letStep()
         phone.await("the pause") { phone.run.waiting }
         assertEquals(setOf(Pause.HOT), phone.run.pauses)
         assertEquals(1, phone.run.checkpoint)
-        phone.power.setCurrentThermalStatus(PowerManager.THERMAL_STATUS_MODERATE)
+        phone.warm(PowerManager.THERMAL_STATUS_MODERATE)
         phone.idle()
         assertTrue("still warm", phone.run.waiting)
-        phone.power.setCurrentThermalStatus(PowerManager.THERMAL_STATUS_LIGHT)
+        phone.warm(PowerManager.THERMAL_STATUS_LIGHT)
         phone.await("the end of the pause") { !phone.run.waiting && phone.run.pauses.isEmpty() }
         trainer.letStep(2)
         phone.awaitStatus(Status.DONE)
