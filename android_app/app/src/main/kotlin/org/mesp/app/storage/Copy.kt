@@ -53,6 +53,7 @@ class Copy(private val context: Context, val target: File, private val bytes: Lo
         if (++files > MOST_FILES) throw UsageException(context.getString(R.string.import_many_files, MOST_FILES))
         val file = path?.let(::inside) ?: target
         file.parentFile?.mkdirs()
+        val before = written
         file.outputStream().use { output ->
             val buffer = ByteArray(1 shl 16)
             while (true) {
@@ -63,8 +64,9 @@ class Copy(private val context: Context, val target: File, private val bytes: Lo
                 if (written > read * MOST_TIMES + RESERVE) throw UsageException(context.getString(R.string.import_bomb, MOST_TIMES))
                 tell()
             }
-            // What was just written stays dirty in memory for a while, and dirty pages of mapped weights count as footprint.
-            output.fd.sync()
+            // What was just written stays dirty in memory for a while, and dirty pages of mapped weights count as footprint. A bundle's small
+            // files need no wait each: what a power failure took of them is seen by their hashes.
+            if (path == null || written - before >= SYNCED) output.fd.sync()
         }
     }
 
@@ -114,6 +116,8 @@ class Copy(private val context: Context, val target: File, private val bytes: Lo
     private companion object {
         /** Left free, in bytes: checkpoints and logs need room too, and Android itself. */
         const val RESERVE = 100_000_000L
+
+        const val SYNCED = 1 shl 20
 
         // A bundle has some dozens of files, and of its bytes nearly all are weights, which no archive makes much smaller.
         const val MOST_FILES = 1000
