@@ -9,6 +9,8 @@ import android.util.AttributeSet
 import android.util.TypedValue
 import android.view.View
 import java.util.Locale
+import kotlin.math.max
+import kotlin.math.min
 import org.mesp.app.R
 
 /** A chart's paper: axes with round numbers, a grid, and the place of each value. What is drawn on it is its subclasses'. */
@@ -53,7 +55,7 @@ abstract class ChartView(context: Context, attributes: AttributeSet?) : View(con
         top = paddingTop + line * 1.5f
         bottom = height - paddingBottom - line * 1.5f
         text.textAlign = Paint.Align.LEFT
-        canvas.drawText(axes, paddingLeft.toFloat(), paddingTop - text.ascent(), text)
+        canvas.drawText(axes, paddingLeft.toFloat(), paddingTop - text.ascent(), fitting(axes))
         text.textAlign = Paint.Align.RIGHT
         for ((value, label) in yTicks.zip(yLabels)) {
             canvas.drawLine(left, y(value), right, y(value), grid)
@@ -65,6 +67,10 @@ abstract class ChartView(context: Context, attributes: AttributeSet?) : View(con
         drawValues(canvas)
         canvas.restore()
     }
+
+    /** Large letters on a narrow screen would be cut off. */
+    private fun fitting(words: String) =
+        Paint(text).apply { textSize *= min(1f, (width - paddingLeft - paddingRight) / max(1f, measureText(words))) }
 
     private fun drawXLabels(canvas: Canvas, line: Float) {
         val base = bottom + dp(6f) - text.ascent()

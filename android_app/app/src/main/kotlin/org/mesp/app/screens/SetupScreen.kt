@@ -76,7 +76,7 @@ class SetupScreen(private val view: View, private val actions: Actions) {
         renderImport(state.importing)
         settings.render(state.form, state.problems)
         formProblem.say(state.problems.form)
-        estimate.say(state.paces[state.form.bundle]?.estimate(state.form.settings())?.let(words::estimate))
+        estimate.say(estimate(state))
         backgroundCard.show(state.background.restricted)
         val library = state.library
         val version = appVersion(context)
@@ -84,6 +84,13 @@ class SetupScreen(private val view: View, private val actions: Actions) {
             if (library == null) context.getString(R.string.about_without, version)
             else context.getString(R.string.about, version, library.name, library.version, library.licence)
         )
+    }
+
+    /** Of a model that was never trained here nothing is known before its first step. */
+    private fun estimate(state: UiState): String? {
+        if (state.form.bundle == null) return null
+        val pace = state.paces[state.form.bundle] ?: return context.getString(R.string.estimate_unknown)
+        return pace.estimate(state.form.settings())?.let(words::estimate)
     }
 
     private fun renderResumable(run: Resumable?, background: Background) {

@@ -53,7 +53,9 @@ class StartQuestionTest {
 
     @Test
     fun `asks nothing where a charger is plugged in`() {
-        start(phone.open())
+        val activity = phone.open()
+        assertEquals("How long it takes is known after the first step.", activity.text(R.id.setup, R.id.estimate))
+        start(activity)
         assertNull(phone.state.question)
         phone.deliver()
         phone.trainer.letStep(3)
