@@ -18,7 +18,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mesp.export.bundle.mobile import write_mobile
@@ -144,6 +144,42 @@ def trained(
     ).save_pretrained(folder)
 
 
+def shuffled(folder: Path) -> None:
+    """Merges in another order than that of their tokens' ids, and some tokens that none makes."""
+    trained(folder, split(QWEN2_WORDS), CHATML)
+    path = folder / "tokenizer.json"
+    contents = json.loads(path.read_text())
+    vocabulary = contents["model"]["vocab"]
+    special = {token["content"] for token in contents["added_tokens"]}
+    ids = [number for token, number in vocabulary.items() if token not in special]
+    moved = dict(zip(ids, random.Random(1).sample(ids, len(ids)), strict=True))
+    contents["model"]["vocab"] = {token: moved.get(number, number) for token, number in vocabulary.items()}
+    contents["model"]["merges"] = contents["model"]["merges"][:-20]
+    path.write_text(json.dumps(contents))
+
+
+def characters(folder: Path) -> None:
+    """BPE of characters with bytes for those that are no tokens, as SentencePiece's: spaces are letters, and line feeds tokens of their own."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=1100, special_tokens=[*SPECIAL, "<unk>", *bytes_], limit_alphabet=150, show_progress=False
+    )
+    tokenizer.train_from_iterator([part for text in TEXTS for part in text.split("\n")], trainer)
+    contents = json.loads(tokenizer.to_str())
+    contents["added_tokens"] = [token for token in contents["added_tokens"] if token["content"] not in bytes_]
+    tokenizer = Tokenizer.from_str(json.dumps(contents))
+    tokenizer.add_tokens([AddedToken("\n" * count, normalized=False) for count in (1, 2, 3)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=SPECIAL[0], eos_token=SPECIAL[2], chat_template=CHATML
+    ).save_pretrained(folder)
+
+
 def split(expression: str) -> Any:
     cut = pre_tokenizers.Split(Regex(expression), "isolated")
     return pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
@@ -160,6 +196,8 @@ TOKENIZERS: dict[str, Callable[[Path], None]] = {
     "qwen2": lambda folder: trained(folder, split(QWEN2_WORDS), QWEN2_CHAT, normalizers.NFC()),
     "llama3": lambda folder: trained(folder, split(LLAMA3_WORDS), LLAMA3_CHAT, bos=True),
     "digits": lambda folder: trained(folder, digits(), CHATML, whole=False),
+    "shuffled": shuffled,
+    "characters": characters,
 }
 # Templates that write a message by what is around it: only conversations, of roles that a phone can write.
 CHATS: dict[str, Callable[[Path], None]] = {

@@ -2,17 +2,19 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mesp.export.bundle.chat import Chat, Messages, Thinking, Turn, Unsupported, resolve
 from mesp.export.bundle.export import _write_model
 from mesp.export.bundle.make_plan import make_plan
-from mesp.export.bundle.mobile import FILE, notes, write_mobile
+from mesp.export.bundle.mobile import FILE, VOCABULARY, notes, write_mobile
 from mesp.export.export_settings import ExportSettings
 from mesp.export.model.checkpoint import open_checkpoint
 from mesp.runtime.data.dataset import load_data
@@ -170,7 +172,7 @@ def test_a_template_that_is_no_table_is_refused(tmp_path: Path, template: str, w
     assert note.startswith("On a phone it does not train on messages: ") and why in note
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("name", [name for name in TOKENIZERS if name != "characters"])
 def test_a_byte_level_tokenizer_is_described(tmp_path: Path, name: str) -> None:
     TOKENIZERS[name](tmp_path)
     described = mobile(tmp_path)["tokenizer"]
@@ -181,7 +183,7 @@ def test_a_byte_level_tokenizer_is_described(tmp_path: Path, name: str) -> None:
     assert described["after"] == []
     assert described["nfc"] == (name == "qwen2")
     assert described["trim_offsets"] == (name == "byte_level")
-    last = {"qwen2": QWEN2_WORDS, "llama3": LLAMA3_WORDS}.get(name)
+    last = {"qwen2": QWEN2_WORDS, "shuffled": QWEN2_WORDS, "llama3": LLAMA3_WORDS}.get(name)
     assert last is None or described["splits"] == [last]
     assert described["letters"].startswith("41-5a 61-7a aa b5 ba c0-d6")
     assert described["numbers"].startswith("30-39 b2-b3 b9 bc-be 660-669")
@@ -219,14 +221,11 @@ AB = {"a": 0, "b": 1, "c": 2}
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"model": models.WordLevel(AB, unk_token="a")}, "its model is WordLevel and not byte-level BPE"),
+        ({"model": models.WordLevel(AB, unk_token="a")}, "its model is WordLevel and not BPE"),
         ({"model": models.BPE(AB, [], unk_token="a")}, "its BPE has unk_token"),
-        ({"model": models.BPE(AB, [], byte_fallback=True)}, "its BPE has byte_fallback"),
-        ({"model": models.BPE(AB | {"ab": 4, "bc": 3}, [("a", "b"), ("b", "c")])}, "not in the order of their ids"),
-        (
-            {"model": models.BPE(AB | {"bc": 3, "abc": 4, "ab": 5}, [("b", "c"), ("ab", "c")])},
-            "merges are not|do not make",
-        ),
+        ({"model": models.BPE(AB, [], byte_fallback=True)}, "its BPE has byte_fallback, and not all bytes are tokens"),
+        ({"model": models.BPE(AB, [], continuing_subword_prefix="##")}, "its BPE has continuing_subword_prefix"),
+        ({"normalizer": normalizers.Replace(" ", "__")}, "it normalizes text with Replace"),
         ({"normalizer": normalizers.NFKC()}, "it normalizes text with NFKC"),
         ({"normalizer": normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])}, "with NFC, Lowercase"),
         ({"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=True)}, "without a prefix space"),
@@ -272,16 +271,25 @@ def test_several_templates_without_a_default_are_refused(tmp_path: Path) -> None
         resolve(tokenizer)
 
 
-def test_a_token_that_no_merge_makes_needs_every_merge_of_the_others(tmp_path: Path) -> None:
-    save(tmp_path, model=models.BPE(AB | {"bca": 3}, [], ignore_merges=True))
-    assert "unsupported" not in mobile(tmp_path)["tokenizer"]
-    why = "its merges do not make the token"
-    save(tmp_path, model=models.BPE(AB | {"bca": 3}, []))
-    assert mobile(tmp_path)["tokenizer"] == {"unsupported": f"{why} 'bca'"}
-    save(
-        tmp_path, model=models.BPE(AB | {"ca": 3, "cab": 4}, [("c", "a")], ignore_merges=True)
-    )  # "ca" and "b" do not merge
-    assert mobile(tmp_path)["tokenizer"] == {"unsupported": f"{why} 'cab'"}
+def test_the_vocabulary_is_the_tokens_and_their_merges(tmp_path: Path) -> None:
+    tokens = AB | {"ab": 7, "abc": 4, "bc": 5}
+    save(tmp_path, model=models.BPE(tokens, [("b", "c"), ("a", "b"), ("ab", "c"), ("a", "bc")], ignore_merges=True))
+    assert mobile(tmp_path)["tokenizer"]["whole"]
+    stored = load_file(tmp_path / VOCABULARY)
+    spellings, starts = stored["spellings"].tobytes(), stored["starts"].tolist()
+    assert {
+        number: spellings[start:end].decode() for number, (start, end) in enumerate(pairwise(starts)) if end > start
+    } == {number: token for token, number in tokens.items()}
+    of_abc = slice(*stored["merges"].tolist()[4:6])
+    assert list(zip(stored["cuts"][of_abc].tolist(), stored["ranks"][of_abc].tolist(), strict=True)) == [(1, 3), (2, 2)]
+
+
+def test_characters_that_are_no_tokens_become_bytes(tmp_path: Path) -> None:
+    TOKENIZERS["characters"](tmp_path)
+    described = mobile(tmp_path)["tokenizer"]
+    assert (described["space"], described["splits"], described["nfc"]) == ("▁", [], False)
+    assert described["fallback"] == list(range(4, 260))
+    assert {"\n", "\n\n", "\n\n\n"} <= set(described["special"])
 
 
 def test_the_file_is_a_part_of_the_bundle(tmp_path: Path) -> None:

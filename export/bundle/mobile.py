@@ -1,8 +1,8 @@
 """What a phone needs to tokenize as transformers does: mobile.json, in the bundle's tokenizer folder.
 
-tokenizer.json has the vocabulary. How text is cut into words, what is put around it and how conversations are written is resolved here,
-since a phone has neither Rust nor Jinja, and checked: a tokenizer or chat template that cannot be reproduced exactly is not, and the file
-says why. Such a bundle trains on a computer as any other; on a phone, on rows of token ids.
+``vocabulary`` writes the tokens and merges beside it. How text is cut into words, what is put around it and how conversations are written is
+resolved here, since a phone has neither Rust nor Jinja, and checked: a tokenizer or chat template that cannot be reproduced exactly is not, and
+the file says why. Such a bundle trains on a computer as any other; on a phone, on rows of token ids.
 
     format_version   2
     tokenizer        {"unsupported": why}, or
@@ -13,14 +13,16 @@ says why. Such a bundle trains on a computer as any other; on a phone, on rows o
         digits       those that are a digit to it, but no \\p{N}; ¤ in an expression
         spaces       those that are a \\s
         nfc          whether text is brought into Unicode's normalization form C
+        space        what is written for a space; null for itself
+        fallback     the ids of the 256 bytes, for characters that are no tokens; null where words are made of bytes to begin with
+        whole        whether a word that is a token is not merged
         special      texts that are tokens of their own, the longest of the earliest first, and their ids
         before       ids that are put before a text, and ``after``, after it
         end          the id of EOS, or null
         trim_offsets whether a token's place leaves the spaces at its ends out
     chat             null without a template, {"unsupported": why}, or a resolved one (``chat.Chat``)
 
-The model must be byte-level BPE whose merges are in the order of their ids and make every token: then merging the pair whose token has the
-lowest id, as tiktoken does, is the same.
+The model must be BPE: of bytes (GPT-2's and what came of it), or of characters, with bytes for those that are no tokens (SentencePiece's).
 """
 
 import json
@@ -31,6 +33,8 @@ from typing import Any
 from mesp.runtime.files import write_json
 
 from .chat import Chat, Unsupported, resolve
+from .vocabulary import FILE as VOCABULARY
+from .vocabulary import write_vocabulary
 
 FILE = "mobile.json"
 _FORMAT_VERSION = 2
@@ -87,20 +91,29 @@ def _chat(tokenizer: Any) -> dict[str, Any] | None:
 
 
 def _tokenizer(folder: Path, tokenizer: Any) -> dict[str, Any]:
+    from tokenizers import Tokenizer
+
     path = folder / "tokenizer.json"
     if not tokenizer.is_fast or not path.is_file():
         raise Unsupported("it has no tokenizer.json")
     used = json.loads(tokenizer.backend_tokenizer.to_str())
-    if json.loads(path.read_text(encoding="utf-8"))["model"] != used["model"]:
+    if json.loads(Tokenizer.from_file(str(path)).to_str())["model"] != used["model"]:
         raise Unsupported("transformers changes the vocabulary of its tokenizer.json")
-    special = _special(used)
-    _check_model(used["model"], set(special))
+    model, special = used["model"], _special(used)
     before, after = _around(tokenizer)
-    splits = _splits(used["pre_tokenizer"])
+    fallback = _fallback(model)
+    splits = [] if fallback else _splits(used["pre_tokenizer"])
+    nfc, space = _normalized(used)
+    if fallback and used["pre_tokenizer"] and not _cuts_at_spaces(used["pre_tokenizer"], space):
+        raise Unsupported("it cuts text before it looks for characters")
+    _write_vocabulary(folder / VOCABULARY, model, set(special), fallback)
     return {
         "splits": splits,
         **_classes(splits),
-        "nfc": _nfc(used["normalizer"]),
+        "nfc": nfc,
+        "space": space,
+        "fallback": fallback,
+        "whole": bool(model.get("ignore_merges")),
         "special": special,
         "before": before,
         "after": after,
@@ -109,36 +122,47 @@ def _tokenizer(folder: Path, tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _check_model(model: dict[str, Any], special: set[str]) -> None:
-    from tokenizers import models
-
+def _fallback(model: dict[str, Any]) -> list[int] | None:
+    """The ids of the bytes, where characters that are no tokens become them."""
     if model["type"] != "BPE":
-        raise Unsupported(f"its model is {model['type']} and not byte-level BPE")
-    odd = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+        raise Unsupported(f"its model is {model['type']} and not BPE")
+    odd = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
     if names := [name for name in odd if model.get(name)]:
         raise Unsupported(f"its BPE has {' and '.join(names)}")
-    vocabulary, merges = model["vocab"], [tuple(merge) for merge in model["merges"]]
-    ranks = [vocabulary[first + second] for first, second in merges]
-    if ranks != sorted(ranks):
-        raise Unsupported("its merges are not in the order of their ids")
-    merged = models.BPE(vocabulary, merges)
-    unmade = [
-        token
-        for token in vocabulary
-        if token not in special and [part.value for part in merged.tokenize(token)] != [token]
-    ]
-    if unmade and not (model.get("ignore_merges") and _complete(vocabulary, merges)):
-        raise Unsupported(f"its merges do not make the token {unmade[0]!r}")
+    if not model.get("byte_fallback"):
+        if model.get("unk_token"):
+            raise Unsupported("its BPE has unk_token")
+        return None
+    ids = [model["vocab"].get(f"<0x{byte:02X}>") for byte in range(256)]
+    if None in ids:
+        raise Unsupported("its BPE has byte_fallback, and not all bytes are tokens")
+    return ids
 
 
-def _complete(vocabulary: dict[str, int], merges: list[tuple[str, ...]]) -> bool:
-    """Whether every two tokens that join to a third are a merge, as in vocabularies that were tiktoken's."""
-    known = set(merges)
-    return all(
-        (token[:cut], token[cut:]) in known or token[:cut] not in vocabulary or token[cut:] not in vocabulary
-        for token in vocabulary
-        for cut in range(1, len(token))
-    )
+def _write_vocabulary(path: Path, model: dict[str, Any], special: set[str], fallback: list[int] | None) -> None:
+    spell = _spelled if fallback is None else str.encode
+    bytes_of = {token: spell(token) for token in model["vocab"] if token not in special or fallback}
+    tokens = {model["vocab"][token]: spelling for token, spelling in bytes_of.items() if spelling}
+    for number in fallback or ():  # they are written <0x00>, and no text is
+        del tokens[number]
+    merges = [(bytes_of.get(first), bytes_of.get(second)) for first, second in model["merges"]]
+    known = set(tokens.values())
+    for (first, second), names in zip(merges, model["merges"], strict=True):
+        if not (first and second and first in known and second in known and first + second in known):
+            raise Unsupported(f"its merge of {names[0]!r} and {names[1]!r} is of texts that are no tokens")
+    write_vocabulary(path, tokens, [(first, second) for first, second in merges if first and second])
+
+
+# GPT-2 spells a byte as a character: itself where it is a visible one of Latin-1, else one from U+0100 on.
+_VISIBLE = [byte for byte in range(256) if 33 <= byte <= 126 or 161 <= byte <= 172 or byte >= 174]
+_BYTE_OF = {chr(byte): byte for byte in _VISIBLE} | {
+    chr(256 + index): byte for index, byte in enumerate(byte for byte in range(256) if byte not in _VISIBLE)
+}
+
+
+def _spelled(token: str) -> bytes:
+    """The bytes of a byte-level token; none of one that is written otherwise."""
+    return bytes(_BYTE_OF[character] for character in token) if _BYTE_OF.keys() >= set(token) else b""
 
 
 def _special(used: dict[str, Any]) -> dict[str, int]:
@@ -154,11 +178,23 @@ def _special(used: dict[str, Any]) -> dict[str, int]:
     return {token["content"]: token["id"] for token in added}
 
 
-def _nfc(normalizer: dict[str, Any] | None) -> bool:
-    kinds = [step["type"] for step in _steps(normalizer, "normalizers")]
-    if kinds not in ([], ["NFC"]):
-        raise Unsupported(f"it normalizes text with {', '.join(kinds)}")
-    return bool(kinds)
+def _normalized(used: dict[str, Any]) -> tuple[bool, str | None]:
+    """Whether text is brought into form C, and what a space is written as."""
+    steps = _steps(used["normalizer"], "normalizers")
+    match [step["type"] for step in steps]:
+        case []:
+            return False, None
+        case ["NFC"]:
+            return True, None
+        case ["Replace"] if steps[0]["pattern"] == {"String": " "} and len(steps[0]["content"]) == 1:
+            return False, steps[0]["content"]
+        case kinds:
+            raise Unsupported(f"it normalizes text with {', '.join(kinds)}")
+
+
+def _cuts_at_spaces(step: dict[str, Any], space: str | None) -> bool:
+    """Whether the step cuts at spaces alone, of which none is left."""
+    return step["type"] == "Split" and step["pattern"] == {"String": " "} and space not in (None, " ")
 
 
 def _steps(step: dict[str, Any] | None, name: str) -> list[dict[str, Any]]:

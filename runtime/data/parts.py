@@ -57,7 +57,7 @@ def _parts(text: str, least: int) -> Iterator[str]:
 def _described(folder: Path) -> dict[str, Any] | None:
     """What export says of a tokenizer for which text can be cut; None for others."""
     file = folder / _MOBILE
-    described: dict[str, Any] = json.loads(file.read_text())["tokenizer"] if file.is_file() else {}
+    described: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["tokenizer"] if file.is_file() else {}
     if not described.get("splits") or not _KNOWN.issuperset(described["splits"]):
         return None
     return None if any("\n" in special for special in described["special"]) else described

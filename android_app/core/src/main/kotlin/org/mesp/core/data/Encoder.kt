@@ -4,22 +4,25 @@ import org.mesp.core.UsageException
 
 /** Texts that are tokens of their own, and their ids. */
 internal class Specials(private val ids: Map<String, Int>) {
-    private val longestFirst = ids.keys.sortedByDescending { it.length }
-    private val starts = BooleanArray(Char.MAX_VALUE.code + 1).also { for (text in longestFirst) it[text[0].code] = true }
+    private val lengths: Map<Char, List<Int>> = // of those that begin with a character, the longest first
+        ids.keys.groupBy { it[0] }.mapValues { (_, texts) -> texts.map(String::length).distinct().sortedDescending() }
 
     /** How many characters a text must have from a place on, to know whether a special token begins there. */
-    val longest = longestFirst.firstOrNull()?.length ?: 0
+    val longest = ids.keys.maxOfOrNull(String::length) ?: 0
 
     fun id(text: String): Int = ids.getValue(text)
 
     /** The longest one that begins at this place, if one does. */
     fun at(text: CharSequence, place: Int): String? =
-        if (starts[text[place].code]) longestFirst.firstOrNull { text.startsWith(it, place) } else null
+        lengths[text[place]]?.firstNotNullOfOrNull { length ->
+            if (place + length > text.length) null else text.substring(place, place + length).takeIf(ids::containsKey)
+        }
 }
 
 /** Turns a text into tokens as it comes, part by part: [begin], [add] each, then [finish]. One text after another. */
 internal class Encoder(private val tokenizer: Tokenizer) {
     private val description = tokenizer.description
+    private val space = description.space?.codePointAt(0) ?: SPACE
     private val splitter = Splitter(description.splits, ::word)
     private val held = StringBuilder() // given, but its end may be a special token's begin, or belong to the character that comes
     private var before = 0 // code points of the text before what is held
@@ -78,7 +81,7 @@ internal class Encoder(private val tokenizer: Tokenizer) {
             val had = splitter.waiting.length
             reserve(had + given.size)
             for (index in 0 until given.size) {
-                points[had + index] = given.values[index]
+                points[had + index] = if (given.values[index] == SPACE) space else given.values[index]
                 places[had + index] = before + given.places[index]
                 splitter.waiting.append(tokenizer.classes.standIn(given.values[index]))
             }
@@ -127,7 +130,7 @@ internal class Encoder(private val tokenizer: Tokenizer) {
         var size = 0
         for (index in start until end) {
             val length = utf8(points[index], size)
-            val lacking = if (tokenizer.bytes.size == 256) 0 else (size until size + length).count { bytes[it] !in tokenizer.bytes }
+            val lacking = if (tokenizer.bytes.size == 256 || description.fallback != null) 0 else (size until size + length).count { bytes[it] !in tokenizer.bytes }
             if (lacking in 1 until length) {
                 val name = "U+%04X".format(points[index])
                 throw UsageException("the tokenizer has no token for a part of the character $name. Remove it from the text.")

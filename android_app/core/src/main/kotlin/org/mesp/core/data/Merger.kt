@@ -1,21 +1,18 @@
 package org.mesp.core.data
 
-private const val NONE = Int.MAX_VALUE
 private const val KEPT = 4096
 
 /**
- * Byte-pair encoding: merges the bytes of a word to tokens. Of all neighbours that together are a token, those with the lowest id are merged
- * first, and of the same ones the leftmost: the order of the Hugging Face tokenizer. Parts wait in a heap, so a word of n bytes takes
- * n log n steps, and about 30 bytes of memory for each of its own.
+ * Byte-pair encoding: merges the parts of a word to tokens. Of all neighbours that are a merge, those of the lowest rank are merged first, and
+ * of the same ones the leftmost: the order of the Hugging Face tokenizer. Parts wait in a heap, so a word of n bytes takes n log n steps, and
+ * about 30 bytes of memory for each of its own.
  *
- * @param vocabulary the bytes of each token, by its id
+ * @param vocabulary the tokens and merges
+ * @param fallback the ids of the 256 bytes, where a word's parts are at first its characters: those that are no tokens become bytes; null where
+ *   the parts are bytes
+ * @param whole whether a word that is a token is not merged
  */
-internal class Merger(vocabulary: Map<Int, ByteArray>) {
-    private val spellings: ByteArray
-    private val starts: IntArray // by id: where in the spellings a token is, and its length
-    private val lengths: IntArray
-    private val table: IntArray // hash table of id + 1, 0 where it is free
-    private val longest = vocabulary.values.maxOf(ByteArray::size)
+internal class Merger(private val vocabulary: Vocabulary, private val fallback: IntArray? = null, private val whole: Boolean = false) {
     private var next = IntArray(KEPT)
     private var previous = IntArray(KEPT)
     private var pairs = IntArray(KEPT)
@@ -25,47 +22,47 @@ internal class Merger(vocabulary: Map<Int, ByteArray>) {
     var work = 0L
         private set
 
-    init {
-        val ids = vocabulary.keys.max() + 1
-        spellings = ByteArray(vocabulary.values.sumOf(ByteArray::size))
-        starts = IntArray(ids)
-        lengths = IntArray(ids)
-        table = IntArray(Integer.highestOneBit(vocabulary.size) * 4)
-        var end = 0
-        for ((id, bytes) in vocabulary) {
-            bytes.copyInto(spellings, end)
-            starts[id] = end
-            lengths[id] = bytes.size
-            end += bytes.size
-            table[place(bytes, 0, bytes.size)] = id + 1
-        }
-    }
-
     /** Bytes of a token. */
-    fun length(id: Int): Int = lengths[id]
+    fun length(id: Int): Int = if (fallback != null && vocabulary.length(id) == 0) 1 else vocabulary.length(id)
 
-    /** Tells the ids of the first [size] bytes of a word. Each byte must be a token. */
+    /** Tells the ids of the first [size] bytes of a word. Without a fallback each byte must be a token. */
     fun merge(word: ByteArray, size: Int, receive: (Int) -> Unit) {
-        val whole = find(word, 0, size)
-        if (whole != NONE) return receive(whole)
+        val known = if (whole) find(word, 0, size) else NONE
+        if (known != NONE) return receive(known)
         if (size > next.size) grow(size)
-        for (start in 0 until size) {
-            next[start] = start + 1
-            previous[start] = start - 1
-            pair(word, start, if (start + 2 <= size) start + 2 else -1)
+        divide(word, size)
+        var start = 0
+        while (start < size) {
+            pair(word, start, size)
+            start = next[start]
         }
         while (!heap.isEmpty()) {
             val least = heap.take()
-            val start = least.toInt()
+            val place = least.toInt()
             work++
-            if (pairs[start] == (least ushr 32).toInt()) mergeAt(word, start, size)
+            if (pairs[place] == (least ushr 32).toInt()) mergeAt(word, place, size)
         }
-        var start = 0
+        start = 0
         while (start < size) {
-            receive(find(word, start, next[start]))
+            val id = find(word, start, next[start])
+            receive(if (id == NONE) fallback!![word[start].toInt() and 0xff] else id)
             start = next[start]
         }
         if (size > KEPT) grow(KEPT) // one long word should not keep its memory
+    }
+
+    /** Makes the first parts: bytes, or characters that are tokens and the bytes of others. */
+    private fun divide(word: ByteArray, size: Int) {
+        var start = 0
+        var last = -1
+        while (start < size) {
+            val length = if (fallback == null) 1 else characterLength(word[start])
+            val end = if (length > 1 && find(word, start, start + length) == NONE) start + 1 else start + length
+            next[start] = end
+            previous[start] = last
+            last = start
+            start = end
+        }
     }
 
     private fun mergeAt(word: ByteArray, start: Int, size: Int) {
@@ -74,37 +71,23 @@ internal class Merger(vocabulary: Map<Int, ByteArray>) {
         pairs[second] = NONE
         next[start] = third
         if (third < size) previous[third] = start
-        pair(word, start, if (third < size) next[third] else -1)
-        if (previous[start] >= 0) pair(word, previous[start], third)
+        pair(word, start, size)
+        if (previous[start] >= 0) pair(word, previous[start], size)
     }
 
-    /** Notes which token a part and the one after it make, if they make one; [end] is where the second ends, or -1 where there is none. */
-    private fun pair(word: ByteArray, start: Int, end: Int) {
-        val id = if (end < 0) NONE else find(word, start, end)
-        pairs[start] = id
-        if (id != NONE) heap.add((id.toLong() shl 32) or start.toLong())
+    /** Notes the rank of the merge of a part with the one after it, if there is one. */
+    private fun pair(word: ByteArray, start: Int, size: Int) {
+        val second = next[start]
+        val id = if (second >= size) NONE else find(word, start, next[second])
+        val rank = if (id == NONE) NONE else vocabulary.rank(id, second - start)
+        pairs[start] = rank
+        if (rank != NONE) heap.add((rank.toLong() shl 32) or start.toLong())
     }
 
     private fun find(word: ByteArray, start: Int, end: Int): Int {
-        if (end - start > longest) return NONE
+        if (end - start > vocabulary.longest) return NONE
         work += end - start
-        val entry = table[place(word, start, end)]
-        return if (entry == 0) NONE else entry - 1
-    }
-
-    /** Where in the table these bytes are, or would be. */
-    private fun place(word: ByteArray, start: Int, end: Int): Int {
-        var hash = 0
-        for (index in start until end) hash = (hash xor word[index].toInt()) * 0x01000193
-        var place = (hash xor (hash ushr 15)) and table.size - 1
-        while (table[place] != 0 && !spells(table[place] - 1, word, start, end)) place = (place + 1) and table.size - 1
-        return place
-    }
-
-    private fun spells(id: Int, word: ByteArray, start: Int, end: Int): Boolean {
-        if (lengths[id] != end - start) return false
-        for (index in start until end) if (spellings[starts[id] + index - start] != word[index]) return false
-        return true
+        return vocabulary.find(word, start, end)
     }
 
     private fun grow(size: Int) {
@@ -112,6 +95,14 @@ internal class Merger(vocabulary: Map<Int, ByteArray>) {
         previous = IntArray(size)
         pairs = IntArray(size)
     }
+}
+
+/** Bytes of the UTF-8 character that begins with this one. */
+private fun characterLength(first: Byte): Int = when {
+    first >= 0 -> 1
+    first < -32 -> 2
+    first < -16 -> 3
+    else -> 4
 }
 
 /** Numbers of which the least is taken first. */

@@ -22,13 +22,16 @@ internal class Mobile(
 )
 
 /**
- * How a byte-level BPE tokenizer works, beside its vocabulary.
+ * How a BPE tokenizer works, beside its vocabulary.
  *
  * @param unsupported why it cannot be reproduced here, if it cannot
  * @param splits regular expressions: each cuts the pieces that the one before leaves into what it matches and what is between
  * @param letters what `\p{L}` is to the original, in ranges of code points; [numbers] `\p{N}`; [spaces] `\s`;
  *   [digits] are digits to it, but no `\p{N}`
  * @param nfc whether text is brought into Unicode's normalization form C
+ * @param space what is written for a space, if not itself
+ * @param fallback the ids of the 256 bytes, for characters that are no tokens; null where words are made of bytes to begin with
+ * @param whole whether a word that is a token is not merged
  * @param special texts that are tokens of their own
  * @param before token ids that are put before a text, and [after] after it
  * @param end the token that ends a text
@@ -43,18 +46,15 @@ internal class TokenizerDescription(
     val digits: String = "",
     val spaces: String = "",
     val nfc: Boolean = false,
+    val space: String? = null,
+    val fallback: List<Int>? = null,
+    val whole: Boolean = false,
     val special: Map<String, Int> = emptyMap(),
     val before: List<Int> = emptyList(),
     val after: List<Int> = emptyList(),
     val end: Int? = null,
     @SerialName("trim_offsets") val trimOffsets: Boolean = false,
 )
-
-@Serializable
-private class TokenizerFile(val model: Model)
-
-@Serializable
-private class Model(val vocab: Map<String, Int>)
 
 private const val FORMAT_VERSION = 2
 
@@ -78,8 +78,7 @@ fun openTokenizer(folder: File): Tokenizer {
                 "Train on {\"input_ids\", \"labels\"} rows, tokenized on a computer.",
         )
     }
-    val vocabulary = decode<TokenizerFile>(File(folder, "tokenizer.json")).model.vocab
-    return Tokenizer(mobile.tokenizer, vocabulary - mobile.tokenizer.special.keys, mobile.chat)
+    return Tokenizer(mobile.tokenizer, Vocabulary(File(folder, "vocabulary.safetensors")), mobile.chat)
 }
 
 @OptIn(ExperimentalSerializationApi::class)
@@ -97,17 +96,17 @@ private inline fun <reified T> decode(file: File): T {
 internal typealias Receiver = (id: Int, start: Int, end: Int) -> Unit
 
 /**
- * A byte-level BPE tokenizer that gives the ids of the Hugging Face tokenizer that the bundle was exported with.
+ * A BPE tokenizer that gives the ids of the Hugging Face tokenizer that the bundle was exported with.
  *
- * Text is cut at special tokens, normalized, cut into words by the tokenizer's expressions ([Splitter]), and the bytes of each word are merged
- * ([Merger]). The text may come in parts, so that of a long one only the part that is under way is in memory.
+ * Text is cut at special tokens, normalized, cut into words by the tokenizer's expressions ([Splitter]), and the bytes or characters of each
+ * word are merged ([Merger]). The text may come in parts, so that of a long one only the part that is under way is in memory.
  *
  * The expressions do not see the text. Each character is replaced by one that stands for its class. So it does not matter what Java's or
  * Android's regular expressions know of Unicode.
  */
 class Tokenizer internal constructor(
     internal val description: TokenizerDescription,
-    vocabulary: Map<String, Int>,
+    vocabulary: Vocabulary,
     /** How conversations are written; null without a chat template. */
     val chat: ChatTemplate?,
 ) {
@@ -116,9 +115,8 @@ class Tokenizer internal constructor(
 
     internal val classes = CharacterClasses(description)
     internal val specials = Specials(description.special)
-    private val tokens = byteTokens(vocabulary)
-    internal val bytes = tokens.values.filter { it.size == 1 }.map { it[0] }.toSet()
-    internal val merger = Merger(tokens)
+    internal val bytes = (-128..127).map(Int::toByte).filter { vocabulary.find(byteArrayOf(it), 0, 1) != NONE }.toSet()
+    internal val merger = Merger(vocabulary, description.fallback?.toIntArray(), description.whole)
     private val encoder = Encoder(this)
 
     /** The ids of a text with the special tokens that the tokenizer adds, as Hugging Face's `tokenizer(text)`. */
@@ -165,14 +163,3 @@ internal fun inParts(text: String, receive: (String) -> Unit) {
 }
 
 private const val PART = 8192
-
-/** tokenizer.json spells a byte as a character: itself where it is a visible one of Latin-1, else one from U+0100 on. */
-private fun byteTokens(vocabulary: Map<String, Int>): Map<Int, ByteArray> {
-    val (visible, others) = (0..255).partition { it in 33..126 || it in 161..172 || it in 174..255 }
-    val byteOf = visible.associateBy { it.toChar() } + others.withIndex().associate { (index, byte) -> (256 + index).toChar() to byte }
-    val tokens = HashMap<Int, ByteArray>()
-    for ((token, id) in vocabulary) {
-        if (token.isNotEmpty() && token.all { it in byteOf }) tokens[id] = ByteArray(token.length) { byteOf.getValue(token[it]).toByte() }
-    }
-    return tokens
-}

@@ -24,7 +24,7 @@ import org.mesp.core.UsageException
 
 /** Those that [readTensors] takes. */
 internal val FLOATS = setOf("float32", "float16", "bfloat16")
-private val DTYPES = mapOf("F32" to "float32", "F16" to "float16", "BF16" to "bfloat16", "I8" to "int8", "U8" to "uint8", "I64" to "int64")
+private val DTYPES = mapOf("F32" to "float32", "F16" to "float16", "BF16" to "bfloat16", "I8" to "int8", "U8" to "uint8", "I32" to "int32", "I64" to "int64")
 private const val LENGTH_BYTES = 8
 private const val COPY_ELEMENTS = 1 shl 12 // of the heap on Android
 

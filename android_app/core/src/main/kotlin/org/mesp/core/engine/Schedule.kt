@@ -26,6 +26,7 @@ fun itemBytes(dtype: String): Int =
         "float32" -> 4
         "float16", "bfloat16" -> 2
         "int8", "uint8" -> 1
+        "int32" -> 4
         "int64" -> 8
         else -> throw UsageException("The bundle has a tensor of dtype $dtype, which this version does not know. Update the app.")
     }

@@ -50,7 +50,7 @@ class LinearTest {
     @Test
     fun `merging takes n log n, also in one long word`() {
         val spellings = listOf("a", "b", "ab", "ba", "abab", "aa", "aaaa", "abababab", "bb")
-        val vocabulary = spellings.withIndex().associate { it.index to it.value.toByteArray() }
+        val vocabulary = vocabularyOf(folder, spellings)
         fun work(word: String): Double {
             val merger = Merger(vocabulary)
             merger.merge(word.toByteArray(), word.length) {}
@@ -61,17 +61,6 @@ class LinearTest {
             assertTrue(short < 60, "$text: $short for each byte")
             assertTrue(long < 1.2 * short, "$text: $short for each byte, then $long")
         }
-    }
-
-    @Test
-    fun `of neighbours the token with the lowest id is merged first, and of the same ones the leftmost`() {
-        val spellings = listOf("a", "b", "c", "aa", "bc", "ab", "aab")
-        val merger = Merger(spellings.withIndex().associate { it.index to it.value.toByteArray() })
-        fun merged(word: String) = ArrayList<String>().also { parts -> merger.merge(word.toByteArray(), word.length) { parts += spellings[it] } }
-        assertEquals(listOf("aa", "a"), merged("aaa"))
-        assertEquals(listOf("a", "bc"), merged("abc"))
-        assertEquals(listOf("aa", "aa", "bc"), merged("aaaabc"))
-        assertEquals(listOf("aab", "aa"), merged("aabaa"))
     }
 
     @Test

@@ -42,8 +42,7 @@ class TokenizerTest {
     fun `characters that the vocabulary lacks are dropped as a whole or refused`() {
         val tokenizer = openTokenizer(writeTokenizer(folder))
         assertEquals(listOf('a'.code, 'b'.code), tokenizer.encode("a\u0001é你b").ids.asList())
-        val file = File(folder, "tokenizer.json")
-        file.writeText(file.readText().replace("\"<s>\": 1", "\"Ã\": 200, \"<s>\": 1")) // the first byte of é
+        writeVocabulary(folder, (33..126).associateWith { byteArrayOf(it.toByte()) } + (200 to byteArrayOf(-61))) // the first byte of é
         val message = assertThrows<UsageException> { openTokenizer(folder).encode("é") }.message!!
         assertTrue("no token for a part of the character U+00E9" in message, message)
     }
@@ -83,10 +82,16 @@ class TokenizerTest {
         refused("has no mobile.json. Export the bundle again")
         refused("has version 3; this mesp reads 2", writeTokenizer(folder, version = 3))
         writeTokenizer(folder)
-        File(folder, "tokenizer.json").writeText("{\"model\": {\"vocab\": {\"a\": 1")
-        refused("tokenizer.json is damaged")
-        File(folder, "tokenizer.json").delete()
-        refused("tokenizer.json cannot be read")
+        val vocabulary = File(folder, "vocabulary.safetensors")
+        val whole = vocabulary.readBytes()
+        for (part in listOf("\"spellings\"" to "\"spelling_\"", "\"I32\"" to "\"F32\"")) {
+            vocabulary.writeBytes(String(whole, Charsets.ISO_8859_1).replace(part.first, part.second).toByteArray(Charsets.ISO_8859_1))
+            refused("vocabulary.safetensors is damaged")
+        }
+        vocabulary.writeBytes(whole.copyOf(whole.size - 1))
+        refused("cut short")
+        vocabulary.delete()
+        refused("vocabulary.safetensors cannot be read")
         File(folder, "mobile.json").writeText("[]")
         refused("mobile.json is damaged")
     }
