@@ -211,7 +211,7 @@ DIALOGUES = ("ua", "sua", "uaua", "suaua", "uau", "uauaua")
 def encodings(folder: Path) -> list[dict[str, Any]]:
     """Each text's tokens, alone and with what the tokenizer adds, and their places."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    known = set(tokenizer.get_vocab())
+    known, bytes_alone = set(tokenizer.get_vocab()), not tokenizer.backend_tokenizer.model.byte_fallback
     spelled = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     lines = []
     for text in [*TEXTS, *random_texts()]:
@@ -221,7 +221,10 @@ def encodings(folder: Path) -> list[dict[str, Any]]:
             if tokenizer.backend_tokenizer.normalizer
             else text
         )
-        lacking = [[byte not in known for byte in spelled.pre_tokenize_str(character)[0][0]] for character in normal]
+        lacking = [
+            [bytes_alone and byte not in known for byte in spelled.pre_tokenize_str(character)[0][0]]
+            for character in normal
+        ]
         lines.append(
             {
                 "text": text,

@@ -52,9 +52,10 @@ class MergerTest {
 
     @Test
     fun `a character that is no token becomes its bytes`() {
-        val made = vocabulary(listOf("a", "é", "aé", "▁"), "a" to "é")
-        val fallback = IntArray(256) { 1000 + it }
-        assertEquals(listOf(2, 3, 1000 + 'b'.code, 1000 + 0xE4, 1000 + 0xBD, 1000 + 0xA0, 1), merged(made, "aé▁b你é", fallback))
-        assertEquals(listOf(1, 6), listOf(1000 + 0xE4, 3).map { Merger(made, fallback).length(it) * if (it == 3) 2 else 1 })
+        val tokens = mapOf(256 to "a", 257 to "é", 258 to "aé", 259 to "▁").mapValues { it.value.toByteArray() }
+        val made = Vocabulary(writeVocabulary(folder, tokens, listOf("a" to "é")))
+        val fallback = IntArray(256) { it }
+        assertEquals(listOf(258, 259, 'b'.code, 0xE4, 0xBD, 0xA0, 257), merged(made, "aé▁b你é", fallback))
+        assertEquals(listOf(1, 1, 3, 3), listOf(0xE4, 256, 258, 259).map(Merger(made, fallback)::length))
     }
 }
