@@ -18,7 +18,7 @@ TESTS_IN := $(BIN)/python -W ignore -m pytest
 # Each part's seconds go to build/test-durations.json.
 TIMED := $(BIN)/python tests/timed.py
 
-.PHONY: demo test test-all test-python test-measuring test-android test-harness test-thorough test-levels test-arm64 test-dex test-demo \
+.PHONY: demo test test-all test-python test-measuring test-android test-harness test-thorough test-levels test-tokenizers test-arm64 test-dex test-demo \
 	test-durations fuzz apk android-setup lint types wheel clean setup
 
 demo: setup
@@ -28,7 +28,7 @@ demo: setup
 test: test-python test-measuring test-android test-harness
 
 # Then what takes longer.
-test-all: test test-thorough test-levels test-dex test-arm64 test-demo
+test-all: test test-thorough test-levels test-tokenizers test-dex test-arm64 test-demo
 
 # That the maths is right (each operation, block and whole model against autograd, transformers and PEFT), that lowered programs compute it, that
 # training, checkpoints and reports hold what they promise, and that bad input is refused. Two processes, a test at a time, in the ladder's
@@ -55,6 +55,10 @@ test-thorough: setup android-setup
 # That the app works on Android 8, 11, 15 and 16 as it does on 14.
 test-levels: setup android-setup
 	$(TIMED) $@ $(BIN)/python -W ignore $(TOOLS)/levels.py
+
+# That core tokenizes as Hugging Face does with real models' tokenizers, which npm has.
+test-tokenizers: setup android-setup
+	$(TIMED) $@ $(BIN)/python -W ignore $(TOOLS)/real_tokenizers.py
 
 # That R8 broke nothing: core's tests and whole trainings on the APK's bytecode, translated back.
 test-dex: setup apk

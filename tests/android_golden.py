@@ -1,6 +1,6 @@
 """What Hugging Face and the Python runtime make of texts and data files, for the tests of the Android core to compare with.
 
-    python -m tests.android_golden FOLDER [SmolLM2.gguf]
+    python -m tests.android_golden FOLDER [SmolLM2.gguf] [--saved TOKENIZERS]
 
 A folder a tokenizer: its tokenizer/ as a bundle has it, encodings.jsonl with texts and their tokens, cases.json with the examples of the
 data files beside it. The tokenizers are trained here, each of another kind; SmolLM2's own is added if its GGUF file is given.
@@ -232,6 +232,7 @@ def encodings(folder: Path) -> list[dict[str, Any]]:
                 "starts": [start for start, _ in alone["offset_mapping"]],
                 "ends": [end for _, end in alone["offset_mapping"]],
                 "around": tokenizer(text, verbose=False)["input_ids"],
+                "decoded": tokenizer.decode(alone["input_ids"], clean_up_tokenization_spaces=False),
                 "places": not any(any(bytes_) for bytes_ in lacking) and (text == normal or not HEAP.search(text)),
                 "refused": any(any(bytes_) and not all(bytes_) for bytes_ in lacking),
             }
@@ -379,8 +380,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("gguf", nargs="?", help="SmolLM2's GGUF file")
+    parser.add_argument(
+        "--saved", type=Path, help="only of the tokenizers in the folders of this one, with conversations"
+    )
     args = parser.parse_args()
     shutil.rmtree(args.folder, ignore_errors=True)
+    if args.saved:
+        for saved in sorted(path for path in args.saved.iterdir() if path.is_dir()):
+            write_golden(
+                args.folder / saved.name, lambda folder, saved=saved: shutil.copytree(saved, folder), write_dialogues
+            )
+        return
     for name, save in TOKENIZERS.items():
         write_golden(args.folder / name, save)
     for name, save in CHATS.items():

@@ -126,10 +126,11 @@ LLAMA3_ROPE = {
 class InMemory:
     """A transformers model as a checkpoint, whatever its layers are: a folder's would have to be those of its configuration."""
 
-    origin, quantized = "a model in memory", False
+    origin = "a model in memory"
 
     def __init__(self, model: Any):
         self.config, self._state = model.config, model.state_dict()
+        self.quantized: dict[str, int] = {}
 
     def rows(self, name: str, start: int = 0, end: int | None = None) -> Tensor:
         rows: Tensor = self._state[name][start:end]

@@ -53,7 +53,7 @@ def halves(rows: np.ndarray, at: int) -> np.ndarray:
     return np.ascontiguousarray(rows[:, at : at + 2]).view(np.float16).astype(np.float64)
 
 
-def q4_k(rows: np.ndarray) -> np.ndarray:
+def q4_k(rows: np.ndarray) -> Any:
     """llama.cpp's block of 256: d and dmin as fp16, 12 bytes of scales, then nibbles: 32 bytes are the low and the high 32 of 64 weights."""
     scale, minimum = scales(rows[:, 4:16])
     levels = np.stack([rows[:, 16:].reshape(-1, 4, 32) & 15, rows[:, 16:].reshape(-1, 4, 32) >> 4], 2).reshape(
@@ -62,7 +62,7 @@ def q4_k(rows: np.ndarray) -> np.ndarray:
     return (halves(rows, 0) * scale)[..., None] * levels - (halves(rows, 2) * minimum)[..., None]
 
 
-def q5_k(rows: np.ndarray) -> np.ndarray:
+def q5_k(rows: np.ndarray) -> Any:
     """As Q4_K, with a fifth bit: bit i of 32 bytes is that of the i-th 32 weights."""
     scale, minimum = scales(rows[:, 4:16])
     fifth = np.stack([(rows[:, 16:48] >> bit) & 1 for bit in range(8)], 1)
@@ -71,7 +71,7 @@ def q5_k(rows: np.ndarray) -> np.ndarray:
     return (halves(rows, 0) * scale)[..., None] * levels - (halves(rows, 2) * minimum)[..., None]
 
 
-def q6_k(rows: np.ndarray) -> np.ndarray:
+def q6_k(rows: np.ndarray) -> Any:
     """128 bytes of low nibbles, 64 of the two high bits, 16 scales of 8 bits, d as fp16. Of each 128 weights, the four 32 share their bytes."""
     low, high = rows[:, :128].reshape(-1, 2, 2, 32), rows[:, 128:192].reshape(-1, 2, 32)
     nibbles = np.concatenate([low & 15, low >> 4], 2)  # [blocks, 2, 4, 32]

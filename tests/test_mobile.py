@@ -14,7 +14,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from mesp.export.bundle.chat import Chat, Messages, Thinking, Turn, Unsupported, resolve
 from mesp.export.bundle.export import _write_model
 from mesp.export.bundle.make_plan import make_plan
-from mesp.export.bundle.mobile import FILE, VOCABULARY, notes, write_mobile
+from mesp.export.bundle.mobile import FILE, notes, write_mobile
+from mesp.export.bundle.vocabulary import FILE as VOCABULARY
 from mesp.export.export_settings import ExportSettings
 from mesp.export.model.checkpoint import open_checkpoint
 from mesp.runtime.data.dataset import load_data

@@ -1,5 +1,6 @@
 package org.mesp.core.data
 
+import java.io.ByteArrayOutputStream
 import java.io.File
 import java.io.IOException
 import kotlinx.serialization.ExperimentalSerializationApi
@@ -106,18 +107,23 @@ internal typealias Receiver = (id: Int, start: Int, end: Int) -> Unit
  */
 class Tokenizer internal constructor(
     internal val description: TokenizerDescription,
-    vocabulary: Vocabulary,
+    private val vocabulary: Vocabulary,
     /** How conversations are written; null without a chat template. */
     val chat: ChatTemplate?,
 ) {
     /** The token that ends a text, if there is one. */
     val end: Int? = description.end
 
+    /** How many ids it has. */
+    val tokens: Int get() = maxOf(vocabulary.size, (description.special.values.maxOrNull() ?: -1) + 1)
+
     internal val classes = CharacterClasses(description)
     internal val specials = Specials(description.special)
     internal val bytes = (-128..127).map(Int::toByte).filter { vocabulary.find(byteArrayOf(it), 0, 1) != NONE }.toSet()
     internal val merger = Merger(vocabulary, description.fallback?.toIntArray(), description.whole)
     private val encoder = Encoder(this)
+    private val specialOf = description.special.entries.associate { (text, id) -> id to text }
+    private val byteOf = description.fallback.orEmpty().withIndex().associate { (byte, id) -> id to byte }
 
     /** The ids of a text with the special tokens that the tokenizer adds, as Hugging Face's `tokenizer(text)`. */
     fun ids(text: String): IntArray {
@@ -148,6 +154,19 @@ class Tokenizer internal constructor(
             ends.add(end)
         }
         return Tokens(ids.toArray(), starts.toArray(), ends.toArray())
+    }
+
+    /** The text of these ids, special tokens in it, as Hugging Face's `decode` without its clean-up. What is no UTF-8 becomes U+FFFD. */
+    fun decode(ids: IntArray): String {
+        val text = ByteArrayOutputStream()
+        for (id in ids) text.write(spelling(id))
+        return text.toByteArray().decodeToString()
+    }
+
+    private fun spelling(id: Int): ByteArray {
+        byteOf[id]?.let { return byteArrayOf(it.toByte()) }
+        val spelled = specialOf[id]?.toByteArray() ?: vocabulary.spelling(id)
+        return if (description.space == null) spelled else spelled.decodeToString().replace(description.space, " ").toByteArray()
     }
 
     private fun encode(parts: ((String) -> Unit) -> Unit, receive: Receiver) {

@@ -27,6 +27,9 @@ internal class Vocabulary(file: File) {
     private val ranks: IntBuffer
     private val table: IntArray // of id + 1, 0 where it is free
 
+    /** Ids, some of which may be of no token here. */
+    val size: Int
+
     /** Bytes of the longest token. */
     val longest: Int
 
@@ -48,6 +51,7 @@ internal class Vocabulary(file: File) {
         val whole = ids >= 0 && merges.limit() == starts.limit() && cuts.limit() == ranks.limit() &&
             ascends(starts, spellings.limit()) && ascends(merges, cuts.limit())
         if (!whole) throw damaged(file)
+        size = ids
         table = IntArray(Integer.highestOneBit(maxOf(ids, 1)) * 4)
         longest = (0 until ids).maxOfOrNull(::length) ?: 0
         val word = ByteArray(longest)
@@ -58,6 +62,9 @@ internal class Vocabulary(file: File) {
 
     /** Bytes of a token. */
     fun length(id: Int): Int = starts[id + 1] - starts[id]
+
+    /** The bytes of a token. */
+    fun spelling(id: Int): ByteArray = ByteArray(length(id)).also { copy(id, it) }
 
     /** The token that these bytes spell, or [NONE]. */
     fun find(word: ByteArray, start: Int, end: Int): Int {

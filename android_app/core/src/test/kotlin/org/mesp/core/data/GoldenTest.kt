@@ -28,6 +28,7 @@ class GoldenTest {
         val starts: List<Int>,
         val ends: List<Int>,
         val around: List<Int>,
+        val decoded: String,
         val places: Boolean,
         val refused: Boolean,
     )
@@ -57,7 +58,7 @@ class GoldenTest {
 
     @Test
     fun `the golden files are there`() = assertTrue(
-        tokenizers.size >= 6,
+        tokenizers.size >= 3,
         "Write them first, at the project's root: python -m tests.android_golden build/android_golden",
     )
 
@@ -80,6 +81,7 @@ class GoldenTest {
         val inParts = ArrayList<Int>()
         tokenizer.allIds({ receive -> line.text.chunked(3).forEach(receive) }, inParts::add)
         assertEquals(line.around, inParts, "ids of ${line.text}, which comes in parts")
+        assertEquals(line.decoded, tokenizer.decode(tokens.ids), "the text of ids")
         if (!line.places) return // as in words with a character that Hugging Face drops, where its places are off
         // No label depends on the first token's place, which is another where spaces are left out.
         assertEquals(line.starts.drop(1), tokens.starts.asList().drop(1), "starts of ${line.text}")
