@@ -20,7 +20,7 @@ from common import ABIS, ANDROID, BUILD, Failure, main, make_folder, need, one_a
 from library import LIBRARY, library, maven_options
 from licences import FILES as LICENCE_FILES
 from licences import licences
-from maven import maven, parts, version
+from maven import drop_stale_classes, maven, parts, version
 
 PACKAGE = "org.mesp.app"
 MIN_SDK, TARGET_SDK = "26", "35"
@@ -120,6 +120,7 @@ def _aapt2() -> Path:
 def classes() -> list[Path]:
     """Compiles core and app and returns every jar that goes into the APK."""
     library()
+    drop_stale_classes()
     maven("--quiet", *maven_options(), "package", "-Dmaven.test.skip", seconds=1800)
     return [Path(jar) for jar in CLASSPATH.read_text(encoding="utf-8").split(os.pathsep)] + [
         BUILD / "maven" / "app" / f"app-{version()}.jar"

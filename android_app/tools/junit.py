@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common import BUILD, ROOT, Failure
 from library import maven_options
-from maven import maven, parts
+from maven import drop_stale_classes, maven, parts
 
 CORE = BUILD / "maven" / "core"
 CASES, ALL_CASES, GOLDEN = BUILD / "cases", BUILD / "all-cases", BUILD / "golden"
@@ -18,6 +18,7 @@ TELLING = r"✘|\[X\]|=> |tests (successful|failed)"
 
 def compiled_tests() -> list[Path]:
     """Compiles core and its tests. Returns the class path of the tests without core's own classes; the tests' come first."""
+    drop_stale_classes()
     maven("--quiet", *maven_options(), "process-test-classes", "--projects", "core", seconds=1800)
     jars = [Path(jar) for jar in (CORE / "test-classpath").read_text(encoding="utf-8").split(os.pathsep)]
     # The launcher brings JUnit.

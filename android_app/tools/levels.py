@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common import Failure, main
 from library import maven_options
-from maven import maven, parts
+from maven import drop_stale_classes, maven, parts
 from test import prepare
 
 LEVELS = (26, 30, 35, 36)
@@ -43,6 +43,7 @@ def levels() -> None:
 def _run(level: int, java: list[str]) -> None:
     chosen = (f"-Drobolectric.sdk={level}", f"-Drobolectric.jars={parts('levels')}", f"-Dtest={TESTS}", *java)
     only = ("-Dsurefire.failIfNoSpecifiedTests=false", "--projects", "app", "--also-make")
+    drop_stale_classes()
     maven(*maven_options(), *chosen, *only, "test", seconds=1200, show=r"Tests run:|^\[ERROR\]")
 
 

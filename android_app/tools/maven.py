@@ -1,5 +1,6 @@
 """Maven, as this build calls it: for the poms of the app, and as the client that fetches artifacts."""
 
+import shutil
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from pathlib import Path
@@ -11,6 +12,30 @@ def maven(*arguments: str | Path, seconds: float = 1200, show: str | None = None
     """Runs Maven; --batch-mode and the like are in .mvn/maven.config."""
     program = need("mvn", "maven openjdk-17-jdk-headless")
     return run(program, *arguments, seconds=seconds, show=show, folder=ANDROID)
+
+
+def drop_stale_classes() -> None:
+    """Removes what Kotlin's incremental compiler would keep though what it was compiled against has changed: a module's tests if its own
+    classes have, and all of the app if core's classes or the resources have. What is left is compiled incrementally."""
+    core, app = ANDROID / "core" / "src" / "main", ANDROID / "app" / "src" / "main"
+    own = {"core": [core], "app": [app]}
+    below: dict[str, list[Path]] = {"core": [], "app": [core, app / "res"]}
+    for module, sources in own.items():
+        compiled = BUILD / "maven" / module
+        _drop_unless_of(compiled / ".of-tests", sources, [compiled / "test-classes", compiled / "kotlin-ic" / "test"])
+        _drop_unless_of(
+            compiled / ".of-all", below[module], [compiled / name for name in ("classes", "test-classes", "kotlin-ic")]
+        )
+
+
+def _drop_unless_of(stamp: Path, sources: list[Path], compiled: list[Path]) -> None:
+    wanted = digest(sorted(file for folder in sources for file in folder.rglob("*") if file.is_file()))
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    for folder in compiled:
+        shutil.rmtree(folder, ignore_errors=True)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(wanted, encoding="utf-8")
 
 
 def parts(group: str) -> Path:
@@ -34,7 +59,7 @@ def _fetch(group: str, folder: Path, wanted: str) -> None:
         for library in folder.glob("*.aar"):
             with zipfile.ZipFile(library) as archive:
                 write(library.with_suffix(".jar"), archive.read("classes.jar"))
-        stamp.write_text(wanted)
+        stamp.write_text(wanted, encoding="utf-8")
 
 
 def version(name: str = "version") -> str:

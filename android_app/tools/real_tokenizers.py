@@ -13,7 +13,7 @@ from pathlib import Path
 from common import BUILD, ROOT, Failure, digest, main, make_folder, need, run
 from junit import CORE
 from library import library, maven_options
-from maven import maven
+from maven import drop_stale_classes, maven
 
 VERSION = "3.7.2"
 SHA256 = {
@@ -40,6 +40,7 @@ def test() -> None:
         ),
     )
     library()
+    drop_stale_classes()
     chosen = [f"-Dmesp.golden={golden}", "-Dtest=GoldenTest", "-Dsurefire.failIfNoSpecifiedTests=false", "-pl", "core"]
     maven(*maven_options(), *chosen, "test", seconds=SECONDS, show=r"Tests run:|^\[ERROR\]")
     _open(golden / "gemma3" / "tokenizer")

@@ -13,7 +13,7 @@ from cases import cases
 from common import BUILD, main
 from host import host
 from library import maven_options
-from maven import maven, parts
+from maven import drop_stale_classes, maven, parts
 
 SECONDS = 3000
 
@@ -21,6 +21,7 @@ SECONDS = 3000
 def prepare(every: bool = False) -> None:
     """Makes what the tests read, of the quick bundles or of every one. Maven compiles meanwhile."""
     host("x86_64")
+    drop_stale_classes()
     parts("robolectric")
     resources()
     with ThreadPoolExecutor(1) as meanwhile:
