@@ -89,4 +89,4 @@ for path in sorted((Path(mesp.bench.__file__).parent / "tables").glob("*.toml"))
     print(path.stem, len(read_table(path).cells))
 """
     found = dict(line.split() for line in run(installed, code).splitlines())
-    assert set(found) == {"growth", "paper"} and all(int(cells) > 3 for cells in found.values())
+    assert set(found) == {"families", "growth", "paper"} and all(int(cells) > 3 for cells in found.values())

@@ -36,7 +36,13 @@ from mesp.export.programs.head import head_tile
 from mesp.export.programs.plan import Plan
 from mesp.export.programs.program import Program
 from mesp.export.programs.sublayer import tile_backward
-from mesp.export.programs.workspace import attending_workspace, block_workspace, dequantizing_workspace, head_workspace
+from mesp.export.programs.workspace import (
+    attending_workspace,
+    block_workspace,
+    columns_workspace,
+    dequantizing_workspace,
+    head_workspace,
+)
 from mesp.runtime.engine import executorch_runtime
 from mesp.runtime.files import write_json
 from mesp.runtime.memory.environment import environment
@@ -48,7 +54,7 @@ CALLS = 9
 
 @dataclass(frozen=True)
 class Measured:
-    """A program, and what the plan takes its workspace to be at its moments: nothing for one that is never the largest by much."""
+    """A program, and what the plan takes its workspace to be at its moments."""
 
     make: Callable[[Plan], Program]
     predict: Callable[[Plan], dict[str, int]]
@@ -72,10 +78,16 @@ def _attention_moments(plan: Plan) -> dict[str, int]:
     return {"dequantizing": dequantizing_workspace(plan, middle), "attending": attending_workspace(plan, middle)}
 
 
+def _columns_moment(plan: Plan) -> dict[str, int]:
+    middle = _sublayer(plan, FeedForward).middle
+    assert isinstance(middle, FeedForward)
+    return {"columns": columns_workspace(plan, middle)}
+
+
 PROGRAMS = {
     "head_tile": Measured(lambda plan: head_tile(plan, plan.tokens), lambda plan: {"head": head_workspace(plan)}),
     "attention_backward": Measured(lambda plan: _backward(plan, Attention), _attention_moments),
-    "ffn_backward": Measured(lambda plan: _backward(plan, FeedForward), lambda plan: {}),
+    "ffn_backward": Measured(lambda plan: _backward(plan, FeedForward), _columns_moment),
     "block_backward": Measured(
         lambda plan: block_backward(plan, plan.architecture.layers[0]),
         lambda plan: {"block": block_workspace(plan, plan.architecture.layers[0])},
@@ -154,8 +166,6 @@ def main() -> None:
 def _line(item: dict[str, Any]) -> str:
     megabytes, parts = item["workspace_bytes"] / 1e6, item["predicted_bytes"]
     line = f"{item['model']:14} {item['tokens']:5} {item['program']:19} {megabytes:6.2f} MB {item['median_seconds'] * 1e3:7.2f} ms"
-    if not parts:
-        return line
     name = max(parts, key=lambda part: parts[part])
     return f"{line}  planned {parts[name] / 1e6:6.2f} ({parts[name] / item['workspace_bytes'] - 1:+.1%}, {name})"
 

@@ -5,12 +5,12 @@ It grows when a program comes that needs more, and then the old and the new one 
 on zeros, before anything else (``largest_program``), and the tile of the vocabulary is chosen so that it is clear which one that is.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
 from ..model.architecture import Attention, FeedForward, Layer, ShortConvolution
 from .attention import window_of
+from .catalogue import sublayers_of
 from .ops import mask_shape
 from .plan import Plan
 
@@ -39,23 +39,33 @@ def attending_workspace(plan: Plan, attention: Attention) -> int:
     return 8 * D * tokens + scores + 4 * D * attention.G * attention.C
 
 
-def attention_workspaces(plan: Plan) -> dict[str, int]:
-    """Attention's backward, at the larger of its moments, by sublayer."""
-    return {
-        name: max(dequantizing_workspace(plan, attention), attending_workspace(plan, attention))
-        for name, attention in _attentions(plan)
-    }
+def columns_workspace(plan: Plan, middle: FeedForward | ShortConvolution) -> int:
+    """The backward of a tile of columns: a weight and its packed copy, the sequence twice, and some tensors of the tile. Within 2%."""
+    width, tokens = min(plan.tiling.ffn, middle.units), plan.tokens
+    tensors = tokens + 170 if isinstance(middle, FeedForward) else 2 * tokens + 240
+    return 8 * plan.architecture.D * (width + tokens) + 4 * width * tensors
 
 
-def _attentions(plan: Plan) -> Iterator[tuple[str, Attention]]:
-    for sublayer in plan.architecture.sublayers:
-        if isinstance(sublayer.middle, Attention):
-            yield sublayer.name, sublayer.middle
+def attention_workspace(plan: Plan, attention: Attention) -> int:
+    """Attention's backward, at the larger of its moments."""
+    return max(dequantizing_workspace(plan, attention), attending_workspace(plan, attention))
 
 
 def tiles_workspace(plan: Plan) -> int:
     """The largest of the programs that work by tiles."""
-    return max(head_workspace(plan), *attention_workspaces(plan).values())
+    return max(head_workspace(plan), *_attentions(plan).values(), *_columns(plan).values())
+
+
+def _attentions(plan: Plan) -> dict[str, int]:
+    """Attention's backward in the layers with adapters, by sublayer."""
+    middles = ((sublayer.name, sublayer.middle) for sublayer in sublayers_of(plan.adapted_segments))
+    return {name: attention_workspace(plan, middle) for name, middle in middles if isinstance(middle, Attention)}
+
+
+def _columns(plan: Plan) -> dict[str, int]:
+    """The same of the sublayers whose tiles are columns."""
+    middles = ((sublayer.name, sublayer.middle) for sublayer in sublayers_of(plan.adapted_segments))
+    return {name: columns_workspace(plan, middle) for name, middle in middles if not isinstance(middle, Attention)}
 
 
 def block_workspace(plan: Plan, layer: Layer) -> int:
@@ -76,19 +86,21 @@ def block_workspace(plan: Plan, layer: Layer) -> int:
 
 def largest_program(plan: Plan) -> str:
     """The program of ``plan.tokens`` with the largest workspace, of a layer's backward pass by tiles and of the head."""
-    attention = attention_workspaces(plan)
-    if _MARGIN * head_workspace(plan) > max(attention.values()):
+    head, attentions, columns = head_workspace(plan), _attentions(plan), _columns(plan)
+    if head > max(columns.values()) and _MARGIN * head > max(attentions.values(), default=0):
         return "head_tile"
-    return f"{max(attention, key=attention.__getitem__)}_backward"
+    sublayers = attentions | columns
+    return f"{max(sublayers, key=sublayers.__getitem__)}_backward"
 
 
 def largest_forward_program(plan: Plan) -> str:
     """The same of the forward pass alone."""
     head = head_workspace(plan) - 8 * plan.tokens * plan.architecture.D  # without the gradient
-    attention = {name: dequantizing_workspace(plan, middle) for name, middle in _attentions(plan)}
-    if head > max(attention.values()):
+    middles = {sublayer.name: sublayer.middle for sublayer in sublayers_of(plan.adapted_segments)}
+    attentions = {n: dequantizing_workspace(plan, m) for n, m in middles.items() if isinstance(m, Attention)}
+    if head > max(attentions.values(), default=0):
         return "head_loss_tile"
-    return f"{max(attention, key=attention.__getitem__)}_forward"
+    return f"{max(attentions, key=attentions.__getitem__)}_forward"
 
 
 def with_chosen_tiles(plan: Plan) -> Plan:
@@ -100,7 +112,8 @@ def with_chosen_tiles(plan: Plan) -> Plan:
 def _vocabulary_rows(plan: Plan) -> int:
     """Rows of a tile of the vocabulary, 256 to 1,024: as many as attention's workspace clearly has room for; if it has none for 256, the
     fewest that clearly need more."""
-    attention = max(attention_workspaces(plan).values())
+    middles = [sublayer.middle for sublayer in plan.architecture.sublayers]
+    attention = max(attention_workspace(plan, middle) for middle in middles if isinstance(middle, Attention))
 
     def head(rows: int) -> int:
         return head_workspace(plan.having(tiling=replace(plan.tiling, vocabulary=rows)))
