@@ -23,11 +23,12 @@ OFFLOAD = ("inputs",)
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tile sizes: rows of a block of queries, width of a feed-forward tile, rows of a vocabulary tile, tokens of a row program."""
+    """Tile sizes: rows of a block of queries, width of a feed-forward tile, rows of a vocabulary tile, tokens of a row program. An export
+    chooses the last two if nobody does: ``workspace.with_chosen_tiles``."""
 
     query_rows: int = 64
     ffn: int = 256
-    vocabulary: int = 384  # what an export has if nobody chooses: ``workspace.with_chosen_tiles``
+    vocabulary: int = 384
     rows: int = 64
 
 

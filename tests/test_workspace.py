@@ -86,6 +86,11 @@ def test_a_session_runs_it_before_anything_else(qwen2_fp32: Path, monkeypatch: p
     assert called == [(name, 0) for name in bundle.manifest.warm_up[::-1]]
 
 
+@pytest.mark.parametrize(("name", "rows"), [("qwen3-0.6b", 64), ("gemma-3-270m", 32), ("lfm2-350m", 32)])
+def test_row_programs_take_half_as_many_rows_where_there_are_more_of_them(name: str, rows: int) -> None:
+    assert with_chosen_tiles(plan_of(name, 256)).tiling.rows == plan_of(name, 256).tiling.rows == rows
+
+
 def test_a_vocabulary_smaller_than_a_tile_is_one_tile_at_any_length() -> None:
     plan = plan_of("tiny-llama", 16)
     small = replace(plan, architecture=replace(plan.architecture, V=97))

@@ -8,6 +8,7 @@ on zeros, before anything else (``largest_program``), and the tile of the vocabu
 from dataclasses import replace
 from math import prod
 
+from ..export_settings import Tiling
 from ..model.architecture import Attention, FeedForward, Layer, ShortConvolution
 from .attention import window_of
 from .catalogue import sublayers_of
@@ -26,9 +27,10 @@ def head_workspace(plan: Plan) -> int:
 
 
 def dequantizing_workspace(plan: Plan, attention: Attention) -> int:
-    """Attention's backward while the queries' weight is dequantized and packed."""
-    D = plan.architecture.D
-    return round(10.3 * D * attention.G * attention.C + 2.8 * D * plan.tokens)
+    """Attention's backward while the queries' weight is dequantized and packed; the queries as they were before a norm are there too."""
+    D, width = plan.architecture.D, attention.G * attention.C
+    normed = 8.4 * width * plan.tokens if attention.norms else 0.0
+    return round(10.3 * D * width + 2.8 * D * plan.tokens + normed)
 
 
 def attending_workspace(plan: Plan, attention: Attention) -> int:
@@ -42,7 +44,7 @@ def attending_workspace(plan: Plan, attention: Attention) -> int:
 def columns_workspace(plan: Plan, middle: FeedForward | ShortConvolution) -> int:
     """The backward of a tile of columns: a weight and its packed copy, the sequence twice, and some tensors of the tile. Within 2%."""
     width, tokens = min(plan.tiling.ffn, middle.units), plan.tokens
-    tensors = tokens + 170 if isinstance(middle, FeedForward) else 2 * tokens + 240
+    tensors = tokens + 170 if isinstance(middle, FeedForward) else 2 * tokens + 245
     return 8 * plan.architecture.D * (width + tokens) + 4 * width * tensors
 
 
@@ -105,8 +107,10 @@ def largest_forward_program(plan: Plan) -> str:
 
 def with_chosen_tiles(plan: Plan) -> Plan:
     """The plan with tiles as large as they may be without a larger workspace. That is a question of the vocabulary's alone: narrower tiles of
-    queries or of the feed-forward layer do not make the workspace smaller (DESIGN.md)."""
-    return plan.having(tiling=replace(plan.tiling, vocabulary=_vocabulary_rows(plan)))
+    queries or of the feed-forward layer do not make the workspace smaller (DESIGN.md). Where there are more kinds of sublayers than two there
+    are more row programs, which all keep their results, so they take half as many rows."""
+    rows = Tiling.rows if len(plan.architecture.sublayers) <= 2 else Tiling.rows // 2
+    return plan.having(tiling=replace(plan.tiling, vocabulary=_vocabulary_rows(plan), rows=rows))
 
 
 def _vocabulary_rows(plan: Plan) -> int:
