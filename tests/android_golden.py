@@ -14,6 +14,7 @@ import random
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -387,9 +388,7 @@ def main() -> None:
     shutil.rmtree(args.folder, ignore_errors=True)
     if args.saved:
         for saved in sorted(path for path in args.saved.iterdir() if path.is_dir()):
-            write_golden(
-                args.folder / saved.name, lambda folder, saved=saved: shutil.copytree(saved, folder), write_dialogues
-            )
+            write_golden(args.folder / saved.name, partial(shutil.copytree, saved), write_dialogues)
         return
     for name, save in TOKENIZERS.items():
         write_golden(args.folder / name, save)
