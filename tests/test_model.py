@@ -195,7 +195,8 @@ EXACT = CASES | AUTODIFF | STORED
 # What others of the same family cover nearly.
 THOROUGH = {
     *("gemma3", "gemma3-a-window-as-long-as-the-sequence", "lfm2", "lfm2-some-targets-of-the-topmost-layers"),
-    *("phi3-one-fused-target-of-the-topmost-layer", "mebp-granite", "mebp-phi3"),
+    *("phi3-one-fused-target-of-the-topmost-layer", "mebp-granite", "mebp-phi3", "mebp-lfm2"),
+    *("qwen2-with-a-window", "gemma3-one-tile-some-targets"),
     *("store-h-granite", "store-h-phi3", "store-h-lfm2"),
 }
 

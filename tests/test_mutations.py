@@ -20,9 +20,8 @@ from mesp.export.schedules import mezo
 from mesp.export.schedules.store_h import StoreH
 
 from .checks import Draw, assert_close
-from .models import LFM2, LFM2_PROJECTIONS, LLAMA, PROJECTIONS, QWEN3
+from .models import GEMMA3, GRANITE, LFM2, LFM2_PROJECTIONS, LLAMA, PROJECTIONS, QWEN3
 from .test_model import (
-    CASES,
     IN_FLOAT16,
     STORED,
     WHOLE,
@@ -41,7 +40,16 @@ from .test_ops import (
     check_short_convolution,
     check_swiglu,
 )
-from .test_programs import BIASED, TILINGS, check_head, check_norm_backward, check_tile_backward, draw_inputs, make_plan
+from .test_programs import (
+    BIASED,
+    TILINGS,
+    check_head,
+    check_norm_after,
+    check_norm_backward,
+    check_tile_backward,
+    draw_inputs,
+    make_plan,
+)
 from .tolerances import GRADIENT_FP32
 
 Check = Callable[[], None]
@@ -91,14 +99,16 @@ def short_convolution() -> None:
     check_short_convolution(7, 5, 3)
 
 
-def gemma() -> None:
-    with TemporaryDirectory() as folder:
-        check_model(Path(folder), *CASES["gemma3-one-tile-some-targets"])
+def norm_after() -> None:
+    check_norm_after(make_plan(GEMMA3, *TILINGS["rest"]), "ffn")
 
 
-def granite() -> None:
-    with TemporaryDirectory() as folder:
-        check_model(Path(folder), *CASES["granite"])
+def scaled_tile() -> None:
+    check_tile_backward(make_plan(GRANITE, *TILINGS["rest"]), "ffn")
+
+
+def scaled_head() -> None:
+    check_head(make_plan(GRANITE, *TILINGS["rest"]))
 
 
 def swiglu() -> None:
@@ -174,10 +184,10 @@ MUTATIONS: list[tuple[ModuleType | type, str, str, str, Check]] = [
     (ops, "geglu_backward", " * slope", "", geglu),
     (ops, "short_convolution_backward", "du * x, dy * v, du * b", "du * b, dy * v, du * x", short_convolution),
     (ops, "causal_convolution_backward", "pad(dv[by:], (0, 0, 0, by))", "dv", short_convolution),
-    (sublayer, "norm_after_backward", 'weight"], rstd,', 'weight"], rstd * rstd,', gemma),
-    (sublayer, "norm_after", 'a["x"] + n', "n", gemma),
-    (sublayer, "tile_backward", 'a["dy"] * scale', 'a["dy"]', granite),
-    (head, "_scaled", "x * scale", "x", granite),
+    (sublayer, "norm_after_backward", 'weight"], rstd,', 'weight"], rstd * rstd,', norm_after),
+    (sublayer, "norm_after", 'a["x"] + n', "n", norm_after),
+    (sublayer, "tile_backward", 'a["dy"] * scale', 'a["dy"]', scaled_tile),
+    (head, "_scaled", "x * scale", "x", scaled_head),
     (ops, "swiglu_backward", "+ silu * (1.0 - sigma)", "", swiglu),
     (ops, "swiglu_backward", "dy * silu,", "dy * sigma,", swiglu),
     (ops, "momentum", "momentum * velocity +", "velocity +", momentum),

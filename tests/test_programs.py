@@ -16,7 +16,7 @@ from mesp.export.programs.program import Argument, Program
 from mesp.export.schedules.schedules import Schedules
 
 from .checks import Draw, assert_close
-from .models import LLAMA, PROJECTIONS, QWEN2, QWEN3, plan_of
+from .models import GEMMA3, GRANITE, LFM2, LFM2_PROJECTIONS, LLAMA, PROJECTIONS, QWEN2, QWEN3, plan_of
 from .tolerances import PROGRAM_FP64
 
 BIASED = {**LLAMA, "attention_bias": True, "mlp_bias": True}
@@ -97,6 +97,25 @@ def check_norm_backward(plan: Plan, sublayer: str) -> None:
         assert_close(ours[name] - given.get(name, 0), gradient, PROGRAM_FP64, f"{sublayer} norm: {name}")
 
 
+def check_norm_after(plan: Plan, sublayer: str) -> None:
+    """y = x + rmsnorm(o), and the gradient at o."""
+    sublayers, draw = [s for s in plan.architecture.sublayers if s.name == sublayer], Draw()
+    (forward,) = catalogue.norms_after(plan, sublayers, plan.tokens)
+    (backward,) = catalogue.norms_after_backward(plan, sublayers, plan.tokens)
+    inputs = draw_inputs(plan, forward, draw, {})
+    x, o, weight = inputs["x"], inputs["o"].requires_grad_(), inputs["norm.weight"]
+    y = forward.run(inputs)["y"]
+    (norm,) = (s.norm_after for s in sublayers)
+    assert norm
+    reference = x + F.rms_norm(o, (plan.architecture.D,), weight, norm.eps)
+    assert_close(y.detach(), reference.detach(), PROGRAM_FP64, f"{sublayer}: y")
+    dy = draw(*y.shape)
+    (do,) = torch.autograd.grad(reference, o, dy)
+    with torch.no_grad():
+        ours = backward.run(draw_inputs(plan, backward, draw, {**inputs, "dy": dy}))["do"]
+    assert_close(ours, do, PROGRAM_FP64, f"{sublayer}: do")
+
+
 def check_head(plan: Plan) -> None:
     """Final norm, head and loss over all tiles, against F.cross_entropy of whole logits."""
     programs, draw, arch = programs_of(plan), Draw(), plan.architecture
@@ -106,7 +125,7 @@ def check_head(plan: Plan) -> None:
         torch.arange(plan.tokens) % arch.V,
         draw(plan.tokens, 1).abs(),
     )
-    logits = F.linear(F.rms_norm(x, (arch.D,), norm, arch.norm.eps), table)
+    logits = F.linear(F.rms_norm(x, (arch.D,), norm, arch.norm.eps), table) * arch.logit_scale
     loss = (F.cross_entropy(logits, targets, reduction="none") * weight[:, 0]).sum()
     (dx,) = torch.autograd.grad(loss, x)
     with torch.no_grad():
@@ -169,6 +188,24 @@ def test_block_inputs_are_packed_only_if_they_are_kept_in_16_bits(method: str, b
     assert schedules.tensors()["block_inputs"].spec.dtype == block_inputs
 
 
+@pytest.mark.parametrize("config", [LLAMA, GRANITE], ids=["llama", "granite"])
 @pytest.mark.parametrize("tiling", TILINGS)
-def test_head(tiling: str) -> None:
-    check_head(make_plan(LLAMA, *TILINGS[tiling]))
+def test_head(tiling: str, config: dict[str, Any]) -> None:
+    check_head(make_plan(config, *TILINGS[tiling]))
+
+
+@pytest.mark.parametrize("sublayer", ["attention", "sliding_attention", "ffn"])
+def test_norm_after_backward(sublayer: str) -> None:
+    check_norm_after(make_plan(GEMMA3, *TILINGS["rest"]), sublayer)
+
+
+@pytest.mark.parametrize("sublayer", ["attention", "ffn"])
+def test_tile_backward_where_what_goes_out_is_scaled(sublayer: str) -> None:
+    check_tile_backward(make_plan(GRANITE, *TILINGS["rest"]), sublayer)
+
+
+@pytest.mark.parametrize(("sublayer", "suffix"), [("convolution", ""), ("convolution", "_rest")])
+def test_short_convolution_backward(sublayer: str, suffix: str) -> None:
+    plan = make_plan(LFM2, *TILINGS["rest"], LFM2_PROJECTIONS)
+    check_tile_backward(plan, sublayer, suffix)
+    check_norm_backward(plan, sublayer)
