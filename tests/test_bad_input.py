@@ -52,7 +52,7 @@ def with_config(checkpoint: Path, folder: Path, **changes: Any) -> Path:
 
 
 CONFIGS = {
-    "architecture": ({"model_type": "mistral"}, "Architecture 'mistral'"),
+    "architecture": ({"model_type": "mixtral"}, "Architecture 'mixtral'"),
     "activation": ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
     "rope type": ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "Rope type 'yarn'"),
     "heads": ({"num_key_value_heads": 3}, "4 query heads cannot share 3 key-value heads"),
