@@ -102,6 +102,13 @@ def test_settings_are_written_as_the_schema_says() -> None:
     check("settings", TrainSettings(data=Path("rows.txt")).to_json())
 
 
+def test_lists_of_the_settings_are_whole() -> None:
+    names = list(schema("settings")["properties"])
+    assert schema("run")["properties"]["settings"]["required"] == names
+    given = schema("device")["properties"]["settings"]["propertyNames"]["enum"]
+    assert given == [name for name in names if name != "data"]
+
+
 def test_options_are_the_settings() -> None:
     parser = argparse.ArgumentParser()
     add_train_options(parser)
