@@ -52,6 +52,7 @@ def tiny_weights(layers: int) -> int:
     return 4 * (vocabulary * width + width + layers * layer)
 
 
+@pytest.mark.thorough
 def test_eager(plain: dict[str, Any], tmp_path: Path) -> None:
     check(plain, tiny_weights(2))
     assert plain["settings"]["checkpointing"] is False

@@ -399,6 +399,7 @@ def test_results_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert ">offloaded<" not in lines and ">eager<" not in lines  # a single length is no line
 
 
+@pytest.mark.thorough
 def test_every_series_keeps_its_colour(tmp_path: Path) -> None:
     """In the plots by length, by rank and by model, though each has other series."""
     table = read_table(BENCHMARKS / "tables" / "paper.toml")
