@@ -14,6 +14,7 @@ import random
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
@@ -200,11 +201,23 @@ TOKENIZERS: dict[str, Callable[[Path], None]] = {
     "shuffled": shuffled,
     "characters": characters,
 }
+# In the manner of SmolLM3: the date in a header, marks around all of an answer, whose first line feeds are left out.
+DATED = (
+    "{{ '<|im_start|>system\nToday is ' ~ strftime_now('%d %B %Y') ~ '.\n' }}{% for message in messages %}"
+    "{% if message.role == 'assistant' %}"
+    "{% generation %}{{ '<|im_start|>assistant\n' + message.content.lstrip('\n') + '<|im_end|>\n' }}{% endgeneration %}"
+    "{% elif message.role == 'user' %}{{ '<|im_start|>user\n' + message.content + '<|im_end|>\n' }}"
+    "{% else %}{{ raise_exception('no ' + message.role) }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 # Templates that write a message by what is around it: only conversations, of roles that a phone can write.
 CHATS: dict[str, Callable[[Path], None]] = {
     "qwen3": lambda folder: save_tokenizer(folder, template=(TEMPLATES / "qwen3.jinja").read_text()),
+    "llama3_2": lambda folder: save_tokenizer(folder, template=(TEMPLATES / "llama3_2.jinja").read_text(), bos=True),
+    "dated": lambda folder: save_tokenizer(folder, template=DATED),
     "gemma3": lambda folder: save_tokenizer(folder, template=(TEMPLATES / "gemma3.jinja").read_text(), bos=True),
 }
+NOW = datetime(2026, 3, 7, 12)
 ORDERS = ("ua", "sua", "uaua", "suaua", "uaa", "uau", "uuasa", "uasua", "sa")
 DIALOGUES = ("ua", "sua", "uaua", "suaua", "uau", "uauaua")
 
@@ -360,7 +373,14 @@ def cases(folder: Path, names: list[str], vocabulary: int) -> Iterator[dict[str,
             case |= {"eval_split": split_, "seed": 5}
             try:
                 train, held_out = load_data(
-                    folder / name, tokens, vocabulary, folder / "tokenizer", packing=packing, eval_split=split_, seed=5
+                    folder / name,
+                    tokens,
+                    vocabulary,
+                    folder / "tokenizer",
+                    packing=packing,
+                    eval_split=split_,
+                    seed=5,
+                    now=NOW,
                 )
                 yield {**case, "train": described(train), "held_out": described(held_out)}
             except UsageError as error:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from safetensors.numpy import load_file
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from mesp.export.bundle.chat import Chat, Messages, Thinking, Turn, Unsupported, resolve
+from mesp.export.bundle.chat import DATE, Chat, Messages, Thinking, Turn, Unsupported, resolve
 from mesp.export.bundle.export import _write_model
 from mesp.export.bundle.make_plan import make_plan
 from mesp.export.bundle.mobile import FILE, notes, write_mobile
@@ -21,7 +22,7 @@ from mesp.export.model.checkpoint import open_checkpoint
 from mesp.runtime.data.dataset import load_data
 from mesp.runtime.data.labels import MASKED
 
-from .android_golden import CONTENTS, DIALOGUES, LLAMA3_WORDS, ORDERS, QWEN2_WORDS, TOKENIZERS, conversations
+from .android_golden import CONTENTS, DATED, DIALOGUES, LLAMA3_WORDS, ORDERS, QWEN2_WORDS, TOKENIZERS, conversations
 from .models import LLAMA, save_checkpoint
 from .test_data import CHATML, save_tokenizer
 from .test_masks import MARKED, TEMPLATES
@@ -101,7 +102,7 @@ def test_a_resolved_template_is_a_table(tmp_path: Path) -> None:
     roles = ("user", "assistant", "system", "tool")
     begins = {role: f"<|im_start|>{role}\n" for role in roles}
     turns = {
-        role: Turn(dict.fromkeys(roles, start) | {"": f"Be kind.\n{start}"}, "<|im_end|>\n", False)
+        role: Turn(dict.fromkeys(roles, start) | {"": f"Be kind.\n{start}"}, "<|im_end|>\n", "")
         for role, start in begins.items()
     }
     turns["assistant"] = replace(turns["assistant"], before=dict.fromkeys(roles, begins["assistant"]))
@@ -117,11 +118,21 @@ def test_what_is_written_may_depend_on_the_role_before(tmp_path: Path) -> None:
         "\n\n",
         "",
         False,
-        False,
-        True,
+        "",
+        "blanks",
     )
     assert not chat.allows([{"role": "system", "content": "be brief"}])
     assert not chat.allows([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}])
+
+
+def test_a_date_is_left_to_be_written(tmp_path: Path) -> None:
+    tokenizer, chat = chat_of(tmp_path, DATED)
+    assert f"Today is {DATE}%d %B %Y{DATE}." in chat.turns["user"].before[""]
+    assert (chat.turns["assistant"].trim, chat.turns["user"].trim, chat.skip) == ("lines", "", 0)
+    assert "system" not in chat.turns
+    question = [{"role": "user", "content": "a"}]
+    today = datetime.now().strftime("%d %B %Y")  # the tokenizer writes the date again
+    assert today in tokenizer.apply_chat_template(question, tokenize=False)
 
 
 def test_the_last_answer_may_be_written_in_a_way_of_its_own(tmp_path: Path) -> None:
@@ -149,7 +160,7 @@ def test_a_role_that_depends_on_its_neighbours_is_left_out_where_it_does(tmp_pat
 @pytest.mark.parametrize(
     ("template", "why"),
     [
-        ("{{ strftime_now('%d') }}" + CHATML, "it writes the date"),
+        ("{{ strftime_now('%H:%M') }}" + CHATML, "it writes the date as %H:%M"),
         (CHATML.replace("assistant\n", "assistant\n<think>"), "an assistant's turn does not begin with its generation prompt"),
         (CHATML.replace("message.content", "message.content.split('</think>')[-1]"), "with their contents as they are"),
         (CHATML.replace("message.content", "message.content.replace('t', '')"), "with their contents as they are"),

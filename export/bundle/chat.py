@@ -2,14 +2,15 @@
 
 The table is found by having the template write conversations with contents that stand out, and then checked: it must write what the
 template writes, over every order of roles in up to four messages, and contents that are empty, blank, padded or full of marks. A
-template that cannot be written as a table (it changes contents, or writes the date) is not resolved.
+template that cannot be written as a table (it changes contents) is not resolved. A date that it writes is left to be written.
 
 What is written before a message may depend on the role of the one before it: Gemma's user continues the system's turn. An assistant's
 message may be written in two ways, as Qwen3's: with its reasoning if nothing follows it, without if something does (``Thinking``).
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import pairwise, product
@@ -23,6 +24,14 @@ Render = Callable[[Messages, bool], str]
 
 ROLES = ("user", "assistant", "system", "tool")
 NOTHING = ""  # the role before a conversation's first message
+_TRIMMED: dict[str, Callable[[str], str]] = {
+    "": lambda content: content,
+    "lines": lambda content: content.lstrip("\n"),
+    "blanks": str.strip,
+}
+# Stands on both sides of the format of a date that the template writes.
+DATE = "\ufdd0"
+_DATES = re.compile(r"(?:[^%]|%[dmyYbB])*")  # formats that a phone writes as Python does
 _TOOL_RESPONSE = ("<tool_response>", "</tool_response>")
 
 
@@ -36,7 +45,7 @@ class Turn:
 
     before: Mapping[str, str]  # what is before the content, by the role of the message before; it cannot follow others
     after: str  # what is after it
-    trim: bool  # whether blanks around the content are left out
+    trim: str  # what of the content is left out: "blanks" around it, line feeds ("lines") before it, or nothing ("")
     last: bool = True  # whether a conversation may end with it
 
 
@@ -106,7 +115,7 @@ class Chat:
             if self.thinking and message["role"] == "assistant":
                 last = index == len(messages) - 1
                 content = self.thinking.last(content) if last else self.thinking.earlier(content)
-            yield turn.before[role], content.strip() if turn.trim else content, turn.after
+            yield turn.before[role], _TRIMMED[turn.trim](content), turn.after
             role = message["role"]
 
     def _refuses(self, message: dict[str, str]) -> bool:
@@ -128,19 +137,37 @@ def resolve(tokenizer: Any) -> Chat:
         template = tokenizer.get_chat_template()
     except ValueError as error:
         raise Unsupported("it is several, and none is the default") from error
-    if "strftime_now" in template:
-        raise Unsupported("it writes the date")
 
     def render(messages: Messages, prompt: bool) -> str:
         text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
         return text
 
-    chat = _first_that_agrees(_tables(render, template), render)
-    if MARK.search(template):
-        if chat.thinking:
-            raise Unsupported("its {% generation %} marks depend on the messages")
-        return _marked(chat, lambda messages: _generated(tokenizer, template, messages))
-    return chat
+    with _dates_marked(template):
+        chat = _first_that_agrees(_tables(render, template), render)
+        if MARK.search(template):
+            if chat.thinking:
+                raise Unsupported("its {% generation %} marks depend on the messages")
+            return _marked(chat, lambda messages: _generated(tokenizer, template, messages))
+        return chat
+
+
+@contextmanager
+def _dates_marked(template: str) -> Iterator[None]:
+    """Has the template write a date's format between marks, not the date."""
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    def marked(written_as: str) -> str:
+        if not _DATES.fullmatch(written_as):
+            raise Unsupported(f"it writes the date as {written_as}")
+        return f"{DATE}{written_as}{DATE}"
+
+    names = _compile_jinja_template(template).globals
+    before = names["strftime_now"]
+    names["strftime_now"] = marked
+    try:
+        yield
+    finally:
+        names["strftime_now"] = before
 
 
 def _tables(render: Render, template: str) -> Iterator[Chat]:
@@ -197,7 +224,7 @@ class _Seen:
         self._first: dict[str, set[str]] = {}
         self._between: dict[tuple[str, str], set[str]] = {}  # without an answer at the end, which may be another matter
         self._end: dict[str, set[str]] = {}
-        self._trims: dict[str, bool] = {}
+        self._trims: dict[str, str] = {}
         for order in (order for count in (1, 2, 3) for order in product(ROLES, repeat=count)):
             if not all(_may_be(places.get(role), index) for index, role in enumerate(order)):
                 continue
@@ -325,10 +352,16 @@ def _rest(text: str, start: str) -> str:
     return text.removeprefix(start)
 
 
-def _trims(render: Render, roles: tuple[str, ...], place: int) -> bool:
-    """Whether the content of the message at this place loses the blanks around it."""
-    contents = [" \uf8ff \n" if index == place else "one" for index in range(len(roles))]
-    return contents[place] not in _rendered(render, _messages(roles, *contents))
+def _trims(render: Render, roles: tuple[str, ...], place: int) -> str:
+    """What the content of the message at this place loses."""
+
+    def loses(content: str) -> bool:
+        contents = [content if index == place else "one" for index in range(len(roles))]
+        return content not in _rendered(render, _messages(roles, *contents))
+
+    if loses(" \uf8ff \n"):
+        return "blanks"
+    return "lines" if loses("\n\n\uf8ff") else ""
 
 
 # What a template may take apart, escape, or leave out.

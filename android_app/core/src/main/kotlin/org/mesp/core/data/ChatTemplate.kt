@@ -1,5 +1,9 @@
 package org.mesp.core.data
 
+import java.time.LocalDateTime
+import java.time.Month
+import java.time.format.TextStyle
+import java.util.Locale
 import kotlinx.serialization.Serializable
 import org.mesp.core.UsageException
 
@@ -14,11 +18,17 @@ class Rendered(val text: String, val turns: List<Span>)
  *
  * @param before what is before the content, by the role of the message before, "" for none; the template refuses it after others
  * @param after what is after the content
- * @param trim whether blanks around the content are left out
+ * @param trim what of the content is left out: "blanks" around it, line feeds ("lines") before it, or nothing ("")
  * @param last whether a conversation may end with it
  */
 @Serializable
-class Turn(val before: Map<String, String>, val after: String, val trim: Boolean, val last: Boolean = true)
+class Turn(val before: Map<String, String>, val after: String, val trim: String = "", val last: Boolean = true) {
+    fun trimmed(content: String): String = when (trim) {
+        "blanks" -> content.trim(::isPythonSpace)
+        "lines" -> content.trimStart('\n')
+        else -> content
+    }
+}
 
 /**
  * How the assistant's message that ends a conversation is written: its reasoning between [before] and [after], and then its answer. In the
@@ -64,35 +74,35 @@ class ChatTemplate(
 ) {
     /**
      * Writes a conversation as the original template does: once, or once for each answer that is trained on, up to it, where the template
-     * writes an answer otherwise once others follow.
+     * writes an answer otherwise once others follow. [now] is the date that it writes, if it does.
      *
      * @throws UsageException it cannot: the reason that export found, or a message where the template writes it in a way of its own
      */
-    fun render(messages: List<Message>): List<Rendered> {
+    fun render(messages: List<Message>, now: LocalDateTime): List<Rendered> {
         if (unsupported != null) {
             throw UsageException(
                 "this bundle's chat template cannot be used on a phone: $unsupported. " +
                     "Train on rows of prompt and completion, or with mesp train on a computer.",
             )
         }
-        if (thinking == null) return listOf(whole(messages))
+        if (thinking == null) return listOf(whole(messages, now))
         val trained = messages.indices.filter { messages[it].role == "assistant" && messages[it].train }
-        if (trained.isEmpty()) return listOf(Rendered(whole(messages).text, emptyList()))
+        if (trained.isEmpty()) return listOf(Rendered(whole(messages, now).text, emptyList()))
         return trained.map { index ->
-            val rendered = whole(messages.take(index + 1))
+            val rendered = whole(messages.take(index + 1), now)
             Rendered(rendered.text, rendered.turns.takeLast(1))
         }
     }
 
-    private fun whole(messages: List<Message>): Rendered {
+    private fun whole(messages: List<Message>, now: LocalDateTime): Rendered {
         val text = Text()
         val turns = ArrayList<Span>()
         messages.forEachIndexed { index, message ->
             val (turn, before) = turnOf(messages, index)
             val start = text.points + skip
-            text.add(before)
+            text.add(dated(before, now))
             val content = contentOf(message, last = index == messages.size - 1)
-            text.add(if (turn.trim) content.trim(::isPythonSpace) else content)
+            text.add(turn.trimmed(content))
             val end = text.points
             text.add(turn.after)
             val written = message.role == "assistant" && (message.train || thinking != null)
@@ -120,6 +130,23 @@ class ChatTemplate(
         "messages[$index] has the role $role, which this bundle's chat template refuses there, or writes in a way that a phone " +
             "cannot follow. Remove the row, or train with mesp train on a computer.",
     )
+}
+
+private val MARKED_DATE = Regex("\ufdd0([^\ufdd0]*)\ufdd0")
+private val MONTHS = Month.entries.map { it.getDisplayName(TextStyle.FULL, Locale.ENGLISH) }
+
+/** The text with the date where its format is marked, in Python's directives. */
+private fun dated(text: String, now: LocalDateTime): String = MARKED_DATE.replace(text) { mark ->
+    Regex("%(.)").replace(mark.groupValues[1]) {
+        when (it.groupValues[1]) {
+            "d" -> "%02d".format(Locale.ROOT, now.dayOfMonth)
+            "m" -> "%02d".format(Locale.ROOT, now.monthValue)
+            "y" -> "%02d".format(Locale.ROOT, now.year % 100)
+            "Y" -> "%04d".format(Locale.ROOT, now.year)
+            "b" -> MONTHS[now.monthValue - 1].take(3)
+            else -> MONTHS[now.monthValue - 1]
+        }
+    }
 }
 
 /** A text that knows its length in code points. */

@@ -4,6 +4,7 @@ import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.security.MessageDigest
+import java.time.LocalDateTime
 import org.mesp.core.UsageException
 
 /** The target of a token that nothing is to be predicted for, as in Hugging Face. */
@@ -64,6 +65,7 @@ fun List<Example>.spread(most: Int?): List<Example> =
  * @param evalSplit or this fraction of the data
  * @param seed of the choice of held-out rows
  * @param columns what the rows call the keys of their kind, of both files
+ * @param now what a chat template takes for the present, if it writes the date
  * @param goOn called for each row and each part of a text; what it throws ends the reading
  * @throws UsageException a file or row that cannot be used, by its line, or a part in which nothing is left to predict
  */
@@ -77,6 +79,7 @@ fun loadData(
     evalSplit: Double? = null,
     seed: Long = 0,
     columns: String? = null,
+    now: LocalDateTime = LocalDateTime.now(),
     goOn: () -> Unit = {},
 ): Pair<Dataset, Dataset?> {
     if (evalSplit != null && evalPath != null) {
@@ -85,7 +88,7 @@ fun loadData(
     if (evalSplit != null && !(evalSplit > 0 && evalSplit < 1)) {
         throw UsageException("eval_split $evalSplit must be a fraction above 0 and below 1.")
     }
-    fun read(file: File) = read(file, Labeller(tokenizerFolder, vocabulary, goOn), columns)
+    fun read(file: File) = read(file, Labeller(tokenizerFolder, vocabulary, now, goOn), columns)
     val file = read(path)
     if (evalSplit == null) {
         val heldOut = evalPath?.let { dataset(read(it), tokens, packing, it.path) }

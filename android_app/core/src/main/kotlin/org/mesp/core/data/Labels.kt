@@ -1,6 +1,7 @@
 package org.mesp.core.data
 
 import java.io.File
+import java.time.LocalDateTime
 import org.mesp.core.UsageException
 
 /**
@@ -54,9 +55,10 @@ internal class Labelled {
  *
  * @param folder the bundle's tokenizer; opened for the first row that needs it
  * @param vocabulary of the model; every id must be below
+ * @param now what a chat template takes for the present, if it writes the date
  * @param goOn called for each row and each part of a text
  */
-internal class Labeller(private val folder: File, private val vocabulary: Int, private val goOn: () -> Unit) {
+internal class Labeller(private val folder: File, private val vocabulary: Int, private val now: LocalDateTime, private val goOn: () -> Unit) {
     /** The rows that were added. */
     val labelled = Labelled()
     private var opened: Tokenizer? = null
@@ -130,7 +132,7 @@ internal class Labeller(private val folder: File, private val vocabulary: Int, p
                 close(tokenizer, receive)
                 labelled.endSequence()
             }
-            is MessagesRow -> for (rendered in chat(tokenizer).render(row.messages)) {
+            is MessagesRow -> for (rendered in chat(tokenizer).render(row.messages, now)) {
                 conversation(rendered, tokenizer, add)
                 labelled.endSequence()
             }

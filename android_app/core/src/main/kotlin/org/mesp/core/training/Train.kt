@@ -59,10 +59,13 @@ private fun begin(
     interrupted: RunWriter?,
 ): JsonObject {
     val opened = Bundle.open(bundle)
-    val (data, heldOut) = loadExamples(opened, settings, control)
+    val before = interrupted?.let { readJson(File(output, RUN_JSON)) }
+    // A template that writes the date writes that of the run's start, also when it is resumed on another day.
+    val started = (before?.get("started") as? JsonPrimitive)?.content?.let(LocalDateTime::parse) ?: LocalDateTime.now()
+    val (data, heldOut) = loadExamples(opened, settings, started, control)
     val identity = identity(opened, settings, data, heldOut, environment)
     if (interrupted != null) {
-        checkSame(readJson(File(output, RUN_JSON)) ?: JsonObject(emptyMap()), identity)
+        checkSame(before ?: JsonObject(emptyMap()), identity)
         val report = readJson(File(output, REPORT_JSON))
         if (report != null && (report["status"] as? JsonPrimitive)?.content in FINISHED) return report
     }
@@ -77,7 +80,7 @@ private fun begin(
                     // samples count from.
                     val start =
                         mapOf(
-                            "started" to JsonPrimitive(LocalDateTime.now().format(SECONDS)),
+                            "started" to JsonPrimitive(started.format(SECONDS)),
                             "planned_bytes" to JsonObject(loop.plannedBytes.mapValues { JsonPrimitive(it.value) }),
                             "baseline_footprint_bytes" to JsonPrimitive(sampler.baseline),
                             "sampled_since_epoch_seconds" to JsonPrimitive(sampler.sinceEpochSeconds),
@@ -89,7 +92,7 @@ private fun begin(
     }
 }
 
-private fun loadExamples(bundle: Bundle, settings: TrainSettings, control: Control): Pair<Dataset, Dataset?> =
+private fun loadExamples(bundle: Bundle, settings: TrainSettings, started: LocalDateTime, control: Control): Pair<Dataset, Dataset?> =
     loadData(
         File(settings.data),
         bundle.manifest.tokens,
@@ -100,6 +103,7 @@ private fun loadExamples(bundle: Bundle, settings: TrainSettings, control: Contr
         settings.evalSplit,
         settings.seed,
         settings.map,
+        started,
     ) {
         if (control.stopReading()) throw MespException("Stopped while the data was read. Nothing is lost: start it again.")
     }

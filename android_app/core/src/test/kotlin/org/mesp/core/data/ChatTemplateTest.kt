@@ -1,6 +1,7 @@
 package org.mesp.core.data
 
 import java.io.File
+import java.time.LocalDateTime
 import kotlinx.serialization.json.Json
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
@@ -15,9 +16,18 @@ class ChatTemplateTest {
 
     private val template = Json.decodeFromString<ChatTemplate>(CHAT)
 
+    private val now = LocalDateTime.of(2026, 3, 7, 12, 0)
+
+    @Test
+    fun `a date is written where its format is, and line feeds are left out before a content`() {
+        val dated = CHAT.replace("S: be kind", "\ufdd0%d %b %Y, %m/%y, %B\ufdd0").replace("\"after\": \"</s>\\n\", \"trim\": \"\"", "\"after\": \"</s>\\n\", \"trim\": \"lines\"")
+        val made = Json.decodeFromString<ChatTemplate>(dated).render(messages("user" to "a", "assistant" to "\n\n b\n"), now).single()
+        assertEquals("<s>07 Mar 2026, 03/26, March\nU: a\nA:  b\n</s>\n", made.text)
+    }
+
     private fun messages(vararg messages: Pair<String, String>) = messages.map { Message(it.first, it.second) }
 
-    private fun rendered(vararg messages: Pair<String, String>) = template.render(messages(*messages)).single()
+    private fun rendered(vararg messages: Pair<String, String>) = template.render(messages(*messages), now).single()
 
     private fun parts(rendered: Rendered) = rendered.turns.map {
         val text = rendered.text
@@ -41,7 +51,7 @@ class ChatTemplateTest {
     fun `a marked turn ends where the marks do`() {
         val changed = CHAT.replace("\"marked\": null", "\"marked\": 5").replace("\"skip\": 3", "\"skip\": 1")
         val marked = Json.decodeFromString<ChatTemplate>(changed)
-        assertEquals(listOf(": yes</s>\n"), parts(marked.render(messages("user" to "a", "assistant" to "yes")).single()))
+        assertEquals(listOf(": yes</s>\n"), parts(marked.render(messages("user" to "a", "assistant" to "yes"), now).single()))
     }
 
     @Test
@@ -59,7 +69,7 @@ class ChatTemplateTest {
         val thinking = """"marked": null, "thinking": {"before": "<think>\n", "after": "\n</think>\n\n"}, "refused": [["<tool>", "</tool>"]]"""
         val template = Json.decodeFromString<ChatTemplate>(CHAT.replace("\"marked\": null", thinking))
         val (first, second) = listOf("<think>\n\nwell\n</think>\n\nyes", "\nno")
-        val made = template.render(messages("user" to "a", "assistant" to first, "user" to "b", "assistant" to second))
+        val made = template.render(messages("user" to "a", "assistant" to first, "user" to "b", "assistant" to second), now)
         assertEquals(
             listOf(
                 "<s>S: be kind\nU: a\nA: <think>\nwell\n</think>\n\nyes</s>\n",
@@ -68,9 +78,9 @@ class ChatTemplateTest {
             made.map { it.text },
         )
         assertEquals(listOf("<think>\nwell\n</think>\n\nyes</s>", "<think>\n\n</think>\n\nno</s>"), made.flatMap(::parts))
-        val untrained = template.render(listOf(Message("user", "a"), Message("assistant", "b", train = false)))
+        val untrained = template.render(listOf(Message("user", "a"), Message("assistant", "b", train = false)), now)
         assertEquals(listOf(emptyList<Span>()), untrained.map { it.turns })
-        assertThrows<UsageException> { template.render(messages("user" to "<tool>x</tool>", "assistant" to "b")) }
+        assertThrows<UsageException> { template.render(messages("user" to "<tool>x</tool>", "assistant" to "b"), now) }
     }
 
     @Test

@@ -1,6 +1,7 @@
 package org.mesp.core.data
 
 import java.io.File
+import java.time.LocalDateTime
 import kotlinx.serialization.SerialName
 import kotlinx.serialization.Serializable
 import kotlinx.serialization.json.Json
@@ -106,6 +107,7 @@ class GoldenTest {
             null,
             case.evalSplit,
             case.seed,
+            now = LocalDateTime.of(2026, 3, 7, 12, 0),
         )
         if (case.error != null) {
             val message = assertThrows<UsageException> { load() }.message!!

@@ -51,9 +51,9 @@ internal fun vocabularyOf(folder: File, spellings: List<String>): Vocabulary {
 /** A template in the manner of ChatML, with a system's turn where the conversation has none, that trims what the user says. */
 internal const val CHAT = """{
     "turns": {
-        "user": {"before": {"": "<s>S: be kind\nU: ", "assistant": "U: ", "system": "U: "}, "after": "\n", "trim": true},
-        "assistant": {"before": {"user": "A: "}, "after": "</s>\n", "trim": false},
-        "system": {"before": {"": "<s>S: "}, "after": "\n", "trim": false, "last": false}
+        "user": {"before": {"": "<s>S: be kind\nU: ", "assistant": "U: ", "system": "U: "}, "after": "\n", "trim": "blanks"},
+        "assistant": {"before": {"user": "A: "}, "after": "</s>\n", "trim": ""},
+        "system": {"before": {"": "<s>S: "}, "after": "\n", "trim": "", "last": false}
     },
     "prompt": "A: ", "skip": 3, "marked": null
 }"""
