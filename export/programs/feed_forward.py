@@ -6,26 +6,16 @@ from torch import Tensor
 
 from ..model.architecture import FeedForward, Sublayer
 from . import ops
-from .program import Argument, Arguments
+from .plain_middle import PlainMiddle
+from .program import Arguments
 
 
-class FeedForwardTile:
+class FeedForwardTile(PlainMiddle):
     """z = activation(gate) * up."""
 
     def __init__(self, sublayer: Sublayer, middle: FeedForward):
         self._gate, self._up = (columns.name for columns in sublayer.columns)
         self._silu = middle.activation == "silu"
-
-    def arguments(self, backward: bool) -> list[Argument]:
-        return []
-
-    def enter(self, a: Arguments, projected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return projected
-
-    def enter_backward(
-        self, a: Arguments, gradients: Mapping[str, Tensor], projected: Mapping[str, Tensor]
-    ) -> Mapping[str, Tensor]:
-        return gradients
 
     def forward(self, a: Arguments, entered: Mapping[str, Tensor]) -> Tensor:
         return (ops.swiglu if self._silu else ops.geglu)(entered[self._gate], entered[self._up])

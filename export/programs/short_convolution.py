@@ -8,6 +8,7 @@ from mesp.runtime.engine.schedule import Reference
 
 from ..model.architecture import ShortConvolution, Sublayer
 from . import ops
+from .plain_middle import PlainMiddle
 from .program import Argument, Arguments, OfSublayer
 from .tiles import TileGroup
 
@@ -17,7 +18,7 @@ def kernel_name(sublayer: Sublayer, convolution: ShortConvolution, group: TileGr
     return f"{sublayer.prefix}{convolution.kernel.tensor}{group.suffix}"
 
 
-class ShortConvolutionTile:
+class ShortConvolutionTile(PlainMiddle):
     """z = C * conv(B * x), B, C and x the projections into it."""
 
     def __init__(self, sublayer: Sublayer, middle: ShortConvolution, group: TileGroup):
@@ -29,14 +30,6 @@ class ShortConvolutionTile:
 
     def arguments(self, backward: bool) -> list[Argument]:
         return [self._kernel]
-
-    def enter(self, a: Arguments, projected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return projected
-
-    def enter_backward(
-        self, a: Arguments, gradients: Mapping[str, Tensor], projected: Mapping[str, Tensor]
-    ) -> Mapping[str, Tensor]:
-        return gradients
 
     def forward(self, a: Arguments, entered: Mapping[str, Tensor]) -> Tensor:
         return ops.short_convolution(entered[self._b], entered[self._c], entered[self._x], a["kernel"])

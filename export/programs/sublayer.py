@@ -78,34 +78,29 @@ def norm_backward(plan: Plan, sublayer: Sublayer, rows: int) -> Program:
 
 def norm_after(plan: Plan, sublayer: Sublayer, norm: Norm, rows: int) -> Program:
     """y = x + rmsnorm(o)"""
-    wide = (rows, plan.architecture.D)
-    inputs = (
-        *[Argument(name, wide, by_rows=True) for name in ("x", "o")],
-        norm_weight(norm, sublayer),
-        constant("ones", plan.architecture.D, 1),
-    )
+    x, o, y = (Argument(name, (rows, plan.architecture.D), by_rows=True) for name in ("x", "o", "y"))
 
     def body(a: Arguments) -> tuple[Tensor, ...]:
         n, _ = ops.rmsnorm(a["o"], a["norm.weight"], a["ones"], norm.eps)
         return (a["x"] + n,)
 
-    return Program(f"{sublayer.name}_norm_after", inputs, (Argument("y", wide, by_rows=True),), body)
+    return Program(f"{sublayer.name}_norm_after", (x, o, *_of_norm(plan, sublayer, norm)), (y,), body)
 
 
 def norm_after_backward(plan: Plan, sublayer: Sublayer, norm: Norm, rows: int) -> Program:
     """do = rmsnorm_backward(dy)"""
-    wide = (rows, plan.architecture.D)
-    inputs = (
-        *[Argument(name, wide, by_rows=True) for name in ("o", "dy")],
-        norm_weight(norm, sublayer),
-        constant("ones", plan.architecture.D, 1),
-    )
+    o, dy, do = (Argument(name, (rows, plan.architecture.D), by_rows=True) for name in ("o", "dy", "do"))
 
     def body(a: Arguments) -> tuple[Tensor, ...]:
         _, rstd = ops.rmsnorm(a["o"], a["norm.weight"], a["ones"], norm.eps)
         return (ops.rmsnorm_backward(a["dy"], a["o"], a["norm.weight"], rstd, a["ones"]),)
 
-    return Program(f"{sublayer.name}_norm_after_backward", inputs, (Argument("do", wide, by_rows=True),), body)
+    return Program(f"{sublayer.name}_norm_after_backward", (o, dy, *_of_norm(plan, sublayer, norm)), (do,), body)
+
+
+def _of_norm(plan: Plan, sublayer: Sublayer, norm: Norm) -> tuple[Argument, Argument]:
+    """What a norm takes beside its rows."""
+    return norm_weight(norm, sublayer), constant("ones", plan.architecture.D, 1)
 
 
 def _hs(plan: Plan, rows: int, targets: tuple[Projection, ...], prefix: str = "") -> list[Argument]:
