@@ -10,12 +10,12 @@ from mesp.runtime.account import check_names
 from mesp.runtime.engine.bundle import Bundle, open_bundle
 from mesp.runtime.errors import UsageError
 from mesp.runtime.files import check_absent
+from mesp.runtime.generation.options import GenerateOptions
 from mesp.runtime.training.settings import MEMORY, TrainSettings
 
 from .export_settings import settings_of
 from .model.checkpoint import find_checkpoint, find_model
 from .reference.adapter_config import read_adapter_config
-from .reference.generate_options import GenerateOptions
 
 if TYPE_CHECKING:
     from .predict.prediction import Prediction

@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .export.api import export, generate, merge, plan, verify
     from .export.export_settings import ExportSettings
-    from .export.reference.generate_options import GenerateOptions
     from .runtime.api import Run, inspect, open_run, report, train
     from .runtime.engine.bundle import Bundle
     from .runtime.errors import MespError, UsageError
+    from .runtime.generation.options import GenerateOptions
     from .runtime.training.listener import Evaluation, Listener, Step
     from .runtime.training.settings import TrainSettings
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "export.api": ("generate", "merge", "plan", "verify"),
     "export.export_settings": ("ExportSettings",),
-    "export.reference.generate_options": ("GenerateOptions",),
+    "runtime.generation.options": ("GenerateOptions",),
     "runtime.api": ("Run", "inspect", "open_run", "report", "train"),
     "runtime.engine.bundle": ("Bundle",),
     "runtime.errors": ("MespError", "UsageError"),

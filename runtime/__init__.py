@@ -16,6 +16,8 @@ The rooms, in the order in which a run uses them:
     training/   a run
         settings, config, start, resume, optimizer, stepper, loop, adapter_config, adapter, checkpoints, run_writer, listener
         console_progress, tensorboard, interrupt
+    generation/ text
+        options, sampling
     memory/     what a run takes
         sampler, watch, environment
     report/     what a run came to

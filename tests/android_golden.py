@@ -3,11 +3,12 @@
     python -m tests.android_golden FOLDER [SmolLM2.gguf] [--saved TOKENIZERS]
 
 A folder a tokenizer: its tokenizer/ as a bundle has it, encodings.jsonl with texts and their tokens, cases.json with the examples of the
-data files beside it. The tokenizers are trained here, each of another kind; SmolLM2's own is added if its GGUF file is given.
+data files beside it. sampled.json has tokens that were drawn. The tokenizers are trained here, each of another kind; SmolLM2's own is added if its GGUF file is given.
 """
 
 import argparse
 import gzip
+import hashlib
 import itertools
 import json
 import random
@@ -20,13 +21,17 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mesp.export.bundle.mobile import write_mobile
 from mesp.export.model.checkpoint import open_checkpoint
 from mesp.runtime.data.dataset import Dataset, load_data
+from mesp.runtime.engine.random_signs import words
 from mesp.runtime.errors import UsageError
+from mesp.runtime.generation.options import GenerateOptions
+from mesp.runtime.generation.sampling import next_token, penalized, weights
 
 from .test_data import CHATML, save_tokenizer
 from .test_masks import MARKED, TEMPLATES
@@ -397,6 +402,44 @@ def write_golden(folder: Path, save: Callable[[Path], Any], write: Callable[[Pat
     (folder / "cases.json").write_text(json.dumps(list(cases(folder, write(folder), 50_000))))
 
 
+# How tokens are drawn: the vocabulary, the logits' range, to what they are rounded so that some are equal, and the options.
+SAMPLED: list[tuple[int, float, float, dict[str, Any]]] = [
+    (97, 20.0, 0.0, {}),
+    (97, 20.0, 1.0, {"repetition_penalty": 1.5}),
+    (97, 6.0, 0.5, {"temperature": 1.0}),
+    (1000, 30.0, 0.0, {"temperature": 0.7, "seed": -3}),
+    (1000, 30.0, 0.5, {"temperature": 1.3, "top_k": 40, "seed": 2**40}),
+    (1000, 30.0, 0.0, {"temperature": 1.3, "top_k": 5000}),
+    (1000, 12.0, 0.25, {"temperature": 0.9, "top_p": 0.8}),
+    (1000, 12.0, 0.0, {"temperature": 2.5, "min_p": 0.05, "repetition_penalty": 0.8}),
+    (1000, 3000.0, 0.0, {"temperature": 2.0}),
+    (49152, 40.0, 0.0, {"temperature": 0.8, "top_k": 50, "top_p": 0.95, "min_p": 0.02, "repetition_penalty": 1.1}),
+    (151936, 8.0, 0.0, {"temperature": 1.0, "top_p": 0.99}),
+]
+
+
+def sampled_logits(seed: int, vocabulary: int, span: float, rounded_to: float) -> np.ndarray:
+    """Logits of which both languages make the same: of SplitMix64's upper 24 bits."""
+    logits = (words(seed, 0, vocabulary) >> np.uint64(40)).astype(np.float64) * 2.0**-24 * span - span / 2
+    if rounded_to:
+        logits = np.floor(logits / rounded_to) * rounded_to
+    return logits.astype(np.float32)
+
+
+def sampled() -> Iterator[dict[str, Any]]:
+    """Texts of six tokens, each with logits of its own, and a hash of the last one's weights."""
+    for number, (vocabulary, span, rounded_to, chosen) in enumerate(SAMPLED):
+        options, ids, found = GenerateOptions(**chosen), [0, vocabulary - 1, number], np.zeros(0)
+        for step in range(6):
+            logits = sampled_logits(100 * number + step, vocabulary, span, rounded_to)
+            if options.temperature:
+                found = weights(penalized(logits, ids, options.repetition_penalty), options)
+            ids.append(next_token(logits, ids, options))
+        case = {"number": number, "vocabulary": vocabulary, "span": span, "rounded_to": rounded_to}
+        digest = hashlib.sha256(found.astype(">f8").tobytes()).hexdigest()
+        yield {**case, "options": chosen, "ids": ids, "weights_sha256": digest}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -414,6 +457,7 @@ def main() -> None:
         write_golden(args.folder / name, save)
     for name, save in CHATS.items():
         write_golden(args.folder / name, save, write_dialogues)
+    (args.folder / "sampled.json").write_text(json.dumps(list(sampled())))
     if args.gguf:
         tokenizer = open_checkpoint(args.gguf).tokenizer()
         assert tokenizer is not None

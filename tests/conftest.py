@@ -35,6 +35,7 @@ LADDER = {
         "contract",
         "config",
         "thinning",
+        "sampling",
     ),
     "block": ("programs", "mutations", "workspace", "duration"),
     "model": ("families", "gguf", "folders", "model", "kinds", "schedule_mutations", "merge", "generate"),

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from mesp.command_line.parser import main
 from mesp.export.reference.generate import Completions, generate, show
-from mesp.export.reference.generate_options import GenerateOptions
 from mesp.export.reference.merge import merge
 from mesp.runtime.engine.bundle import TOKENIZER
 from mesp.runtime.errors import UsageError
+from mesp.runtime.generation.options import GenerateOptions
 from mesp.runtime.report.run_folder import read_run
 
 from .contract import check

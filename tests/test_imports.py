@@ -24,7 +24,19 @@ BENEATH = {
 }
 # A room imports only from those before it. Modules that lie beside the rooms count as rooms.
 ROOMS = {
-    "runtime": ["errors", "files", "account", "contract", "engine", "data", "memory", "report", "training", "api"],
+    "runtime": [
+        "errors",
+        "files",
+        "account",
+        "contract",
+        "engine",
+        "data",
+        "memory",
+        "report",
+        "training",
+        "generation",
+        "api",
+    ],
     "export": ["export_settings", "model", "programs", "schedules", "bundle", "predict", "reference", "api"],
 }
 

@@ -10,7 +10,7 @@ SOURCES = {module: ANDROID / module / "src" / "main" / "kotlin" / "org" / "mesp"
 
 # From the lowest to the highest. A room may use those below it; rooms of one line do not use each other.
 TIERS = {
-    "core": [["bottom"], ["engine"], ["data", "memory"], ["report"], ["training"], ["top"]],
+    "core": [["bottom"], ["engine"], ["data", "memory"], ["report"], ["training"], ["generation"], ["top"]],
     "app": [["bottom"], ["phone"], ["state"], ["storage"], ["service", "screens"], ["top"]],
 }
 # Of the files that are in no room: these are below all rooms, and the others above.

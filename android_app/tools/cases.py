@@ -44,7 +44,7 @@ def cases(every: bool = False) -> None:
     if every:
         make_folder(ALL_CASES, inputs, _all)
     if golden := _tests("android_golden"):
-        sources = _sources("export/model", "export/bundle", "runtime/data", "runtime/engine")
+        sources = _sources("export/model", "export/bundle", "runtime/data", "runtime/engine", "runtime/generation")
         make_folder(GOLDEN, [*sources, *golden, *_tests("test_data", "test_masks"), Path(__file__)], _golden)
 
 

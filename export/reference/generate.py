@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mesp.runtime.errors import UsageError
+from mesp.runtime.generation.options import GenerateOptions
 
 from ..model.huggingface_folder import quiet
 from .adapter_config import read_adapter_config
-from .generate_options import GenerateOptions
 from .transformers_model import Base, attach, load_base
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def _generation_config(base: Base, options: GenerateOptions) -> Any:
 
     ends = base.model.generation_config.eos_token_id
     ends = {*(ends if isinstance(ends, list) else [ends]), base.tokenizer.eos_token_id} - {None}
-    drawn = {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0} if options.temperature else {}
+    names = ("temperature", "top_k", "top_p", "min_p")
+    drawn = {name: getattr(options, name) for name in names} if options.temperature else {}
     return GenerationConfig(
         max_new_tokens=options.max_new_tokens,
         do_sample=bool(drawn),

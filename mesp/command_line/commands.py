@@ -143,12 +143,14 @@ def run_generate(args: argparse.Namespace) -> int:
     """mesp generate"""
     from mesp.export.model.checkpoint import find_model
     from mesp.export.reference.adapter_config import read_adapter_config
-    from mesp.export.reference.generate_options import GenerateOptions
     from mesp.runtime.errors import UsageError
+    from mesp.runtime.generation.options import GenerateOptions
     from mesp.runtime.report.run_folder import check_run_folder
     from mesp.runtime.report.texts import Text, add_text
 
-    options = GenerateOptions(**{field.name: getattr(args, field.name) for field in fields(GenerateOptions)})
+    options = GenerateOptions(
+        **{field.name: getattr(args, field.name) for field in fields(GenerateOptions) if hasattr(args, field.name)}
+    )
     if args.adapter:
         read_adapter_config(args.adapter)
     if args.into:

@@ -26,7 +26,14 @@ from .device import add_device_commands, renamed
 from .plan import run_plan
 from .streams import drop, ended_as_by_ctrl_c, is_broken, spell_what_cannot_be_written, tell
 from .train import run_train
-from .train_options import RARE, add_bench_options, add_memory_options, add_report_options, add_train_options
+from .train_options import (
+    RARE,
+    add_bench_options,
+    add_generate_options,
+    add_memory_options,
+    add_report_options,
+    add_train_options,
+)
 from .try_out import run_try
 
 if TYPE_CHECKING:
@@ -233,18 +240,7 @@ def _generate_parser(commands: "Commands") -> None:
         metavar="RUN",
         help="the run of the adapter: its report.html gets the texts before and after; none if not given",
     )
-    parser.add_argument("--chat", action="store_true", help="the prompt is a user's turn, by the chat template")
-    parser.add_argument("--system", help="the system's turn before it; none if not given")
-    parser.add_argument("--max-new-tokens", type=int, default=64, help="at most; the end-of-text token ends sooner")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time")
-    rare = parser.add_argument_group(RARE)
-    rare.add_argument(
-        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens that together have this probability"
-    )
-    rare.add_argument(
-        "--repetition-penalty", type=float, default=1.0, help="above 1, tokens that were there are less likely"
-    )
-    rare.add_argument("--seed", type=int, default=0, help="of what is drawn, the same before and after")
+    add_generate_options(parser)
     parser.set_defaults(run=run_generate)
 
 

@@ -47,6 +47,13 @@ def add_memory_options(parser: argparse.ArgumentParser) -> None:
         _add_option(parser, name, definitions[name])
 
 
+def add_generate_options(parser: argparse.ArgumentParser) -> None:
+    """Adds how text is made, by contract/generation.schema.json."""
+    rare = parser.add_argument_group(RARE)
+    for name, definition in schema("generation")["properties"].items():
+        _add_option(rare if definition["group"] == RARE else parser, name, definition)
+
+
 def given_settings(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that are on the command line, by name."""
     return {name: getattr(args, name) for name in schema("settings")["properties"] if hasattr(args, name)}

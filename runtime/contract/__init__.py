@@ -1,6 +1,7 @@
 """What Python, Kotlin, the harness and the tests' stand-in for a phone share, written once, as JSON Schema (draft 2020-12).
 
     settings.schema.json          the choices of a run: types, defaults, limits, help; options, checks and run.json follow from it
+    generation.schema.json        the choices of generation: types, defaults, limits
     names.schema.json             phases in their order, statuses, reasons for a pause
     run_folder.schema.json        the folder of a run: which files there are, and which schema each follows
       run, report                   what a run was started with, and what it came to

@@ -10,10 +10,15 @@ def signs(seed: int, first: int, count: int) -> np.ndarray:
 
     Sign n is bit n % 64 of word n // 64; word w is SplitMix64's output number w + 1 from the state ``seed``, modulo 2^64.
     """
-    words = np.arange(first // 64, (first + count + 63) // 64, dtype=np.uint64)
-    state = np.uint64(seed % 2**64) + (words + np.uint64(1)) * np.uint64(_GAMMA)
+    drawn = words(seed, first // 64, (first + count + 63) // 64 - first // 64)
+    bits = np.unpackbits(drawn.astype("<u8").view(np.uint8), bitorder="little")[first % 64 :][:count]
+    return bits.astype(np.float32) * 2 - 1
+
+
+def words(seed: int, first: int, count: int) -> np.ndarray:
+    """SplitMix64's words number ``first`` to ``first + count - 1``, uint64 [count]."""
+    numbers = np.arange(first, first + count, dtype=np.uint64)
+    state = np.uint64(seed % 2**64) + (numbers + np.uint64(1)) * np.uint64(_GAMMA)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    state ^= state >> np.uint64(31)
-    bits = np.unpackbits(state.astype("<u8").view(np.uint8), bitorder="little")[first % 64 :][:count]
-    return bits.astype(np.float32) * 2 - 1
+    return state ^ (state >> np.uint64(31))

@@ -15,13 +15,15 @@ fun fillWithSigns(buffer: FloatBuffer, seed: Long, first: Long) {
         val number = first + index
         if (number ushr 6 != word) {
             word = number ushr 6
-            bits = splitMix64(seed + (word + 1) * GAMMA)
+            bits = randomWord(seed, word)
         }
         buffer.put(index, if ((bits ushr (number and 63).toInt()) and 1L == 1L) 1f else -1f)
     }
 }
 
-private fun splitMix64(state: Long): Long {
+/** SplitMix64's word of this number. */
+internal fun randomWord(seed: Long, number: Long): Long {
+    val state = seed + (number + 1) * GAMMA
     var mixed = (state xor (state ushr 30)) * -0x40a7b892e31b1a47L // 0xBF58476D1CE4E5B9
     mixed = (mixed xor (mixed ushr 27)) * -0x6b2fb644ecceee15L // 0x94D049BB133111EB
     return mixed xor (mixed ushr 31)

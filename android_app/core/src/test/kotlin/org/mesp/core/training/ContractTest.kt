@@ -19,6 +19,7 @@ import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.mesp.core.UsageException
+import org.mesp.core.generation.GenerateOptions
 import org.mesp.core.memory.BETWEEN_STEPS
 import org.mesp.core.memory.LOAD
 import org.mesp.core.memory.Thinning
@@ -46,6 +47,31 @@ class ContractTest {
         assertEquals(rates.mapValues { it.value.jsonPrimitive.double }, TrainSettings.OPTIMIZERS)
         assertEquals(settings.getValue("eval_sequences").getValue("default_on_phone").jsonPrimitive.int, TrainSettings.EVAL_SEQUENCES_ON_PHONE)
         assertEquals(settings.filterValues { it.getValue("may_change_on_resume").jsonPrimitive.boolean }.keys, FREE)
+    }
+
+    @Test
+    fun `options of generation have the shared names, defaults and limits`() {
+        val options = schema("generation").getValue("properties").jsonObject.mapValues { it.value.jsonObject }
+        val chosen = Json { encodeDefaults = true }.encodeToJsonElement(GenerateOptions()).jsonObject
+        assertEquals(options.keys.toList(), chosen.keys.toList())
+        for ((name, definition) in options) assertSame(name, definition["default"] ?: JsonNull, chosen[name])
+        for ((name, definition) in options - "seed") {
+            val limits = definition.filterKeys { it in setOf("minimum", "maximum", "exclusiveMinimum") }
+            for ((word, value) in limits) {
+                val limit = value.jsonPrimitive.double
+                val beyond = if (word == "maximum") limit + 1 else limit - 1
+                val beside = if (name == "temperature") emptyMap() else mapOf("temperature" to JsonPrimitive(1))
+                fun accepts(number: Double): Boolean = try {
+                    val given = if (definition["type"] == JsonPrimitive("integer")) JsonPrimitive(number.toLong()) else JsonPrimitive(number)
+                    Json.decodeFromJsonElement(GenerateOptions.serializer(), JsonObject(beside + (name to given)))
+                    true
+                } catch (error: UsageException) {
+                    name !in error.message!!
+                }
+                assertEquals(word != "exclusiveMinimum", accepts(limit), "$name $limit")
+                assertEquals(false, accepts(beyond), "$name $beyond")
+            }
+        }
     }
 
     private fun assertSame(name: String, expected: JsonElement, found: JsonElement?) {
