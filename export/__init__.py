@@ -28,7 +28,7 @@ The rooms, in the order in which data flows:
         schedules             all schedules of a bundle
     bundle/           the folder that a runtime opens
         make_plan             settings checked against a model
-        weights_file, initial_adapter, mobile, chat    weights, adapter, and what a phone's tokenizer needs
+        weights_file, initial_adapter, mobile, chat, stops    weights, adapter, and what a phone's tokenizer needs
         lower, beside         programs to one ExecuTorch file, while a second process writes the weights
         export                all of it, into a folder that appears when it is whole
     predict/          what training will take, before anything is exported

@@ -17,7 +17,7 @@ The rooms, in the order in which a run uses them:
         settings, config, start, resume, optimizer, stepper, loop, adapter_config, adapter, checkpoints, run_writer, listener
         console_progress, tensorboard, interrupt
     generation/ text
-        options, sampling
+        options, sampling, decoding
     memory/     what a run takes
         sampler, watch, environment
     report/     what a run came to

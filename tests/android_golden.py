@@ -2,8 +2,9 @@
 
     python -m tests.android_golden FOLDER [SmolLM2.gguf] [--saved TOKENIZERS]
 
-A folder a tokenizer: its tokenizer/ as a bundle has it, encodings.jsonl with texts and their tokens, cases.json with the examples of the
-data files beside it. sampled.json has tokens that were drawn. The tokenizers are trained here, each of another kind; SmolLM2's own is added if its GGUF file is given.
+A folder a tokenizer: its tokenizer/ as a bundle has it, encodings.jsonl with texts and their tokens, streams.jsonl with tokens and the pieces
+of text that they become one by one, cases.json with the examples of the data files beside it. sampled.json has tokens that were drawn. The
+tokenizers are trained here, each of another kind; SmolLM2's own is added if its GGUF file is given.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from mesp.export.model.checkpoint import open_checkpoint
 from mesp.runtime.data.dataset import Dataset, load_data
 from mesp.runtime.engine.random_signs import words
 from mesp.runtime.errors import UsageError
+from mesp.runtime.generation.decoding import Spelling, StreamDecoder
 from mesp.runtime.generation.options import GenerateOptions
 from mesp.runtime.generation.sampling import next_token, penalized, weights
 
@@ -259,6 +261,19 @@ def encodings(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def streams(folder: Path) -> Iterator[dict[str, Any]]:
+    """Texts' tokens and random ones, some of which the tokenizer does not have, and what of them can be shown after each."""
+    tokenizer, spelling, draw = AutoTokenizer.from_pretrained(folder), Spelling(folder), random.Random(2)
+    numbers = [tokenizer(text, verbose=False)["input_ids"] for text in TEXTS]
+    numbers += [[draw.randrange(len(tokenizer) + 3) for _ in range(20)] for _ in range(200)]
+    # bytes alone, which are seldom characters
+    bytes_ = [number for number in range(len(tokenizer)) if len(spelling(number)) == 1]
+    numbers += [draw.choices(bytes_, k=30) for _ in range(200)]
+    for ids in numbers:
+        decoder = StreamDecoder(spelling)
+        yield {"ids": ids, "pieces": [*map(decoder.add, ids), decoder.finish()]}
+
+
 CONTENTS = [
     "Who's there?",
     "",
@@ -399,6 +414,7 @@ def write_golden(folder: Path, save: Callable[[Path], Any], write: Callable[[Pat
     (folder / "encodings.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in encodings(folder / "tokenizer"))
     )
+    (folder / "streams.jsonl").write_text("".join(json.dumps(line) + "\n" for line in streams(folder / "tokenizer")))
     (folder / "cases.json").write_text(json.dumps(list(cases(folder, write(folder), 50_000))))
 
 

@@ -36,6 +36,7 @@ LADDER = {
         "config",
         "thinning",
         "sampling",
+        "decoding",
     ),
     "block": ("programs", "mutations", "workspace", "duration"),
     "model": ("families", "gguf", "folders", "model", "kinds", "schedule_mutations", "merge", "generate"),

@@ -87,7 +87,7 @@ def _write_model(folder: Path, plan: Plan, checkpoint: Checkpoint, tokenizer: An
     if tokenizer is not None:
         with quiet():
             tokenizer.save_pretrained(folder / files.TOKENIZER)
-        write_mobile(folder / files.TOKENIZER)
+        write_mobile(folder / files.TOKENIZER, checkpoint.config.eos_token_id)
     lora = make_lora(plan)
     write_adapter(folder / files.ADAPTER, lora, initial_adapter(lora, plan.settings.seed))
 

@@ -1,4 +1,4 @@
-"""What a phone needs to tokenize as transformers does: mobile.json, in the bundle's tokenizer folder.
+"""What a phone needs to tokenize, and to make text, as transformers does: mobile.json, in the bundle's tokenizer folder.
 
 ``vocabulary`` writes the tokens and merges beside it. How text is cut into words, what is put around it and how conversations are written is
 resolved here, since a phone has neither Rust nor Jinja, and checked: a tokenizer or chat template that cannot be reproduced exactly is not, and
@@ -21,6 +21,7 @@ the file says why. Such a bundle trains on a computer as any other; on a phone, 
         end          the id of EOS, or null
         trim_offsets whether a token's place leaves the spaces at its ends out
     chat             null without a template, {"unsupported": why}, or a resolved one (``chat.Chat``)
+    generation       the ids that end a text that a model writes ("stops"), and those that are left out of it ("hidden")
 
 The model must be BPE: of bytes (GPT-2's and what came of it), or of characters, with bytes for those that are no tokens (SentencePiece's).
 """
@@ -31,8 +32,10 @@ from pathlib import Path
 from typing import Any
 
 from mesp.runtime.files import write_json
+from mesp.runtime.generation.decoding import BYTE_OF
 
 from .chat import Chat, Unsupported, resolve
+from .stops import stop_tokens
 from .vocabulary import FILE as VOCABULARY
 from .vocabulary import write_vocabulary
 
@@ -50,12 +53,18 @@ _PORTABLE = re.compile(
 )
 
 
-def write_mobile(folder: Path) -> None:
-    """Adds the file to a saved tokenizer."""
+def write_mobile(folder: Path, ends: int | list[int] | None = None) -> None:
+    """Adds the file to a saved tokenizer.
+
+    Args:
+        ends: eos_token_id of the model's configuration: the tokens that end a text beside those that the tokenizer knows of
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    described = {"tokenizer": _described(folder, tokenizer), "chat": _chat(tokenizer)}
+    special = sorted(number for number, token in tokenizer.added_tokens_decoder.items() if token.special)
+    generation = {"stops": stop_tokens(tokenizer, ends), "hidden": special}
+    described = {"tokenizer": _described(folder, tokenizer), "chat": _chat(tokenizer), "generation": generation}
     write_json(folder / FILE, {"format_version": _FORMAT_VERSION, **described})
 
 
@@ -153,16 +162,9 @@ def _write_vocabulary(path: Path, model: dict[str, Any], special: set[str], fall
     write_vocabulary(path, tokens, [(first, second) for first, second in merges if first and second])
 
 
-# GPT-2 spells a byte as a character: itself where it is a visible one of Latin-1, else one from U+0100 on.
-_VISIBLE = [byte for byte in range(256) if 33 <= byte <= 126 or 161 <= byte <= 172 or byte >= 174]
-_BYTE_OF = {chr(byte): byte for byte in _VISIBLE} | {
-    chr(256 + index): byte for index, byte in enumerate(byte for byte in range(256) if byte not in _VISIBLE)
-}
-
-
 def _spelled(token: str) -> bytes:
     """The bytes of a byte-level token; none of one that is written otherwise."""
-    return bytes(_BYTE_OF[character] for character in token) if _BYTE_OF.keys() >= set(token) else b""
+    return bytes(BYTE_OF[character] for character in token) if BYTE_OF.keys() >= set(token) else b""
 
 
 def _special(used: dict[str, Any]) -> dict[str, int]:

@@ -74,7 +74,9 @@ def read_configuration(file: GgufFile, kind: str, model_type: str, account: Acco
     table = file.tensors.get("token_embd.weight")
     rows = table.shape[0] if table else None
     base = account.number(key("rope.freq_base"), 10000.0)
-    ends = {f"{name}_token_id": account.take(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")}
+    ids = {name: account.take(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "eot", "eom")}
+    ids = {name: value for name, value in ids.items() if isinstance(value, int)}
+    ends = list(dict.fromkeys(ids[name] for name in ("eos", "eot", "eom") if name in ids))
     eps = account.number(key("attention.layer_norm_rms_epsilon"))
     values: dict[str, Any] = {
         "num_hidden_layers": account.integer(key("block_count"), 1, _MOST_LAYERS),
@@ -85,7 +87,8 @@ def read_configuration(file: GgufFile, kind: str, model_type: str, account: Acco
         "vocab_size": size("vocab_size", rows),
         "tie_word_embeddings": "output.weight" not in file.tensors,
         "rope_parameters": _rope(file, account, kind, base, C),
-        **{name: value for name, value in ends.items() if isinstance(value, int)},
+        **({"bos_token_id": ids["bos"]} if "bos" in ids else {}),
+        **({"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {}),
     }
     if kind == "lfm2":
         values |= {"norm_eps": eps, **_lfm2(account, values["num_hidden_layers"])}

@@ -38,7 +38,7 @@ def check_config(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> Any:
-    """transformers' configuration of a folder that ``check_config`` has passed.
+    """transformers' configuration of a folder that ``check_config`` has passed. Its eos_token_id has those of the settings of generation too.
 
     Raises:
         UsageError: it cannot be read.
@@ -46,7 +46,21 @@ def read_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
     with reading(folder / "config.json", "a model configuration"), quiet():
-        return AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder)
+    config.eos_token_id = _ends(folder / "generation_config.json", config.eos_token_id)
+    return config
+
+
+def _ends(settings: Path, of_config: int | list[int] | None) -> int | list[int] | None:
+    """The tokens that end a text: of a model that chats generation_config.json has more than config.json."""
+    named = read_json_object(settings, "settings of generation").get("eos_token_id") if settings.is_file() else None
+    ends: list[Any] = []
+    for value in (of_config, named):
+        ends += value if isinstance(value, list) else [] if value is None else [value]
+    if odd := [end for end in ends if not isinstance(end, int) or isinstance(end, bool) or end < 0]:
+        raise UsageError(f"{settings}: eos_token_id is {shown(odd[0])}, but must be a token's id, or a list of them.")
+    ends = list(dict.fromkeys(ends))
+    return ends if len(ends) > 1 else next(iter(ends), None)
 
 
 @contextmanager

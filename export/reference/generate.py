@@ -9,6 +9,7 @@ import torch
 from mesp.runtime.errors import UsageError
 from mesp.runtime.generation.options import GenerateOptions
 
+from ..bundle.stops import stop_tokens
 from ..model.huggingface_folder import quiet
 from .adapter_config import read_adapter_config
 from .transformers_model import Base, attach, load_base
@@ -100,15 +101,14 @@ def _generation_config(base: Base, options: GenerateOptions) -> Any:
     """Everything that chooses tokens is set: transformers takes what is not from the checkpoint's own generation settings."""
     from transformers import GenerationConfig
 
-    ends = base.model.generation_config.eos_token_id
-    ends = {*(ends if isinstance(ends, list) else [ends]), base.tokenizer.eos_token_id} - {None}
+    ends = stop_tokens(base.tokenizer, base.model.config.eos_token_id)
     names = ("temperature", "top_k", "top_p", "min_p")
     drawn = {name: getattr(options, name) for name in names} if options.temperature else {}
     return GenerationConfig(
         max_new_tokens=options.max_new_tokens,
         do_sample=bool(drawn),
         repetition_penalty=options.repetition_penalty,
-        eos_token_id=sorted(ends) or None,
+        eos_token_id=ends or None,
         pad_token_id=min(ends, default=0),  # a single row is never padded, but transformers warns without one
         **drawn,
     )

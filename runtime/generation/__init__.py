@@ -2,4 +2,5 @@
 
 options     what a person chooses, checked
 sampling    which token comes next, by the logits
+decoding    ids to text as they come, and where a text ends
 """

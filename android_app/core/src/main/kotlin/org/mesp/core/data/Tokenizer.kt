@@ -20,7 +20,12 @@ internal class Mobile(
     @SerialName("format_version") val formatVersion: Int,
     val tokenizer: TokenizerDescription,
     val chat: ChatTemplate? = null,
+    val generation: GenerationTokens? = null,
 )
+
+/** Tokens that end a text which a model writes, and those that are left out of it. */
+@Serializable
+internal class GenerationTokens(val stops: List<Int>, val hidden: List<Int>)
 
 /**
  * How a BPE tokenizer works, beside its vocabulary.
@@ -79,7 +84,7 @@ fun openTokenizer(folder: File): Tokenizer {
                 "Train on {\"input_ids\", \"labels\"} rows, tokenized on a computer.",
         )
     }
-    return Tokenizer(mobile.tokenizer, Vocabulary(File(folder, "vocabulary.safetensors")), mobile.chat)
+    return Tokenizer(mobile.tokenizer, Vocabulary(File(folder, "vocabulary.safetensors")), mobile.chat, mobile.generation)
 }
 
 @OptIn(ExperimentalSerializationApi::class)
@@ -110,6 +115,7 @@ class Tokenizer internal constructor(
     private val vocabulary: Vocabulary,
     /** How conversations are written; null without a chat template. */
     val chat: ChatTemplate?,
+    private val generation: GenerationTokens? = null,
 ) {
     /** The token that ends a text, if there is one. */
     val end: Int? = description.end
@@ -163,9 +169,23 @@ class Tokenizer internal constructor(
         return text.toByteArray().decodeToString()
     }
 
-    private fun spelling(id: Int): ByteArray {
+    /**
+     * The tokens that end a text which a model writes: those of its settings of generation, of the tokenizer and of the chat template.
+     *
+     * @throws UsageException the bundle does not say, since it was exported by an earlier mesp
+     */
+    fun stops(): Set<Int> = generationTokens().stops.toSet()
+
+    /** The tokens that are left out of a text which a model writes. As [stops]. */
+    internal fun hidden(): Set<Int> = generationTokens().hidden.toSet()
+
+    private fun generationTokens() =
+        generation ?: throw UsageException("the bundle does not say where a text ends. Export the bundle again, with this mesp.")
+
+    /** A token's bytes, and none of an id that the tokenizer does not have: a model may have more rows than it has tokens. */
+    internal fun spelling(id: Int): ByteArray {
         byteOf[id]?.let { return byteArrayOf(it.toByte()) }
-        val spelled = specialOf[id]?.toByteArray() ?: vocabulary.spelling(id)
+        val spelled = specialOf[id]?.toByteArray() ?: if (id < vocabulary.size) vocabulary.spelling(id) else ByteArray(0)
         return if (description.space == null) spelled else spelled.decodeToString().replace(description.space, " ").toByteArray()
     }
 
