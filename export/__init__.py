@@ -37,7 +37,9 @@ The rooms, in the order in which data flows:
         bundle_weights, transformers_model    a bundle or a checkpoint as transformers' model, and PEFT's adapter on it
         verify                a bundle's gradients against autograd
         adapter_config        PEFT's, as someone made it
-        merge, generate, generate_options    the adapter in the model's weights; text before and after
+        merge, generate       the adapter in the model's weights; text before and after
+    convert/          the adapter in other programs' formats
+        lora, gguf_lora, mlx, convert
 
     api                       what ``mesp`` has of this package
 

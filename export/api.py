@@ -14,7 +14,7 @@ from mesp.runtime.generation.options import GenerateOptions
 from mesp.runtime.training.settings import MEMORY, TrainSettings
 
 from .export_settings import settings_of
-from .model.checkpoint import find_checkpoint, find_model
+from .model.checkpoint import check_hub_id, find_checkpoint, find_model
 from .reference.adapter_config import read_adapter_config
 
 if TYPE_CHECKING:
@@ -23,13 +23,21 @@ if TYPE_CHECKING:
     from .reference.verify import Verification
 
 
-def export(checkpoint: str | Path, output: str | Path, *, random_init: bool = False, **settings: Any) -> Bundle:
+def export(
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    random_init: bool = False,
+    base_id: str | None = None,
+    **settings: Any,
+) -> Bundle:
     """Makes a bundle from a checkpoint, as ``mesp export`` does.
 
     Args:
         checkpoint: a Hugging Face folder, a .gguf file or a Hub id
         output: the folder to make
         random_init: random weights for a folder with a config.json, to measure memory and speed
+        base_id: the model on the Hub, which adapters will name as their base; the checkpoint if not given
         settings: the fields of ``mesp.ExportSettings``, which are the options of ``mesp export``
 
     Raises:
@@ -38,10 +46,12 @@ def export(checkpoint: str | Path, output: str | Path, *, random_init: bool = Fa
     """
     chosen, folder = settings_of(settings, "mesp.export"), Path(output)
     check_absent(folder)
+    if base_id is not None:
+        check_hub_id(base_id)
     find_checkpoint(str(checkpoint), random_init)
     from .bundle.export import export_bundle
 
-    export_bundle(str(checkpoint), folder, chosen, random_init)
+    export_bundle(str(checkpoint), folder, chosen, random_init, base_id=base_id)
     return open_bundle(folder, verify_files=False)
 
 
@@ -110,7 +120,12 @@ def generate(
 
 
 def merge(
-    model: str | Path, adapter: str | Path, output: str | Path, *, dtype: str = "auto", allow_other_base: bool = False
+    model: str | Path,
+    adapter: str | Path,
+    output: str | Path,
+    *,
+    dtype: str = "bfloat16",
+    allow_other_base: bool = False,
 ) -> Path:
     """Adds an adapter to its model's weights, as a Hugging Face folder, and returns that.
 
@@ -126,3 +141,22 @@ def merge(
 
     merge_model(str(model), Path(adapter), folder, dtype, allow_other_base)
     return folder
+
+
+def convert(
+    source: str | Path, to: str, output: str | Path, *, base: str | Path | None = None, base_id: str | None = None
+) -> Path:
+    """Writes a run's adapter, or a PEFT adapter folder, as another program takes it, and returns the file or folder.
+
+    Args:
+        to: gguf, for llama.cpp; mlx, for mlx-lm; or peft, which names its model as the Hub does
+        base: for gguf, the model of an adapter that is no run's: a bundle or a checkpoint
+        base_id: for peft, the Hub id of the model
+
+    Raises:
+        UsageError: a source, base or format that cannot be used; nothing is written.
+    """
+    from .convert.convert import convert as convert_adapter
+
+    convert_adapter(Path(source), to, Path(output), None if base is None else str(base), base_id)
+    return Path(output)

@@ -7,6 +7,7 @@ The Python API, by the names of the command line:
     train       a bundle's adapter here; returns a Run
     generate    text before and after
     merge       an adapter into its model's weights
+    convert     an adapter as other programs take it
     verify, inspect, report, open_run
 
     bundle = mesp.export("SmolLM2-135M-Instruct.Q4_1.gguf", "bundle", seq_len=[64, 256])
@@ -28,7 +29,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .export.api import export, generate, merge, plan, verify
+    from .export.api import convert, export, generate, merge, plan, verify
     from .export.export_settings import ExportSettings
     from .runtime.api import Run, inspect, open_run, report, train
     from .runtime.engine.bundle import Bundle
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 # Imported when they are asked for: torch takes seconds, and a help text should not.
 _HOMES = {
-    "export.api": ("generate", "merge", "plan", "verify"),
+    "export.api": ("convert", "generate", "merge", "plan", "verify"),
     "export.export_settings": ("ExportSettings",),
     "runtime.generation.options": ("GenerateOptions",),
     "runtime.api": ("Run", "inspect", "open_run", "report", "train"),
@@ -62,6 +63,7 @@ __all__ = [
     "TrainSettings",
     "UsageError",
     "__version__",
+    "convert",
     "export",
     "generate",
     "inspect",

@@ -39,7 +39,7 @@ LADDER = {
         "decoding",
     ),
     "block": ("programs", "mutations", "workspace", "duration"),
-    "model": ("families", "gguf", "folders", "model", "kinds", "schedule_mutations", "merge", "generate"),
+    "model": ("families", "gguf", "folders", "model", "kinds", "schedule_mutations", "merge", "generate", "convert"),
     "lowered program": (
         "bundles",
         "lowering_cache",

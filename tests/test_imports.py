@@ -37,7 +37,7 @@ ROOMS = {
         "generation",
         "api",
     ],
-    "export": ["export_settings", "model", "programs", "schedules", "bundle", "predict", "reference", "api"],
+    "export": ["export_settings", "model", "programs", "schedules", "bundle", "predict", "reference", "convert", "api"],
 }
 
 

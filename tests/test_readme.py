@@ -16,6 +16,7 @@ PAGES = [
     ROOT / "android_app" / "README.md",
     ROOT / "benchmarks" / "README.md",
     ROOT / "export" / "DESIGN.md",
+    ROOT / "export" / "convert" / "README.md",
     ROOT / "runtime" / "OPTIONS.md",
 ]
 COMMAND = re.compile(r"^    (?:\.venv/bin/)?mesp (.*)$", re.MULTILINE)
@@ -47,6 +48,7 @@ def test_there_are_commands_of_every_kind() -> None:
         "generate",
         "plan",
         "merge",
+        "convert",
         "report",
         "device",
     }

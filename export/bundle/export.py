@@ -39,12 +39,14 @@ def export_bundle(
     random_init: bool = False,
     progress: Tell = lambda _: None,
     note: Tell = lambda _: None,
+    base_id: str | None = None,
 ) -> Manifest:
     """Exports a checkpoint to a new bundle and returns its manifest.
 
     Args:
         progress: is told what is being done
         note: is told what a person should know of the result
+        base_id: what adapters are to name as their model; None for the source
 
     Raises:
         UsageError: settings, checkpoint or output that cannot be used; nothing is written.
@@ -61,10 +63,14 @@ def export_bundle(
             progress("weights and programs")
             lowered = lower(schedules.programs.values())
             _write_synced(folder / files.PROGRAM, lowered.buffer)
-        manifest = _manifest(checkpoint, schedules, lowered, folder)
+        manifest = _manifest(checkpoint, base_id or checkpoint.origin, schedules, lowered, folder)
         write_json(folder / files.MANIFEST, manifest.to_json())
         files.open_bundle(folder, verify_files=False)
-    for text in (quantized_anew(checkpoint.quantized, settings), *notes(output / files.TOKENIZER)):
+    for text in (
+        quantized_anew(checkpoint.quantized, settings),
+        _unnamed(source, base_id),
+        *notes(output / files.TOKENIZER),
+    ):
         if text:
             note(text)
     return manifest
@@ -78,6 +84,16 @@ def quantized_anew(types: Mapping[str, int], settings: ExportSettings) -> str | 
         return None
     return (
         f"The checkpoint's projections of {', '.join(anew)} were dequantized, and quantized to {settings.weights} anew."
+    )
+
+
+def _unnamed(source: str, base_id: str | None) -> str | None:
+    """That adapters will name a file as their model, where the Hub has another name for it."""
+    if base_id or not source.lower().endswith(".gguf"):
+        return None
+    return (
+        "Adapters will name this file as their model. With --base-id OWNER/NAME they name it as the Hub does, "
+        "so that PEFT finds it: mesp convert --to peft does it later."
     )
 
 
@@ -104,14 +120,14 @@ def program_specs(programs: Mapping[str, Program], planned_bytes: Mapping[str, i
     }
 
 
-def _manifest(checkpoint: Checkpoint, schedules: Schedules, lowered: Lowered, folder: Path) -> Manifest:
+def _manifest(checkpoint: Checkpoint, origin: str, schedules: Schedules, lowered: Lowered, folder: Path) -> Manifest:
     plan, tensors = schedules.plan, schedules.tensors()
     specs = weight_tensors(plan) | {name: tensor.spec for name, tensor in tensors.items()}
     kinds = {name: tensor.kind for name, tensor in tensors.items() if tensor.in_arena}
     arch = plan.architecture
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     return Manifest(
-        model=Model(checkpoint.origin, arch.description(), checkpoint.config.to_dict(), arch.V, arch.max_tokens),
+        model=Model(origin, arch.description(), checkpoint.config.to_dict(), arch.V, arch.max_tokens),
         plan=plan.settings.to_json(),
         lora=make_lora(plan),
         tensors=tensors,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mesp.runtime.account import shown
 from mesp.runtime.engine.bundle import MANIFEST
 from mesp.runtime.errors import UsageError
 
@@ -104,6 +105,12 @@ def _check_gguf(path: Path) -> None:
         raise UsageError(f"{path} is one file of a model. Give the folder that it is in: {path.parent}")
     kind, _ = read_keys(GgufHeader(path))
     gguf_family(kind, str(path))
+
+
+def check_hub_id(name: str) -> None:
+    """Raises UsageError for what is no Hub id."""
+    if not _HUB_ID.fullmatch(name):
+        raise UsageError(f"{shown(name)} is no Hub id. Expected OWNER/NAME, such as Qwen/Qwen2.5-0.5B.")
 
 
 def find_model(source: str) -> Path:

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
 def run_export(args: argparse.Namespace) -> int:
     """mesp export"""
-    from mesp.export.model.checkpoint import find_checkpoint
+    from mesp.export.model.checkpoint import check_hub_id, find_checkpoint
     from mesp.runtime.files import check_absent
     from mesp.runtime.report.words import weights_in_words
 
     settings = export_settings(args)
     check_absent(args.output)
+    if args.base_id is not None:
+        check_hub_id(args.base_id)
     find_checkpoint(args.checkpoint, args.random_init)
     with loading("PyTorch and ExecuTorch"):
         from mesp.export.bundle.export import export_bundle
@@ -42,6 +44,7 @@ def run_export(args: argparse.Namespace) -> int:
             args.random_init,
             lambda what: status.update(f"writing {what}"),
             notes.append,
+            args.base_id,
         )
     size, lora = sum(item["bytes"] for item in manifest.files.values()), manifest.lora
     lengths, weights = " or ".join(map(str, manifest.lengths)), weights_in_words(manifest.plan)
@@ -136,6 +139,29 @@ def run_merge(args: argparse.Namespace) -> int:
     with console_of(sys.stderr).status("merging"):
         merge(args.model, args.adapter, args.output, args.dtype, args.allow_other_base)
     print(f"{args.output}: the merged model, as transformers loads it")
+    return 0
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """mesp convert"""
+    from mesp.export.model.checkpoint import check_hub_id, find_model
+    from mesp.runtime.errors import UsageError
+    from mesp.runtime.files import check_absent
+
+    check_absent(args.output)
+    for name, of in (("base", "gguf"), ("base_id", "peft")):
+        if getattr(args, name) is not None and args.to != of:
+            raise UsageError(f"--{name.replace('_', '-')} is for --to {of}: leave it out.")
+    if args.base is not None:
+        find_model(args.base)
+    if args.base_id is not None:
+        check_hub_id(args.base_id)
+    with loading("PyTorch"):
+        from mesp.export.convert.convert import convert
+    convert(args.source, args.to, args.output, args.base, args.base_id)
+    used = {"gguf": "llama-cli -m MODEL.gguf --lora", "mlx": "mlx_lm.generate --model MODEL --adapter-path"}
+    takes = f"use it with: {used[args.to]} {args.output}" if args.to in used else "AutoPeftModelForCausalLM loads it"
+    print(f"{args.output}: {takes}")
     return 0
 
 

@@ -15,6 +15,7 @@ from mesp.runtime.errors import MespError
 
 from .commands import (
     run_bench,
+    run_convert,
     run_export,
     run_generate,
     run_inspect,
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     _train_parser(commands)
     _report_parser(commands)
     _merge_parser(commands)
+    _convert_parser(commands)
     _generate_parser(commands)
     _bench_parser(commands)
     add_device_commands(commands, _Help)
@@ -93,6 +95,11 @@ def _export_parser(commands: "Commands") -> None:
     _export_options(parser)
     parser.add_argument(
         "--random-init", action="store_true", help="random weights for a config.json, to measure memory and speed"
+    )
+    parser.add_argument(
+        "--base-id",
+        metavar="OWNER/NAME",
+        help="the model on the Hub, which adapters will name as their base; the checkpoint as it is given here if not given",
     )
     parser.set_defaults(run=run_export)
 
@@ -217,10 +224,31 @@ def _merge_parser(commands: "Commands") -> None:
     parser.add_argument(
         "--dtype",
         choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
+        default="bfloat16",
         help="of the merged weights; auto is the checkpoint's, and float32 for a bundle or .gguf",
     )
     parser.set_defaults(run=run_merge)
+
+
+def _convert_parser(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "convert", help="write an adapter as other programs take it: llama.cpp, mlx-lm, PEFT", formatter_class=_Help
+    )
+    parser.add_argument("source", type=Path, metavar="RUN", help="a run, or a PEFT adapter folder")
+    parser.add_argument(
+        "--to",
+        choices=("gguf", "peft", "mlx"),
+        required=True,
+        help="gguf is a file for llama.cpp's --lora, mlx a folder for mlx-lm's --adapter-path, peft one that names its model as the Hub does",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PATH", help="the file or folder to make")
+    parser.add_argument(
+        "--base", metavar="MODEL", help="for gguf, the adapter's bundle or checkpoint; that of the run if not given"
+    )
+    parser.add_argument(
+        "--base-id", metavar="OWNER/NAME", help="for peft, the model on the Hub; as the adapter says if not given"
+    )
+    parser.set_defaults(run=run_convert)
 
 
 def _generate_parser(commands: "Commands") -> None:

@@ -72,7 +72,7 @@ def read_adapter(path: Path, lora: Lora, adapter: "Tensor") -> None:
         UsageError: the file is not whole, or holds other tensors than this bundle trains.
     """
     places = named(lora, adapter)
-    _check_weights_file(path)
+    check_weights_file(path)
     try:
         with safe_open(path, "pt") as file:
             check_tensors(path, {key: file.get_slice(key).get_dtype() for key in file.keys()})
@@ -92,7 +92,7 @@ def read_adapter(path: Path, lora: Lora, adapter: "Tensor") -> None:
         raise UsageError(f"{path} is not a whole safetensors file: {error}.") from error
 
 
-def _check_weights_file(path: Path) -> None:
+def check_weights_file(path: Path) -> None:
     """Raises UsageError for an adapter whose tensors are not there, or not in safetensors."""
     old = path.with_name(OLD_WEIGHTS)
     if path.is_file():

@@ -15,7 +15,7 @@ To add a family, write its file and name it in ``FAMILIES``. DESIGN.md has the l
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mesp.runtime.account import shown
@@ -33,25 +33,29 @@ class Family:
     Args:
         known: models of it, for people
         read: takes every field of a configuration that it needs
-        gguf: what GGUF calls it; None if it is not read from GGUF files
+        gguf: what GGUF calls it
+        from_gguf: whether it is read from GGUF files; adapters of the others are written to them all the same
         gguf_interleaves: the projections whose rows GGUF orders otherwise: of each head first and second half in turn
     """
 
     known: str
     read: Callable[[Configuration], Architecture]
-    gguf: str | None = None
-    gguf_interleaves: frozenset[str] = field(default_factory=frozenset)
+    gguf: str
+    gguf_interleaves: frozenset[str] = frozenset()
+    from_gguf: bool = True
 
+
+_Q_AND_K = frozenset(("q_proj", "k_proj"))
 
 # By transformers' model_type.
 FAMILIES = {
-    "llama": Family("SmolLM2, Llama 3", llama.read, gguf="llama", gguf_interleaves=frozenset(("q_proj", "k_proj"))),
+    "llama": Family("SmolLM2, Llama 3", llama.read, gguf="llama", gguf_interleaves=_Q_AND_K),
     "qwen2": Family("Qwen2, Qwen2.5", qwen2.read, gguf="qwen2"),
     "qwen3": Family("Qwen3", qwen3.read, gguf="qwen3"),
-    "smollm3": Family("SmolLM3", smollm3.read),
-    "mistral": Family("Mistral", mistral.read),
-    "granite": Family("Granite", granite.read),
-    "phi3": Family("Phi-3, Phi-4-mini", phi3.read),
+    "smollm3": Family("SmolLM3", smollm3.read, "smollm3", _Q_AND_K, from_gguf=False),
+    "mistral": Family("Mistral", mistral.read, "llama", _Q_AND_K, from_gguf=False),
+    "granite": Family("Granite", granite.read, "granite", _Q_AND_K, from_gguf=False),
+    "phi3": Family("Phi-3, Phi-4-mini", phi3.read, "phi3", from_gguf=False),
     "gemma3_text": Family("Gemma 3, text", gemma3.read, gguf="gemma3"),
     "lfm2": Family("LFM2, LFM2.5", lfm2.read, gguf="lfm2"),
 }
@@ -88,9 +92,9 @@ def gguf_family(kind: str, where: str) -> tuple[str, Family]:
         UsageError: there is none, or none that is read from GGUF files.
     """
     for model_type, known in FAMILIES.items():
-        if known.gguf == kind:
+        if known.from_gguf and known.gguf == kind:
             return model_type, known
-    supported = ", ".join(f"{known.gguf} ({known.known})" for known in FAMILIES.values() if known.gguf)
+    supported = ", ".join(f"{known.gguf} ({known.known})" for known in FAMILIES.values() if known.from_gguf)
     folder = " as a GGUF file. Use a Hugging Face folder of it" if kind in FAMILIES else ""
     raise UsageError(f"Architecture {shown(kind)} in {where} is not supported{folder}. Supported: {supported}.")
 
