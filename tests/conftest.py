@@ -3,6 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import torch
 
 from .bundles import write_bundle
 from .lowering_cache import lowering_cached
+
+# The fleet's tests need its extra: make test-fleet installs it.
+collect_ignore = [] if find_spec("flwr") else ["fleet"]
 
 # Tiny products gain nothing from threads, and those that wait for work take the cores from the other processes. So each of pytest's
 # processes, and what it starts, keeps to a core: ExecuTorch then has one thread too.

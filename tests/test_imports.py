@@ -36,6 +36,7 @@ ROOMS = {
         "training",
         "generation",
         "api",
+        "fleet",
     ],
     "export": ["export_settings", "model", "programs", "schedules", "bundle", "predict", "reference", "convert", "api"],
 }

@@ -24,6 +24,7 @@ from .commands import (
     run_verify,
 )
 from .device import add_device_commands, renamed
+from .fleet import add_fleet_commands
 from .plan import run_plan
 from .streams import drop, ended_as_by_ctrl_c, is_broken, spell_what_cannot_be_written, tell
 from .train import run_train
@@ -69,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     _generate_parser(commands)
     _bench_parser(commands)
     add_device_commands(commands, _Help)
+    add_fleet_commands(commands, _Help)
     return parser
 
 

@@ -58,7 +58,7 @@ def write_report(run: Path, output: Path | None = None) -> Path:
             "Settings": _one(settings_rows(folder.settings)),
         },
     }
-    _write(page, "run.html.jinja", values)
+    render(page, "run.html.jinja", values)
     return page
 
 
@@ -90,7 +90,7 @@ def write_comparison(runs: Sequence[Path], output: Path) -> None:
             _PHONE: comparison.columns([phone_rows(folder.device) for folder in folders.values()]),
         },
     }
-    _write(output, "comparison.html.jinja", values)
+    render(output, "comparison.html.jinja", values)
 
 
 def _page(output: Path) -> Path:
@@ -145,7 +145,8 @@ def _one(rows: Sequence[tuple[str, str | None]]) -> dict[str, list[str]]:
     return {label: [value] for label, value in rows if value is not None}
 
 
-def _write(path: Path, template: str, values: Mapping[str, Any]) -> None:
+def render(path: Path, template: str, values: Mapping[str, Any]) -> None:
+    """Writes a page from one of the templates in this folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, _environment().get_template(template).render(**values, units=UNITS))
 

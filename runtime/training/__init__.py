@@ -7,6 +7,7 @@ stepper           one step, one evaluation: which schedules of the bundle run, w
 resume            from a run's folder to what it was started with
 start             what is checked before torch is loaded
 loop              ``train``: steps, evaluations and checkpoints until the run is over
+evaluation        ``evaluate``: held-out rows alone, without a step
 adapter_config    what an adapter says of itself, accounted for
 adapter           PEFT's adapters, in and out
 checkpoints       what a run needs to go on

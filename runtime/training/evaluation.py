@@ -1,0 +1,60 @@
+"""An adapter on held-out rows, without a step: the loss that a run evaluates before its first one."""
+
+import time
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..data.dataset import Example, inputs, load_data, spread
+from ..engine.bundle import TOKENIZER, Bundle
+from ..engine.session import Session
+from ..engine.sizes import smallest
+from ..errors import UsageError
+from .loop import load_adapter
+from .settings import TrainSettings
+from .threads import default_threads
+
+
+def evaluate(bundle: Bundle, settings: TrainSettings) -> tuple[int, float, float]:
+    """The settings' adapter on their held-out rows; memory is taken for evaluations alone.
+
+    Returns:
+        how many targets, the mean loss over them in nats, seconds
+
+    Raises:
+        UsageError: no held-out rows, or a file or adapter that cannot be used.
+    """
+    began, manifest = time.perf_counter(), bundle.manifest
+    _, held_out = load_data(
+        settings.data,
+        manifest.tokens,
+        manifest.model.vocabulary,
+        bundle.path / TOKENIZER,
+        packing=settings.packing,
+        eval_path=settings.eval_data,
+        eval_split=settings.eval_split,
+        seed=settings.seed,
+        columns=settings.map,
+    )
+    if held_out is None:
+        raise UsageError("There are no held-out rows to evaluate on: give --eval-data or --eval-split.")
+    examples = spread(held_out.examples, settings.eval_sequences)
+    targets, loss = _loss(bundle, settings, examples)
+    return targets, loss, time.perf_counter() - began
+
+
+def _loss(bundle: Bundle, settings: TrainSettings, examples: Sequence[Example]) -> tuple[int, float]:
+    manifest, targets = bundle.manifest, sum(example.predictions for example in examples)
+    sizes = [smallest(manifest.sizes(), example.tokens, example.predictions) for example in examples]
+    session = Session(
+        bundle,
+        [f"evaluate.{name}" for name in sorted({size.name for size in sizes})],
+        settings.threads or default_threads(),
+    )
+    adapter: Tensor = session.state[manifest.lora.state]
+    scale = load_adapter(bundle, adapter, settings).at(manifest.lora.rank)
+    loss = 0.0
+    for example, size in zip(examples, sizes, strict=True):
+        given = {**inputs(example, size, targets), "lora_scale": scale}
+        loss += float(session.run(f"evaluate.{size.name}", given)["loss"])
+    return targets, loss
