@@ -6,21 +6,37 @@ What a client cannot do it answers with one sentence, which the server shows bes
 import json
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from flwr.app import ArrayRecord, Context, Error, Message
+from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import LocalDpMod, fixedclipping_mod
-from flwr.common.constant import ErrorCode
 
 from ..engine.bundle import Bundle, open_bundle
 from ..errors import MespError, UsageError
 from ..training.adapter import WEIGHTS
-from .records import ARRAYS, BUNDLE, CONFIG, FLEET, ROUND, SETTINGS, bundle_id, read_arrays, reply, write_arrays
-from .settings import FleetSettings, NodeSettings, Privacy, read_clients
+from .records import (
+    ARRAYS,
+    BUNDLE,
+    CONFIG,
+    FLEET,
+    ROUND,
+    SECONDS,
+    SETTINGS,
+    bundle_id,
+    failure,
+    read_arrays,
+    reply,
+    write_arrays,
+)
+from .settings import OF_FLEET, FleetSettings, NodeSettings, Privacy, read_clients
 from .worker import HostWorker, Task, Worker, rounds_folder
 
 MakeWorker = Callable[[Bundle, NodeSettings], Worker]
+# Of a round's time: what is left is for the way there and back.
+_OF_THE_ROUND = 0.9
 Handler = Callable[[Message, Context], Message]
 
 
@@ -50,15 +66,11 @@ def _hidden(message: Message, context: Context, call_next: Handler) -> Message:
     return mod(message, context, call_next) if mod else call_next(message, context)
 
 
-def _mod(privacy: Privacy) -> Callable[[Message, Context, Handler], Message] | None:
+def _mod(privacy: Privacy) -> Any:
     if privacy.mode == "central-clients":
         return fixedclipping_mod
     if privacy.mode == "local":  # what one client changes, at most: its whole change
         return LocalDpMod(privacy.clipping_norm, privacy.clipping_norm, privacy.epsilon, privacy.delta)
-    if privacy.mode == "secure-aggregation":
-        from .secure import masked
-
-        return masked
     return None
 
 
@@ -68,21 +80,22 @@ def _answered(
     make_worker: MakeWorker,
     work: Callable[[Message, Bundle, NodeSettings, Worker], Message],
 ) -> Message:
+    name = ""
     try:
-        node, bundle = _node(message, context)
+        fleet = FleetSettings.of(context.run_config)
+        node = _settings(context, fleet)
+        name, bundle = node.name, _bundle(message, node, fleet)
         return work(message, bundle, node, make_worker(bundle, node))
     except (MespError, OSError) as error:
-        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error)), reply_to=message)
+        return Message(failure(name, str(error)), reply_to=message)
 
 
-def _node(message: Message, context: Context) -> tuple[NodeSettings, Bundle]:
-    """This client's settings, and its bundle, if it is the server's.
+def _bundle(message: Message, node: NodeSettings, fleet: FleetSettings) -> Bundle:
+    """This client's bundle, if it is the server's.
 
     Raises:
         UsageError: it is another one.
     """
-    fleet = FleetSettings.of(context.run_config)
-    node = _settings(context, fleet)
     path = node.bundle or fleet.bundle
     if path is None:
         raise UsageError('The client has no bundle: name its folder, as bundle = "FOLDER".')
@@ -92,7 +105,7 @@ def _node(message: Message, context: Context) -> tuple[NodeSettings, Bundle]:
         raise UsageError(
             f"{path} is another bundle ({own[:12]}) than the server's ({asked[:12]}): copy the server's here."
         )
-    return node, bundle
+    return bundle
 
 
 def _settings(context: Context, fleet: FleetSettings) -> NodeSettings:
@@ -116,10 +129,22 @@ def _task(message: Message, bundle: Bundle, node: NodeSettings, what: str) -> Ta
     if not isinstance(arrays, ArrayRecord):
         raise UsageError("The server sent no adapter.")
     round_ = int(config[ROUND])
-    task = Task(str(config[FLEET]), round_, Path(), json.loads(str(config[SETTINGS])))
+    seconds = _OF_THE_ROUND * float(config[SECONDS])
+    task = Task(str(config[FLEET]), round_, Path(), _common(json.loads(str(config[SETTINGS]))), seconds)
     folder = rounds_folder(node, task) / what
     write_arrays(folder, arrays, bundle)
-    return Task(task.fleet, round_, folder, task.settings)
+    return replace(task, adapter=folder)
+
+
+def _common(settings: dict[str, Any]) -> dict[str, Any]:
+    """The fleet's settings as the server sent them, if they are no others: what is read here is chosen here.
+
+    Raises:
+        UsageError: names one that is the client's own.
+    """
+    if own := [name for name in settings if name not in OF_FLEET]:
+        raise UsageError(f"The server asks for {own[0]}, which is the client's own to choose.")
+    return settings
 
 
 def _train(message: Message, bundle: Bundle, node: NodeSettings, worker: Worker) -> Message:

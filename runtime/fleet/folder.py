@@ -12,6 +12,7 @@ A round is done when its line is there; what was left of one that was not is don
 import fcntl
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -83,7 +84,8 @@ class FleetFolder:
             )
         make_folders(self.path)
         self._take()
-        name = f"{self.path.resolve().name}-{uuid.uuid4().hex[:8]}"
+        plain = re.sub(r"[^A-Za-z0-9_]", "_", self.path.resolve().name)[:40]
+        name = f"{plain}-{uuid.uuid4().hex[:8]}"
         write_json(self.path / FLEET, {"fleet": name, **about})
         (self.path / ROUNDS).touch()
         return name

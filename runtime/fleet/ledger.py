@@ -21,7 +21,7 @@ from ..engine.bundle import Bundle
 from ..errors import MespError, UsageError
 from ..files import make_folders
 from .folder import STATE, FleetFolder, Part, Round
-from .records import ABOUT, ARRAYS, METRICS, TARGETS, checked, single, write_arrays
+from .records import ABOUT, ARRAYS, METRICS, TARGETS, checked, failed, single, write_arrays
 from .settings import FleetSettings
 from .strategies import inner, read_state, write_state
 
@@ -76,13 +76,15 @@ class Ledger(Strategy):
     def _fewest(self, what: str) -> int:
         """How many clients the strategy would wait for, without end."""
         own = inner(self.strategy)
-        return max(self._settings.min_clients, own.min_available_nodes, getattr(own, f"min_{what}_nodes"))
+        return max(self._settings.min_clients, int(own.min_available_nodes), int(getattr(own, f"min_{what}_nodes")))
 
     def wait_for(self, grid: Grid, clients: int) -> int:
         """Waits until so many clients are connected; returns how many are, which may be fewer."""
         until = time.monotonic() + self._settings.wait_seconds
-        while (there := len(list(grid.get_node_ids()))) < clients and time.monotonic() < until:
+        there = len(list(grid.get_node_ids()))
+        while there < clients and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
+            there = len(list(grid.get_node_ids()))
         return there
 
     def aggregate_train(
@@ -159,7 +161,8 @@ class Ledger(Strategy):
         node = message.metadata.src_node_id
         if not message.has_error() and isinstance(about := message.content.get(ABOUT), ConfigRecord):
             self._names[node] = Part(f"{node}", str(about["name"]), str(about["where"]))
-        return self._parts.get(node) or self._names.get(node) or Part(f"{node}", f"node {node}")
+        name = failed(message.error)[0] if message.has_error() else ""
+        return self._parts.get(node) or self._names.get(node) or Part(f"{node}", name or f"node {node}")
 
     def _missing(self) -> None:
         for node in self._asked:
@@ -176,13 +179,13 @@ class Ledger(Strategy):
         fewest = self._fewest("evaluate")
         if self._reason is not None or self.wait_for(grid, fewest) < fewest:
             return []
-        return self.strategy.configure_evaluate(self._done + server_round, arrays, config, grid)
+        return list(self.strategy.configure_evaluate(self._done + server_round, arrays, config, grid))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """The round is done: its line is written."""
         good = [message for message in replies if self._evaluated(message)]
         metrics = self.strategy.aggregate_evaluate(self._done + server_round, good) if good else None
-        loss = float(metrics["loss"]) if metrics else None  # type: ignore[arg-type]
+        loss = float(metrics["loss"]) if metrics else None
         self._add(self._done + server_round, loss)
         return metrics
 
@@ -227,7 +230,7 @@ def _figures(message: Message, name: str) -> Mapping[str, float]:
         MespError: the client could not, or sent something else.
     """
     if message.has_error():
-        raise MespError(_reason(message.error.code, message.error.reason))
+        raise MespError(failed(message.error)[1])
     content: RecordDict = message.content
     metrics = content.get(METRICS)
     figures = {} if not isinstance(metrics, MetricRecord) else {key: metrics[key] for key in metrics}
@@ -235,9 +238,3 @@ def _figures(message: Message, name: str) -> Mapping[str, float]:
     if TARGETS not in plain or len(plain) != len(figures) or not all(map(math.isfinite, plain.values())):
         raise UsageError(f"{name} sent no figures, or one that is not finite.")
     return plain
-
-
-def _reason(code: int, reason: str | None) -> str:
-    """What Flower says of a client that gave no answer."""
-    text = " ".join((reason or "").split())
-    return text[:500] or f"Flower's error {code}"

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
+from flwr.common.constant import ErrorCode
 from safetensors import safe_open
 
 from ..engine.bundle import MANIFEST, Bundle
@@ -20,7 +21,7 @@ from ..training.adapter import Scaling, named, write_peft
 ARRAYS, CONFIG, TARGETS = "arrays", "config", "targets"
 METRICS, ABOUT = "metrics", "about"
 # Of the configuration that the server sends.
-ROUND, FLEET, BUNDLE, SETTINGS = "server-round", "fleet", "bundle", "settings"
+ROUND, FLEET, BUNDLE, SETTINGS, SECONDS = "server-round", "fleet", "bundle", "settings", "round-seconds"
 
 
 def bundle_id(bundle: Bundle) -> str:
@@ -80,9 +81,22 @@ def write_arrays(folder: Path, arrays: ArrayRecord, bundle: Bundle) -> None:
         write_peft(new, lora, flat, Scaling(lora.alpha), model.origin)
 
 
-def request(fleet: str, bundle: str, settings: Mapping[str, Any]) -> ConfigRecord:
+def request(fleet: str, bundle: str, settings: Mapping[str, Any], seconds: float) -> ConfigRecord:
     """What the server sends with every adapter."""
-    return ConfigRecord({FLEET: fleet, BUNDLE: bundle, SETTINGS: json.dumps(dict(settings), sort_keys=True)})
+    text = json.dumps(dict(settings), sort_keys=True)
+    return ConfigRecord({FLEET: fleet, BUNDLE: bundle, SETTINGS: text, SECONDS: seconds})
+
+
+def failure(name: str, reason: str) -> Error:
+    """What a client answers that could not: its name on a line of its own, then why."""
+    return Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, f"{name}\n{reason}")
+
+
+def failed(error: Error) -> tuple[str, str]:
+    """The name, empty if it is not known, and the reason of a client that could not; or what Flower says of one that gave no answer."""
+    first, line, rest = (error.reason or "").partition("\n")
+    name, reason = (first, rest) if line else ("", first)
+    return name.strip(), " ".join(reason.split())[:500] or f"Flower's error {error.code}"
 
 
 def reply(arrays: ArrayRecord | None, figures: Mapping[str, float], about: Mapping[str, str]) -> RecordDict:

@@ -82,7 +82,7 @@ def _rounds(
         arrays = read_arrays(last / WEIGHTS, bundle.manifest.lora)
 
     def config() -> ConfigRecord:
-        return request(name, bundle_id(bundle), settings.train)
+        return request(name, bundle_id(bundle), settings.train, settings.round_seconds)
 
     if not folder.rounds():
         ledger.begin(grid, arrays, config())

@@ -105,7 +105,7 @@ def write_state(strategy: Strategy, file: Path) -> None:
         items = value.items() if isinstance(value, dict) else enumerate(value or ())
         found |= {f"{name}/{key}": array for key, array in items}
     with replacing(file) as beside, open(beside, "wb") as opened:
-        np.savez(opened, **found)
+        np.savez(opened, **found)  # type: ignore[arg-type] # no array has the name of its other argument
 
 
 def read_state(strategy: Strategy, file: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,7 +17,6 @@ from ..errors import MespError
 from ..files import sha256
 from ..training.adapter import WEIGHTS
 from ..training.evaluation import evaluate
-from ..training.listener import Listener
 from ..training.loop import train
 from ..training.run_writer import RunWriter
 from ..training.settings import TrainSettings
@@ -32,12 +32,14 @@ class Task:
         round: from 1; of an evaluation, the round that it follows
         adapter: PEFT: the common adapter
         settings: the fleet's, of a run
+        seconds: after which the server does not wait for the answer any more
     """
 
     fleet: str
     round: int
     adapter: Path
     settings: Mapping[str, Any]
+    seconds: float = 3600.0
 
     @property
     def run_settings(self) -> dict[str, Any]:
@@ -85,28 +87,34 @@ class HostWorker:
         self._bundle, self._node = bundle, node
 
     def train(self, task: Task) -> Trained:
-        folder = rounds_folder(self._node, task)
-        run = folder / f"round-{task.round}"
-        # Rows that are held out of the data are evaluated by the fleet; here they are only left out.
-        few = {"eval_sequences": 1} if self._node.eval_split else {}
-        settings, rows = self._node.run(task.run_settings, **few), _Rows()
-        train(self._bundle, run, settings, rows, resume=_is_begun(run, task))
+        folder, until = rounds_folder(self._node, task), time.monotonic() + task.seconds
+        run, settings = folder / f"round-{task.round}", training_settings(self._node, task)
+        resume = is_begun(run, task)
+        train(self._bundle, run, settings, resume=resume, stop=lambda: time.monotonic() > until)
+        done = trained(run, self._bundle, settings)
         forget(folder, task.round - self._node.keep_rounds)
-        return trained(run, self._targets(settings, rows.data))
-
-    def _targets(self, settings: TrainSettings, data: Dataset | None) -> int:
-        """Of the run's steps; a run that was done before has not told of its rows."""
-        return targets_of(data or read_rows(self._bundle, settings), settings)
+        return done
 
     def evaluate(self, task: Task) -> dict[str, float]:
-        node = self._node
-        if node.eval_data is None and node.eval_split is None:
+        if not holds_out(self._node):
             return no_evaluation()
-        settings = replace(node.run(task.run_settings), eval_data=node.eval_data)
-        settings = replace(
-            settings, seed=int(task.settings.get("seed", 0))
-        )  # of the split: the same rows in every round
-        return evaluation(*evaluate(self._bundle, settings))
+        return evaluation(*evaluate(self._bundle, evaluation_settings(self._node, task)))
+
+
+def training_settings(node: NodeSettings, task: Task) -> TrainSettings:
+    """Of a client's run in a round. Rows that are held out of the data are evaluated by the fleet; a run is to leave them out, and no more."""
+    return node.run(task.run_settings, **({"eval_sequences": 1} if node.eval_split else {}))
+
+
+def evaluation_settings(node: NodeSettings, task: Task) -> TrainSettings:
+    """Of a client's evaluation: on the same rows after every round."""
+    seed = int(task.settings.get("seed", 0))
+    return replace(node.run(task.run_settings), eval_data=node.eval_data, seed=seed)
+
+
+def holds_out(node: NodeSettings) -> bool:
+    """Whether a client has rows to evaluate on."""
+    return node.eval_data is not None or node.eval_split is not None
 
 
 def no_evaluation() -> dict[str, float]:
@@ -117,15 +125,6 @@ def no_evaluation() -> dict[str, float]:
 def evaluation(targets: int, loss: float, seconds: float) -> dict[str, float]:
     """The figures of an evaluation: all clients have the same ones."""
     return {"targets": targets, "loss": loss, "seconds": seconds}
-
-
-class _Rows(Listener):
-    """Keeps the rows of a run."""
-
-    data: Dataset | None = None
-
-    def begin(self, first: int, steps: int, dataset: Dataset) -> None:
-        self.data = dataset
 
 
 def read_rows(bundle: Bundle, settings: TrainSettings) -> Dataset:
@@ -144,8 +143,9 @@ def read_rows(bundle: Bundle, settings: TrainSettings) -> Dataset:
     return data
 
 
-def targets_of(data: Dataset, settings: TrainSettings) -> int:
+def targets_of(bundle: Bundle, settings: TrainSettings) -> int:
     """How many predictions the steps of a run are made of."""
+    data = read_rows(bundle, settings)
     examples = settings.steps_of(len(data.examples)) * settings.grad_accumulation
     if settings.steps is None:
         examples = settings.epochs * len(data.examples)
@@ -153,22 +153,23 @@ def targets_of(data: Dataset, settings: TrainSettings) -> int:
     return sum(example.predictions for example in islice(order, examples))
 
 
-def trained(run: Path, targets: int) -> Trained:
+def trained(run: Path, bundle: Bundle, settings: TrainSettings) -> Trained:
     """What a run came to, from its folder: the same for this machine and for a phone.
-
-    Args:
-        targets: of its steps
 
     Raises:
         MespError: it is not done.
     """
     report = json.loads((run / REPORT).read_text(encoding="utf-8"))
+    if report["status"] == "interrupted":
+        raise MespError(
+            f"{report['steps']} steps were done when the round's time was over. Give it more: round-seconds."
+        )
     if report["status"] != "done":
-        raise MespError(f"The run is {report['status']}: {report.get('reason', 'no reason is given')}")
+        raise MespError(str(report.get("reason") or f"The run is {report['status']}."))
     steps = [json.loads(line) for line in (run / STEPS).read_text(encoding="utf-8").splitlines()]
     losses, memory = [step["loss"] for step in steps], report["memory"]
     figures = {
-        "targets": targets,
+        "targets": targets_of(bundle, settings),
         "steps": len(steps),
         "loss-first": losses[0],
         "loss-last": losses[-1],
@@ -180,7 +181,7 @@ def trained(run: Path, targets: int) -> Trained:
     return Trained(run / ADAPTER, figures)
 
 
-def _is_begun(run: Path, task: Task) -> bool:
+def is_begun(run: Path, task: Task) -> bool:
     """Whether this very run was begun before, by a client that died or for a server that did. What another adapter left is removed.
 
     Raises:

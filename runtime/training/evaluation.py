@@ -24,7 +24,18 @@ def evaluate(bundle: Bundle, settings: TrainSettings) -> tuple[int, float, float
     Raises:
         UsageError: no held-out rows, or a file or adapter that cannot be used.
     """
-    began, manifest = time.perf_counter(), bundle.manifest
+    began = time.perf_counter()
+    targets, loss = _loss(bundle, settings, held_out_examples(bundle, settings))
+    return targets, loss, time.perf_counter() - began
+
+
+def held_out_examples(bundle: Bundle, settings: TrainSettings) -> Sequence[Example]:
+    """Those that a run would evaluate on.
+
+    Raises:
+        UsageError: there are none, or a file that cannot be used.
+    """
+    manifest = bundle.manifest
     _, held_out = load_data(
         settings.data,
         manifest.tokens,
@@ -38,9 +49,7 @@ def evaluate(bundle: Bundle, settings: TrainSettings) -> tuple[int, float, float
     )
     if held_out is None:
         raise UsageError("There are no held-out rows to evaluate on: give --eval-data or --eval-split.")
-    examples = spread(held_out.examples, settings.eval_sequences)
-    targets, loss = _loss(bundle, settings, examples)
-    return targets, loss, time.perf_counter() - began
+    return spread(held_out.examples, settings.eval_sequences)
 
 
 def _loss(bundle: Bundle, settings: TrainSettings, examples: Sequence[Example]) -> tuple[int, float]:
@@ -55,6 +64,6 @@ def _loss(bundle: Bundle, settings: TrainSettings, examples: Sequence[Example]) 
     scale = load_adapter(bundle, adapter, settings).at(manifest.lora.rank)
     loss = 0.0
     for example, size in zip(examples, sizes, strict=True):
-        given = {**inputs(example, size, targets), "lora_scale": scale}
+        given: dict[str, Tensor | float] = {**inputs(example, size, targets), "lora_scale": scale}
         loss += float(session.run(f"evaluate.{size.name}", given)["loss"])
     return targets, loss

@@ -4,11 +4,10 @@ What the processes do is tried in test_processes.py; everything else is tried he
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
@@ -34,7 +33,7 @@ class Desk(Grid):
 
     def __init__(
         self,
-        nodes: list[Mapping[str, Any]],
+        nodes: Sequence[Mapping[str, Any]],
         config: Mapping[str, Any],
         trouble: Mapping[int, Trouble] | None = None,
         app: ClientApp | None = None,
@@ -114,16 +113,9 @@ def clients(folder: Path, data: list[str], **more: Any) -> list[dict[str, Any]]:
 
 
 def fleet(
-    nodes: list[Mapping[str, Any]], config_: Mapping[str, Any], trouble: Mapping[int, Trouble] | None = None
+    nodes: Sequence[Mapping[str, Any]], config_: Mapping[str, Any], trouble: Mapping[int, Trouble] | None = None
 ) -> Desk:
     """Runs a fleet to its end."""
     desk = Desk(nodes, config_, trouble)
     run_fleet(desk, FleetSettings.of(config_))
     return desk
-
-
-def clients_file(path: Path, nodes: list[Mapping[str, Any]]) -> Path:
-    """The file of a simulation's clients."""
-    tables = {node["name"]: {key: value for key, value in node.items() if key != "name"} for node in nodes}
-    path.write_text(tomli_w.dumps({"clients": tables}))
-    return path

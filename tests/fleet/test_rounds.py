@@ -1,6 +1,7 @@
 """Rounds of a fleet: what the clients do is what ``mesp train`` does, and the folder tells it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,10 +20,10 @@ SHORT = '{"input_ids": [7, 8, 9], "labels": [-100, 8, 9]}\n'
 
 
 @pytest.mark.parametrize("settings", [{}, {"train.optimizer": "adamw", "train.grad-accumulation": 2, "train.seed": 5}])
-def test_one_client_and_one_round_are_mesp_train(tmp_path: Path, qwen2_fp32: Path, settings: dict[str, object]) -> None:
+def test_one_client_and_one_round_are_mesp_train(tmp_path: Path, qwen2_fp32: Path, settings: dict[str, Any]) -> None:
     nodes = clients(tmp_path, [rows(1)])
     fleet(nodes, config(qwen2_fp32, tmp_path / "fleet", **{"train.steps": 3, **settings}))
-    options = {name.removeprefix("train.").replace("-", "_"): value for name, value in settings.items()}
+    options: dict[str, Any] = {name.removeprefix("train.").replace("-", "_"): value for name, value in settings.items()}
     run = mesp.train(qwen2_fp32, tmp_path / "run", data=nodes[0]["data"], **{"steps": 3, "optimizer": "sgd", **options})
     assert run.adapter
     common = tmp_path / "fleet" / "adapter"
