@@ -31,6 +31,7 @@ methods = ["mesp", "offloaded"]
 tiny = "{BENCHMARKS / "configurations" / "tiny-llama"}"
 [methods]
 offloaded = {{ method = "mesp", offload = "inputs" }}
+adamw = {{ method = "mesp", optimizer = "adamw" }}
 [[sweeps]]
 model = "tiny"
 tokens = [16, 32]
@@ -94,6 +95,17 @@ def test_a_definition_is_what_is_run_and_not_what_it_is_compared_with(tmp_path: 
     ].definition() != (cell.definition())
 
 
+def test_a_column_may_have_another_optimizer_which_is_no_matter_of_the_export(tmp_path: Path) -> None:
+    sgd, adamw = read_table(
+        define(
+            tmp_path,
+            DEFINITION.replace('"mesp", "offloaded"]', '"mesp", "adamw"]').replace("goals.offloaded", "goals.adamw"),
+        )
+    ).cells[:2]
+    assert (sgd.optimizer, adamw.optimizer) == ("sgd", "adamw") and adamw.row == sgd.row
+    assert adamw.export_settings() == sgd.export_settings() and adamw.definition() != sgd.definition()
+
+
 def test_the_papers_table_has_every_cell() -> None:
     table = read_table(BENCHMARKS / "tables" / "paper.toml")
     assert len(table.cells) == 9 * 5 + 3
@@ -140,8 +152,9 @@ BAD = {
     "figure": ("[3, 4.5]", '[3, "4"]', "must be MB above 0"),
     "whose figures": ("paper.mesp", "paper.mebp", "paper.mebp is of no method of the sweep"),
     "no figures": ("paper.mesp = [3, 4.5]", "paper = 3", "must have a method's figures each, as paper.mesp = 45"),
-    "method": ('{ method = "mesp", ', "{ ", "method offloaded is"),
-    "baseline": ('method = "mesp"', 'method = "eager"', "the baseline eager takes no options"),
+    "method": ('{ method = "mesp", offload', "{ offload", "method offloaded is"),
+    "optimizer": ('"adamw"', '"adam"', "method adamw: optimizer is 'adam', and must be one of: sgd, adamw"),
+    "baseline": ('method = "mesp", offload', 'method = "eager", offload', "the baseline eager takes no options"),
     "layers": ("rank = 8", "rank = 8\nlayers = 1", "the baseline eager has adapters in all layers"),
     "name": ("\ntiny = ", '\n"ti/ny" = ', "model 'ti/ny' is no name"),
     "twice": ('rank = 8\nmethods = ["eager"]', "", "tiny-16-r4-mesp, tiny-16-r4-offloaded is there twice"),
@@ -191,9 +204,9 @@ ONLY_BASELINES = DEFINITION.split("[[sweeps]]")[0] + '[[sweeps]]\nmodel = "tiny"
 @pytest.mark.thorough
 @pytest.mark.usefixtures("baseline")
 def test_the_command_measures_resumes_and_records_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A real cell of the tiny model, a quick baseline, and one that fails until its definition is another one."""
+    """A real cell of the tiny model with AdamW, a quick baseline, and one that fails until its definition is another one."""
     sweeps = ONLY_BASELINES.split("[[sweeps]]")[0] + (
-        '[[sweeps]]\nmodel = "tiny"\ntokens = 16\nmethods = ["mesp", "eager"]\npaper.mesp = 3\n'
+        '[[sweeps]]\nmodel = "tiny"\ntokens = 16\nmethods = ["adamw", "eager"]\npaper.adamw = 3\n'
         '[[sweeps]]\nmodel = "tiny"\ntokens = 16\nrank = 13\nmethods = ["eager"]\n'
     )
     folder = tmp_path / "out"
@@ -201,7 +214,7 @@ def test_the_command_measures_resumes_and_records_failures(tmp_path: Path, capsy
     assert main(command) == 1
     said = capsys.readouterr().out
     assert (
-        "[1/3] tiny-16-r4-mesp  exporting" in said
+        "[1/3] tiny-16-r4-adamw  exporting" in said
         and "MB over idle, " in said
         and " as top shows it, the paper's 3 × " in said
     )
@@ -215,20 +228,21 @@ def test_the_command_measures_resumes_and_records_failures(tmp_path: Path, capsy
     assert repeat["losses"]["first"] > repeat["losses"]["last"]
     assert sum(cell["parts"].values()) == repeat["memory"]["delta_footprint_bytes"]
     assert cell["parts"]["block inputs"] == 2 * 16 * 64 * 4  # layers, tokens, width, bytes
-    assert set(cell["plan"]) >= {"block inputs", "adapter", "interpreter"}
+    assert set(cell["plan"]) >= {"block inputs", "adapter", "interpreter", "adamw.m", "adamw.v"}
+    assert cell["parts"]["adamw.m"] == cell["plan"]["adamw.m"] == cell["parts"]["adapter"]
     assert set(cell["bundle_bytes"]) >= {"weights.safetensors", "program.pte", "manifest.json"}
     assert cell["export"]["seconds"] > 0 and cell["export"]["peak_rss_bytes"] > 1e8
     assert {phase for _, phase, _ in cell["samples"]["last"]} >= {"embed", "forward 1", "head", "backward 0"}
     assert other["baseline"] == {"weights_bytes": 5_000_000} and other["export"] is None
     assert failed["status"] == "failed" and "13 is a bad rank" in (folder / "logs/tiny-16-r13-eager.log").read_text()
 
-    before = (folder / "cells" / "tiny-16-r4-mesp.json").read_bytes()
-    define(tmp_path, sweeps.replace("rank = 13", "rank = 12").replace("paper.mesp = 3", "paper.mesp = 30"))
+    before = (folder / "cells" / "tiny-16-r4-adamw.json").read_bytes()
+    define(tmp_path, sweeps.replace("rank = 13", "rank = 12").replace("paper.adamw = 3", "paper.adamw = 30"))
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "exporting" not in said and said.count("measured before") == 2 and "the paper's 30 × " in said
-    assert (folder / "cells" / "tiny-16-r4-mesp.json").read_bytes() == before
-    assert list(read(folder / "results.json")["cells"]) == ["tiny-16-r4-mesp", "tiny-16-r4-eager", "tiny-16-r12-eager"]
+    assert (folder / "cells" / "tiny-16-r4-adamw.json").read_bytes() == before
+    assert list(read(folder / "results.json")["cells"]) == ["tiny-16-r4-adamw", "tiny-16-r4-eager", "tiny-16-r12-eager"]
 
 
 @pytest.mark.usefixtures("baseline")

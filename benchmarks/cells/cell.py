@@ -152,7 +152,7 @@ def _remove(bundle: Path, note: Path) -> None:
 
 def _measure(cell: Cell, bundle: Path, place: Path, trainer: Trainer, log: Path, tell: Tell) -> dict[str, Any]:
     tell("planning")
-    line = command("plan", checkpoint=cell.configuration, settings=cell.export_settings(), optimizer="sgd")
+    line = command("plan", checkpoint=cell.configuration, settings=cell.export_settings(), optimizer=cell.optimizer)
     plan = json.loads(run(line, log)[1])
     contents = json.loads(run(command("inspect", bundle=bundle), log)[1])
     data = place / "row.jsonl"
@@ -161,7 +161,7 @@ def _measure(cell: Cell, bundle: Path, place: Path, trainer: Trainer, log: Path,
     for number in range(cell.repeats):
         tell(f"training{_of(number, cell.repeats)}")
         output = place / f"{cell.name}-{number}"
-        settings = {"data": str(data), "steps": cell.steps, "optimizer": "sgd", "lr": LEARNING_RATE}
+        settings = {"data": str(data), "steps": cell.steps, "optimizer": cell.optimizer, "lr": LEARNING_RATE}
         usage, _ = run(trainer.command(bundle, output, settings), log)
         done = read_run(output)
         seconds, losses = ([step[name] for step in done.steps] for name in ("seconds", "loss"))
@@ -175,7 +175,7 @@ def _measure(cell: Cell, bundle: Path, place: Path, trainer: Trainer, log: Path,
         },
         "plan": plan,
         "repeats": repeats,
-        "parts": parts_of_peak(contents, cell.tokens, int(peak)),
+        "parts": parts_of_peak(contents, cell.optimizer, cell.tokens, int(peak)),
         "phone": report["environment"] if trainer.on_phone else None,
         "samples": samples,
     }

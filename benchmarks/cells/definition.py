@@ -27,6 +27,7 @@ class Cell:
         configuration: the model's folder, with a config.json
         method: of ``mesp export``, or a baseline's name
         options: more of ExportSettings' fields; none for a baseline
+        optimizer: of our training; a baseline's is SGD
         paper_mb, goal_mb: None where there is none
     """
 
@@ -42,6 +43,7 @@ class Cell:
     steps: int
     repeats: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str = "sgd"
     paper_mb: float | None = None
     goal_mb: float | None = None
 
@@ -68,7 +70,7 @@ class Cell:
     def definition(self) -> dict[str, Any]:
         """What the cell's figures depend on, as JSON. If it changes, the cell is run again."""
         text = json.dumps(self.configuration_values(), sort_keys=True)
-        names = ("model", "tokens", "rank", "layers", "series", "method", "weights", "group_size", "steps")
+        names = ("model", "tokens", "rank", "layers", "series", "method", "weights", "group_size", "steps", "optimizer")
         return {
             **{name: getattr(self, name) for name in names},
             "options": dict(self.options),

@@ -10,16 +10,16 @@ from mesp.runtime.errors import MespError
 Samples = list[list[Any]]  # [seconds since the step's first, phase, bytes over idle]
 
 
-def parts_of_peak(contents: Mapping[str, Any], tokens: int, peak: int) -> dict[str, int]:
+def parts_of_peak(contents: Mapping[str, Any], optimizer: str, tokens: int, peak: int) -> dict[str, int]:
     """Where every byte of a peak over idle is.
 
     Args:
         contents: what is in the bundle, by runtime.report.inspect
         peak: in bytes. What is not planned of it is XNNPACK's workspace, and the interpreter with its programs.
     """
-    schedule = f"train.sgd.{tokens}"
+    schedule = f"train.{optimizer}.{tokens}"
     if schedule not in contents["memory_plan"]:
-        raise MespError(f"The bundle has no schedule {schedule}, which a step of SGD runs.")
+        raise MespError(f"The bundle has no schedule {schedule}, which a step runs.")
     parts = {WORDS.get(name, name): size for name, size in contents["memory_plan"][schedule].items()}
     return {**parts, "workspace and interpreter": peak - sum(parts.values())}
 

@@ -5,7 +5,7 @@
     [models]
     NAME = "FOLDER"             with a config.json; relative to the definition
     [methods]                   the columns that are more than the name of a method of `mesp export`
-    NAME = { method = "mesp", offload = "inputs" }
+    NAME = { method = "mesp", offload = "inputs" }     also block_inputs = "float16", and optimizer = "adamw" (SGD is the default)
     [[sweeps]]                  the rows
     model = "NAME"              one of model, tokens, rank and layers may be a list, the sweep's axis
     tokens = [128, 256]
@@ -34,8 +34,9 @@ _DEFAULTS: dict[str, Any] = {
     "repeats": 1,
     "methods": ["mesp"],
 }
-# What a column may have beside its method: more of ExportSettings' fields.
-_OPTIONS = {"block_inputs": ("float32", "float16"), "offload": ("inputs",)}
+# What a column may have beside its method: more of ExportSettings' fields, and the optimizer.
+_EXPORT_OPTIONS = {"block_inputs": ("float32", "float16"), "offload": ("inputs",)}
+_OPTIONS = {**_EXPORT_OPTIONS, "optimizer": ("sgd", "adamw")}
 _NUMBERS = ("tokens", "rank", "layers", "group_size", "steps", "repeats")
 _TEXTS = ("model", "weights")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -153,7 +154,8 @@ class _Reader:
             series=series,
             configuration=self.models[row["model"]],
             method=method,
-            options=options,
+            options={name: value for name, value in options.items() if name in _EXPORT_OPTIONS},
+            optimizer=options.get("optimizer", "sgd"),
             paper_mb=paper_mb,
             goal_mb=goal_mb,
         )
