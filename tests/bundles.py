@@ -12,7 +12,7 @@ from mesp.export.bundle.export import export_bundle
 from mesp.export.export_settings import ExportSettings, Tiling
 
 from .lowering_cache import lowering_cached
-from .models import GEMMA3, LFM2, LLAMA, LLAMA3_ROPE, QWEN2, QWEN3, save_checkpoint
+from .models import GEMMA3, GRANITE, LFM2, LLAMA, LLAMA3_ROPE, MISTRAL, PHI3, QWEN2, QWEN3, SMOLLM3, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Export:
 
 ONE_TILE = Tiling(query_rows=12, ffn=96, vocabulary=97)
 SMALL: dict[str, Any] = {"seq_len": (12,), "rank": 4, "tiling": Tiling(vocabulary=97)}
+ODD: dict[str, Any] = {"seq_len": (11,), "rank": 3, "tiling": Tiling(query_rows=4, ffn=96, vocabulary=50)}
 
 BUNDLES = {
     # int4 weights, every bias, Llama 3's rope, a head of its own; one tile of each kind.
@@ -68,6 +69,14 @@ BUNDLES = {
     ),
     # Short convolutions, a fused projection, and adapters on the two upper layers alone.
     "lfm2": Export(LFM2, {**SMALL, "layers": 2}),
+    # Layers with and without a rotary embedding in turn.
+    "smollm3": Export(SMOLLM3, ODD),
+    # A window shorter than the sequence in every layer.
+    "mistral": Export({**MISTRAL, "tie_word_embeddings": False}, {**ODD, "weights": "fp32"}),
+    # Scales of the embedding, of the scores, of what goes back to the stream, and of the logits.
+    "granite": Export(GRANITE, {**ODD, "weights": "int8"}),
+    # q, k, v and gate, up as a projection each, and a rotary embedding of a part of a head.
+    "phi3": Export(PHI3, ODD),
     # The methods that MeSP is compared with.
     "mebp": Export(QWEN3, {**SMALL, "rank": 2, "method": "mebp"}),
     "store-h": Export(LLAMA, {**SMALL, "method": "store-h"}),

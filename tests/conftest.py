@@ -49,6 +49,7 @@ LADDER = {
         "lowering_cache",
         "export",
         "lowered",
+        "combinations",
         "footprint",
         "start",
         "help",
@@ -75,7 +76,8 @@ LOWERED = RUNGS.index("test_bundles")
 LAST_OF_LOWERED = RUNGS.index(f"test_{LADDER['lowered program'][-1]}")
 
 # The fixtures of the bundles that are not among bundles.py's quick ones: `make test` leaves their tests to `make test-all`.
-LATER = {"gemma3_int8", "lfm2_int4", "qwen3_mebp", "llama_store_h", "llama_mezo", "llama_float16"}
+FAMILY_BUNDLES = {"gemma3_int8", "lfm2_int4", "smollm3_int4", "mistral_fp32", "granite_int8", "phi3_int4"}
+LATER = {*FAMILY_BUNDLES, "qwen3_mebp", "llama_store_h", "llama_mezo", "llama_float16"}
 BUNDLES = {"bundles", "qwen2_fp32", "llama_int4", "qwen3_int8", *LATER}
 
 
@@ -166,6 +168,26 @@ def gemma3_int8(bundles: Path) -> Path:
 @pytest.fixture(scope="session")
 def lfm2_int4(bundles: Path) -> Path:
     return exported(bundles, "lfm2")
+
+
+@pytest.fixture(scope="session")
+def smollm3_int4(bundles: Path) -> Path:
+    return exported(bundles, "smollm3")
+
+
+@pytest.fixture(scope="session")
+def mistral_fp32(bundles: Path) -> Path:
+    return exported(bundles, "mistral")
+
+
+@pytest.fixture(scope="session")
+def granite_int8(bundles: Path) -> Path:
+    return exported(bundles, "granite")
+
+
+@pytest.fixture(scope="session")
+def phi3_int4(bundles: Path) -> Path:
+    return exported(bundles, "phi3")
 
 
 @pytest.fixture(scope="session")

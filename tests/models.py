@@ -13,7 +13,11 @@ from mesp.export.export_settings import ExportSettings, Tiling
 from mesp.export.model.checkpoint import Checkpoint, open_checkpoint
 from mesp.export.model.families import read_architecture
 from mesp.export.programs.plan import Plan
+from mesp.export.reference.transformers_model import reference_model
 from mesp.export.schedules.schedules import Schedules
+from mesp.runtime.data.dataset import Example
+from mesp.runtime.data.labels import MASKED
+from mesp.runtime.engine.bundle import Bundle
 from mesp.runtime.engine.manifest import Lora
 from mesp.runtime.engine.random_signs import signs
 from mesp.runtime.engine.schedule import (
@@ -30,6 +34,7 @@ from mesp.runtime.engine.schedule import (
     check,
 )
 from mesp.runtime.engine.tensor_file import read_layout
+from mesp.runtime.training.adapter import named
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -222,6 +227,24 @@ def save_checkpoint(folder: Path, seed: int = 0, **config: Any) -> Any:
     model = make_model(seed, **config)
     model.save_pretrained(folder)
     return model
+
+
+def pefts_gradients(bundle: Bundle, adapter: Tensor, example: Example) -> tuple[float, dict[str, Tensor]]:
+    """The loss and the gradients of PEFT's own LoRA layers on a bundle's weights, in fp32, under PEFT's names."""
+    from peft import get_peft_model
+
+    lora = bundle.manifest.lora
+    model = get_peft_model(reference_model(bundle), lora_config(lora))
+    parameters = {name.replace(".default", ""): p for name, p in model.named_parameters() if p.requires_grad}
+    places = named(lora, adapter)
+    assert parameters.keys() == places.keys()
+    with torch.no_grad():
+        for name, tensor in places.items():
+            parameters[name].copy_(tensor)
+    logits = model(input_ids=example.input_ids[None]).logits[0]
+    loss = torch.nn.functional.cross_entropy(logits, example.targets, ignore_index=MASKED)
+    loss.backward()
+    return loss.item(), {name: parameter.grad for name, parameter in parameters.items()}
 
 
 def random_adapter(lora: Lora, seed: int = 1) -> Tensor:

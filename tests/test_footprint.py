@@ -14,6 +14,7 @@ from mesp.export.programs.workspace import with_chosen_tiles
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.engine.planned import planned_bytes
 
+from .conftest import FAMILY_BUNDLES
 from .models import LLAMA
 
 CONFIGURATIONS = Path(__file__).parents[1] / "benchmarks" / "configurations"
@@ -21,7 +22,7 @@ MEASURED = ("XNNPACK's workspace", "interpreter")
 
 
 @pytest.mark.parametrize(
-    "fixture", ["qwen2_fp32", "llama_int4", "qwen3_int8", "llama_float16", "gemma3_int8", "lfm2_int4"]
+    "fixture", ["qwen2_fp32", "llama_int4", "qwen3_int8", "llama_float16", *sorted(FAMILY_BUNDLES)]
 )
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
 def test_what_is_counted_is_what_the_lowered_bundle_allocates(

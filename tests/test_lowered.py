@@ -15,16 +15,23 @@ from mesp.export.programs.program import Argument, Program
 from mesp.export.reference import verify as verification
 from mesp.export.reference.transformers_model import reference_model
 from mesp.export.schedules.schedules import Schedules, training_programs
+from mesp.runtime.data.dataset import Example, inputs
+from mesp.runtime.data.labels import MASKED
 from mesp.runtime.engine import executorch_runtime
 from mesp.runtime.engine.arena import plan_arena
 from mesp.runtime.engine.bundle import PROGRAM, Bundle, open_bundle
 from mesp.runtime.engine.manifest import Schedule
+from mesp.runtime.engine.session import Session
+from mesp.runtime.engine.sizes import Size
 from mesp.runtime.errors import MespError
+from mesp.runtime.training.adapter import named
 
 from .checks import assert_close
+from .conftest import FAMILY_BUNDLES
+from .models import pefts_gradients
 from .tolerances import GRADIENT_FLOAT16_INPUTS, GRADIENT_FP32, LOWERED_FP32
 
-BUNDLES = ("qwen2_fp32", "llama_int4", "qwen3_int8", "llama_store_h", "qwen3_mebp", "gemma3_int8", "lfm2_int4")
+BUNDLES = ("qwen2_fp32", "llama_int4", "qwen3_int8", "llama_store_h", "qwen3_mebp", *sorted(FAMILY_BUNDLES))
 
 
 def draw(argument: Argument, generator: torch.Generator) -> Tensor:
@@ -76,6 +83,26 @@ def test_verify_passes(fixture: str, request: pytest.FixtureRequest) -> None:
     assert max(check.relative_error for check in result.checks) <= GRADIENT_FP32
     manifest = open_bundle(request.getfixturevalue(fixture)).manifest
     assert len(result.checks) == len(manifest.lora.tensors) * len(manifest.sizes())
+
+
+@pytest.mark.parametrize("fixture", ["qwen3_int8", *sorted(FAMILY_BUNDLES)])
+def test_gradients_of_a_padded_row_are_pefts(fixture: str, request: pytest.FixtureRequest) -> None:
+    """Of a sequence two tokens shorter than the programs', longer than the windows, with masked targets; by PEFT's own layers in fp32."""
+    bundle = open_bundle(request.getfixturevalue(fixture))
+    lora, size = bundle.manifest.lora, Size(bundle.manifest.tokens, bundle.manifest.tokens)
+    generator = torch.Generator().manual_seed(2)
+    ids = torch.randint(bundle.manifest.model.vocabulary, (size.tokens - 1,), generator=generator)
+    targets = ids[1:].clone()
+    targets[[0, 2, 3]] = MASKED
+    example = Example(ids[:-1], targets)
+    session = Session(bundle, [f"gradients.{size.name}"])
+    session.state[lora.state].copy_(0.1 * torch.randn(lora.elements, generator=generator))
+    given = {**inputs(example, size, example.predictions), "lora_scale": lora.alpha / lora.rank}
+    loss = float(session.run(f"gradients.{size.name}", given)["loss"])
+    theirs, gradients = pefts_gradients(bundle, session.state[lora.state], example)
+    assert loss == pytest.approx(theirs, rel=GRADIENT_FP32)
+    for name, ours in named(lora, session.state["gradients"]).items():
+        assert_close(ours, gradients[name], GRADIENT_FP32, name)
 
 
 def test_verify_exits_with_1_on_a_miss(

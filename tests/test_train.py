@@ -17,6 +17,7 @@ from mesp.runtime.training.loop import train
 from mesp.runtime.training.settings import TrainSettings
 
 from .checks import assert_close
+from .conftest import FAMILY_BUNDLES
 from .models import lora_config
 from .tolerances import GRADIENT_FP32, LONG_TRAINING_LOSS, TRAINING_LOSS
 
@@ -88,7 +89,7 @@ def test_losses_are_pytorchs(
     assert max(ours) - min(ours) > 100 * TRAINING_LOSS  # the losses moved, so the agreement says something
 
 
-@pytest.mark.parametrize("fixture", ["gemma3_int8", "lfm2_int4"])
+@pytest.mark.parametrize("fixture", ["qwen3_int8", *sorted(FAMILY_BUNDLES)])
 def test_twenty_steps_of_adamw_are_pytorchs(fixture: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     bundle = open_bundle(request.getfixturevalue(fixture))
     rows = write_rows(tmp_path / "rows.jsonl", 20)
