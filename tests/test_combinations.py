@@ -1,23 +1,25 @@
 """Options together, on lowered programs of the families whose sublayers are not a Llama's: exported, and checked against autograd.
 
 Gemma 3 has norms after sublayers and windows, LFM2 convolutions and a fused projection, SmolLM3 layers with and without a rotary embedding. Each
-has two layers here, one of each kind.
+has two layers here, one of each kind. That every method is exact for every family is in test_model.py.
 """
 
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 
 from mesp.export.bundle.export import export_bundle
+from mesp.export.bundle.make_plan import bundle_plan
 from mesp.export.export_settings import ExportSettings, Tiling
+from mesp.export.programs.perturbation import EPSILON
 from mesp.export.reference.verify import verify
 from mesp.runtime.data.dataset import Example, inputs
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.engine.random_signs import signs
 from mesp.runtime.engine.session import Session
-from mesp.runtime.training.adapter import named
 from mesp.runtime.training.loop import train
 from mesp.runtime.training.settings import TrainSettings
 
@@ -33,19 +35,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "lfm2": {**LFM2, "num_hidden_layers": 2, "layer_types": ["full_attention", "conv"]},
     "smollm3": {**SMOLLM3, "num_hidden_layers": 2, "no_rope_layers": [1, 0]},
 }
-# Adapters in the upper layer alone, so programs without adapters run too.
+# With adapters in the upper layer alone programs without adapters run too. Several lengths have their heads on fewer rows anyway.
 COMBINATIONS: dict[str, dict[str, Any]] = {
-    "mesp": {"seq_len": (5, 9), "head_rows": (3,), "offload": "inputs"},
-    "mebp": {"seq_len": (9,), "head_rows": (3,), "weights": "fp32", "layers": 2},
-    "store-h": {"seq_len": (9,), "weights": "int8", "offload": "inputs", "block_inputs": "float16"},
-    "mezo": {"seq_len": (5, 9), "head_rows": (3,)},
+    "mesp": {"seq_len": (5, 9), "layers": 1, "offload": "inputs"},
+    "mebp": {"head_rows": (3,), "weights": "fp32"},
+    "store-h": {"layers": 1, "weights": "int8", "offload": "inputs", "block_inputs": "float16"},
+    "mezo": {"head_rows": (3,)},
 }
 
 
 def exported(folder: Path, family: str, method: str) -> Path:
     save_checkpoint(folder / "checkpoint", **FAMILIES[family])
     tiling = Tiling(query_rows=4, ffn=96, vocabulary=97)
-    settings = {"rank": 2, "layers": 1, "method": method, "tiling": tiling, **COMBINATIONS[method]}
+    settings = {"seq_len": (9,), "rank": 2, "method": method, "tiling": tiling, **COMBINATIONS[method]}
     export_bundle(str(folder / "checkpoint"), folder / "bundle", ExportSettings(**settings))
     return folder / "bundle"
 
@@ -66,11 +68,15 @@ def test_gradients_and_six_steps_are_pytorchs(tmp_path: Path, family: str, metho
     assert max(ours) - min(ours) > 100 * LONG_TRAINING_LOSS
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["gemma3", "lfm2"])
 def test_mezos_estimate_is_the_slope_along_its_signs(tmp_path: Path, family: str) -> None:
+    """LFM2's two layers have adapters of different sizes."""
     bundle = open_bundle(exported(tmp_path, family, "mezo"))
     lora, generator = bundle.manifest.lora, torch.Generator().manual_seed(3)
-    z = torch.from_numpy(signs(7, lora.elements, lora.elements)).float()  # of the upper layer
+    plan = bundle_plan(bundle)
+    sizes = [plan.adapter.size_of(layer) for layer in plan.architecture.layers]
+    drawn = [signs(7, index * plan.adapter.longest, size) for index, size in enumerate(sizes)]
+    z = torch.from_numpy(numpy.concatenate(drawn)).float()
     session = Session(bundle, [f"gradients.{size.name}" for size in bundle.manifest.sizes()])
     for size in bundle.manifest.sizes():
         adapter = session.state[lora.state].copy_(0.1 * torch.randn(lora.elements, generator=generator)).clone()
@@ -82,8 +88,7 @@ def test_mezos_estimate_is_the_slope_along_its_signs(tmp_path: Path, family: str
             "noise_seed": torch.tensor(7),
         }
         loss = float(session.run(f"gradients.{size.name}", given)["loss"])
-        theirs, gradients = pefts_gradients(bundle, adapter, example)
-        slope = sum(float((sign * gradients[name]).sum()) for name, sign in named(lora, z).items())
-        assert loss == pytest.approx(theirs, rel=MEZO)
-        assert_close(session.state["gradients"].view(-1), slope * z, MEZO, size.name)
+        plus, minus = (pefts_gradients(bundle, adapter + sign * EPSILON * z, example)[0] for sign in (1, -1))
+        assert loss == pytest.approx((plus + minus) / 2, rel=GRADIENT_FP32)
+        assert_close(session.state["gradients"].view(-1), (plus - minus) / (2 * EPSILON) * z, MEZO, size.name)
         assert_close(session.state[lora.state], adapter, GRADIENT_FP32, "the adapter is put back")

@@ -29,7 +29,7 @@ LOGITS_FP32 = 1e-4
 # A dequantized weight against the same levels, scale and offset worked out in double precision.
 DEQUANTIZE_FP32 = 1e-6
 
-# A slope from two losses of lowered programs, in fp32, and their mean.
+# A slope from two losses in fp32, of lowered programs and of PyTorch.
 MEZO = 1e-2
 
 # A slope and a mean from two losses 1e-5 to both sides, in double precision: what is left of higher derivatives.
