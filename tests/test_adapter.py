@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from mesp.export.reference.adapter_config import read_adapter_config
 from mesp.runtime.engine.bundle import open_bundle
 from mesp.runtime.engine.manifest import AdapterTensor, Lora
 from mesp.runtime.engine.session import Session
 from mesp.runtime.errors import UsageError
-from mesp.runtime.training.adapter import Scaling, read_adapter, read_peft, write_peft
+from mesp.runtime.training.adapter import Scaling, named, read_adapter, read_peft, write_peft
 
 from .models import random_adapter
 from .tolerances import LOGITS_FP32
@@ -81,6 +82,74 @@ def test_an_adapter_that_peft_trained_is_read(qwen2_fp32: Path, tmp_path: Path) 
     assert scaling == Scaling(12.0, rslora=True)
     ours = log_probabilities(qwen2_fp32, adapter, scaling.at(4))
     assert (ours - peft_log_probabilities(checkpoint, tmp_path)).abs().max() <= LOGITS_FP32
+
+
+# What tools choose, and what they write into the configuration beside; the type of the tensors is that of their training.
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+BY_EXPRESSION = r"(?:.*?(?:self_attn|mlp).*?(?:q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj).*?)"
+TOOLS: dict[str, tuple[dict[str, Any], dict[str, Any], torch.dtype]] = {
+    "Unsloth": (
+        {"target_modules": BY_EXPRESSION, "use_rslora": True},
+        {"auto_mapping": {"base_model_class": "Qwen2ForCausalLM", "unsloth_fixed": True}, "base_model_name_or_path": "unsloth/tiny-bnb-4bit"},
+        torch.float16,
+    ),
+    "axolotl": ({"target_modules": ALL, "lora_dropout": 0.05, "fan_in_fan_out": None}, {"base_model_name_or_path": "org/Tiny"}, torch.bfloat16),
+    "LLaMA-Factory": ({"target_modules": ALL, "modules_to_save": None}, {"base_model_name_or_path": "/models/tiny"}, torch.bfloat16),
+    "TRL": ({"target_modules": "all-linear", "task_type": "CAUSAL_LM"}, {"base_model_name_or_path": "org/Tiny-bnb-4bit"}, torch.float32),
+    "all-linear as it is": ({"target_modules": "all-linear"}, {"target_modules": "all-linear", "base_model_name_or_path": None}, torch.float32),
+}  # fmt: skip
+
+
+def peft_model(checkpoint: Path, dtype: torch.dtype, **options: Any) -> Any:
+    """A model with an adapter that is drawn at random."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype)
+    model = get_peft_model(base, LoraConfig(r=4, lora_alpha=12, **options), autocast_adapter_dtype=False)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_adapters_of_other_tools_are_trained_on(tool: str, qwen2_fp32: Path, tmp_path: Path) -> None:
+    options, written, dtype = TOOLS[tool]
+    lora = open_bundle(qwen2_fp32).manifest.lora
+    model = peft_model(qwen2_fp32.parent / "checkpoint", dtype, **options)
+    model.save_pretrained(str(tmp_path))
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | written))
+    adapter = torch.zeros(lora.elements)
+    assert read_peft(tmp_path, lora, adapter, "org/Tiny") == Scaling(12.0, rslora=tool == "Unsloth")
+    theirs = {name.replace(".default", ""): value for name, value in model.named_parameters() if "lora_" in name}
+    ours = named(lora, adapter)
+    assert ours.keys() == theirs.keys() and all(value.dtype == dtype for value in theirs.values())
+    assert all(torch.equal(ours[name], theirs[name].float()) for name in ours)
+
+
+NOT_TRAINED: dict[str, dict[str, Any]] = {
+    "rank_pattern": {"rank_pattern": {"q_proj": 2}},
+    "alpha_pattern": {"alpha_pattern": {"q_proj": 2}},
+    "modules_to_save": {"modules_to_save": ["lm_head", "embed_tokens"]},
+    "use_dora": {"use_dora": True},
+    "bias": {"bias": "lora_only"},
+    "trainable_token_indices": {"trainable_token_indices": [1, 2]},
+}
+
+
+@pytest.mark.parametrize("name", NOT_TRAINED)
+def test_what_is_no_plain_lora_is_refused_by_its_name_and_may_be_merged(
+    name: str, qwen2_fp32: Path, tmp_path: Path
+) -> None:
+    lora = open_bundle(qwen2_fp32).manifest.lora
+    options = {"target_modules": ALL, **NOT_TRAINED[name]}
+    peft_model(qwen2_fp32.parent / "checkpoint", torch.float32, **options).save_pretrained(str(tmp_path))
+    with pytest.raises(UsageError, match=rf"\b{name}\b.*mesp merge"):
+        read_peft(tmp_path, lora, torch.zeros(lora.elements))
+    read_adapter_config(tmp_path)
 
 
 def test_an_adapter_of_other_targets_changes_nothing(qwen2_fp32: Path, qwen3_int8: Path, tmp_path: Path) -> None:

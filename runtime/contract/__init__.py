@@ -14,6 +14,7 @@
     event.schema.json             the app's lines in logcat
     manifest.schema.json          manifest.json of a bundle
     rows.json                     no schema: which keys the rows of data may have, and what becomes of each
+    adapters.json                 no schema: which options of a PEFT adapter can be trained on, and which names are one model's
 
 Every field is named and nothing may be added, so a field that one side writes and another does not know fails a test. The tests of both
 runtimes hold real output against these files. At run time only settings are checked, by ``limits``; the standard library is enough for that.
@@ -39,6 +40,13 @@ def schema(name: str) -> dict[str, Any]:
 def rows_table() -> dict[str, Any]:
     """What the rows of a data file may have: rows.json."""
     contents: dict[str, Any] = json.loads((FOLDER / "rows.json").read_text(encoding="utf-8"))
+    return contents
+
+
+@cache
+def adapters_table() -> dict[str, Any]:
+    """Which options of adapters can be trained on: adapters.json."""
+    contents: dict[str, Any] = json.loads((FOLDER / "adapters.json").read_text(encoding="utf-8"))
     return contents
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
+from ..contract import adapters_table
 from ..engine.manifest import AdapterTensor, Lora
 from ..engine.schedule import TensorSpec
 from ..engine.tensor_file import TensorFile
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 WEIGHTS, OLD_WEIGHTS = "adapter_model.safetensors", "adapter_model.bin"
 _DTYPES = ("F32", "F16", "BF16")
-# What file names append for a number format: Q4_1, q8_0, IQ3_XXS, f16.
-_QUANTIZATION = re.compile(r"[.\-_](i?q\d(_[0-9a-z]+)*|(bf|fp|f)(16|32))$")
+# What names have for a number format (Q4_1, q8_0, IQ3_XXS, f16, unsloth-bnb-4bit, AWQ), and the Meta- that the Hub dropped from Llama.
+_NOT_IN_NAMES = re.compile(adapters_table()["not_in_names"])
 
 
 @dataclass(frozen=True)
@@ -195,4 +196,4 @@ def _model_name(name: str) -> str:
     path = os.path.abspath(name.removesuffix(" (random weights)"))
     if cached := re.search(r"/models--[^/]+--([^/]+)/snapshots/[^/]+$", path):  # a Hub id in the Hub's cache
         return cached[1].lower()
-    return _QUANTIZATION.sub("", os.path.basename(path).lower().removesuffix(".gguf"))
+    return _NOT_IN_NAMES.sub("", os.path.basename(path).lower().removesuffix(".gguf"))

@@ -9,34 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from ..account import Account, shown
+from ..contract import adapters_table
 from ..errors import UsageError
 from ..files import read_json_object
 
 CONFIG = "adapter_config.json"
 
+_OPTIONS = adapters_table()
 # What changes nothing in what an adapter computes: where it is from, how it was trained and how its first values were drawn.
-WITHOUT_EFFECT = (
-    "auto_mapping",
-    "base_model_name_or_path",
-    "corda_config",
-    "eva_config",
-    "inference_mode",
-    "loftq_config",
-    "lora_dropout",
-    "lora_ga_config",
-    "megatron_config",
-    "megatron_core",
-    "peft_type",
-    "peft_version",
-    "qalora_group_size",
-    "revision",
-    "runtime_config",
-    "task_type",
-)
-# Where the adapter's tensors are, which their names say too.
-_PLACES = ("ensure_weight_tying", "exclude_modules", "layers_pattern", "layers_to_transform", "target_modules")
+_WITHOUT_EFFECT = (*_OPTIONS["without_effect"], "base_model_name_or_path", "peft_type")
+# Where the adapter's tensors are, which their names say too: a list, a regular expression or "all-linear".
+_PLACES = tuple(_OPTIONS["places"])
 # First values that leave the model's own weights as they are. Others (pissa, olora, …) take a part out of them, which is in the adapter then.
-LEAVES_WEIGHTS = (True, False, "gaussian", "orthogonal", "eva")
+LEAVES_WEIGHTS = tuple(_OPTIONS["leaves_weights"])
+_MERGE_FIRST = "Put it into its model (mesp merge), and export and train that; or use an adapter without them."
 
 
 @dataclass(frozen=True)
@@ -84,11 +70,11 @@ def read_size(account: Account) -> LoraConfig:
     return LoraConfig(rank, alpha, account.flag("use_rslora", False), base)
 
 
-def finish(account: Account, what_for: str) -> None:
+def finish(account: Account, what_for: str, advice: str = "Use an adapter without them.") -> None:
     """Refuses the options that are left and are switched on."""
-    account.ignore(*WITHOUT_EFFECT)
+    account.ignore(*_WITHOUT_EFFECT)
     account.ignore_what_is_off()
-    account.finish(f"options for which it cannot be {what_for}", "Use an adapter without them.")
+    account.finish(f"options for which it cannot be {what_for}", advice)
 
 
 def read_plain_lora(folder: Path) -> LoraConfig:
@@ -99,7 +85,7 @@ def read_plain_lora(folder: Path) -> LoraConfig:
     """
     account = open_config(folder)
     config = read_size(account)
-    account.expect("bias", "none", "biases are not trained")
+    account.expect("bias", "none", f"biases are not trained. {_MERGE_FIRST.removesuffix('.')}")
     initial: Any = account.take("init_lora_weights", True)
     if initial not in LEAVES_WEIGHTS:
         raise UsageError(
@@ -107,5 +93,5 @@ def read_plain_lora(folder: Path) -> LoraConfig:
             "save_pretrained(..., path_initial_model_for_weight_conversion=...)."
         )
     account.ignore(*_PLACES)
-    finish(account, "trained on")
+    finish(account, "trained on", _MERGE_FIRST)
     return config

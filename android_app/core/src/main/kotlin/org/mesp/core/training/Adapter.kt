@@ -13,6 +13,7 @@ import kotlinx.serialization.json.JsonPrimitive
 import kotlinx.serialization.json.booleanOrNull
 import kotlinx.serialization.json.buildJsonObject
 import kotlinx.serialization.json.contentOrNull
+import kotlinx.serialization.json.doubleOrNull
 import kotlinx.serialization.json.intOrNull
 import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.put
@@ -33,9 +34,22 @@ import org.mesp.core.writeJson
 const val ADAPTER_CONFIG = "adapter_config.json"
 const val ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
-// What PEFT can be told to do beside plain LoRA, none of which the programs compute.
-private val NOT_PLAIN =
-    listOf("use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "modules_to_save", "target_parameters", "alora_invocation_tokens")
+// PEFT's own format of before, which can run code when it is read.
+private const val OLD_WEIGHTS = "adapter_model.bin"
+
+/** Which options of adapters can be trained on, as runtime/contract/adapters.json. Another is refused, unless it is off. */
+internal object AdapterOptions {
+    val READ = setOf("r", "lora_alpha", "use_rslora", "base_model_name_or_path", "peft_type", "bias", "init_lora_weights")
+    val WITHOUT_EFFECT =
+        setOf(
+            "auto_mapping", "corda_config", "eva_config", "inference_mode", "loftq_config", "lora_dropout", "lora_ga_config", "megatron_config",
+            "megatron_core", "peft_version", "qalora_group_size", "revision", "runtime_config", "task_type",
+        )
+    val PLACES = setOf("ensure_weight_tying", "exclude_modules", "layers_pattern", "layers_to_transform", "target_modules")
+    val LEAVES_WEIGHTS = setOf("true", "false", "gaussian", "orthogonal", "eva")
+    const val NOT_IN_NAMES =
+        "^meta-(?=llama)|([.\\-_](i?q\\d(_[0-9a-z]+)*|(bf|fp|f)(16|32)|int[48]|[48]bit|bnb|awq|gptq|gguf|unsloth|ud))+$"
+}
 
 /** What an adapter is scaled by: alpha / rank, or alpha / sqrt(rank) for rsLoRA (Kalajdzievski, 2023). */
 data class Scaling(val alpha: Double, val rslora: Boolean = false) {
@@ -52,6 +66,9 @@ private fun named(lora: Lora, adapter: FloatBuffer): Map<String, TensorPart> =
  * @throws UsageException the file is not whole, or holds other tensors than this bundle trains
  */
 fun readAdapter(file: File, lora: Lora, adapter: FloatBuffer) {
+    if (!file.exists() && File(file.parentFile, OLD_WEIGHTS).exists()) {
+        throw UsageException("${file.parent} has its tensors in PyTorch's own format. Convert them on a computer: mesp train --adapter says how.")
+    }
     val layout = readLayout(file)
     val places = named(lora, adapter)
     if (layout.keys != places.keys) {
@@ -128,18 +145,31 @@ fun readPeft(folder: File, lora: Lora, adapter: FloatBuffer, baseModel: String? 
 }
 
 private fun checkPlain(file: File, config: JsonObject) {
-    val refused = NOT_PLAIN.filter { isSet(config[it]) } + if ((config.text("bias") ?: "none") != "none") listOf("bias") else emptyList()
     val type = config.text("peft_type")
-    if (type != "LORA" || refused.isNotEmpty()) {
-        val what = refused.joinToString().ifEmpty { "its settings" }
-        throw UsageException("$file: only plain LoRA adapters can be trained on, not $type with $what.")
+    if (type != "LORA") throw UsageException("$file: the adapter's peft_type is $type; expected LORA.")
+    val bias = config.text("bias") ?: "none"
+    if (bias != "none") throw UsageException("$file: bias is $bias: biases are not trained. $MERGE_FIRST")
+    val initial = config.text("init_lora_weights") ?: "true"
+    if (initial !in AdapterOptions.LEAVES_WEIGHTS) {
+        throw UsageException(
+            "$file: init_lora_weights is $initial, by which the model's own weights were changed too. Convert it in PEFT: " +
+                "save_pretrained(..., path_initial_model_for_weight_conversion=...).",
+        )
+    }
+    val known = AdapterOptions.READ + AdapterOptions.WITHOUT_EFFECT + AdapterOptions.PLACES
+    val refused = config.filter { (name, value) -> name !in known && isSet(value) }.toSortedMap()
+    if (refused.isNotEmpty()) {
+        val names = refused.entries.take(3).joinToString { (name, value) -> "$name = $value" }
+        throw UsageException("$file has options for which it cannot be trained on: $names. $MERGE_FIRST")
     }
 }
+
+private const val MERGE_FIRST = "Put it into its model on a computer (mesp merge), and export and train that; or use an adapter without them."
 
 private fun isSet(value: JsonElement?): Boolean =
     when (value) {
         null, JsonNull -> false
-        is JsonPrimitive -> value.booleanOrNull ?: value.content.isNotEmpty()
+        is JsonPrimitive -> value.booleanOrNull ?: if (value.isString) value.content.isNotEmpty() else value.doubleOrNull != 0.0
         is JsonArray -> value.isNotEmpty()
         is JsonObject -> value.isNotEmpty()
     }
@@ -149,13 +179,12 @@ private fun JsonObject.text(name: String): String? = (this[name] as? JsonPrimiti
 /** Whether an adapter was made for a model, as far as names can say: `Qwen/Qwen2.5-0.5B` is `models/qwen2.5-0.5b-q8_0.gguf`. */
 internal fun sameBase(nameOfAdapter: String?, origin: String): Boolean = nameOfAdapter.isNullOrEmpty() || modelName(nameOfAdapter) == modelName(origin)
 
-// What file names append for a number format: Q4_1, q8_0, IQ3_XXS, f16.
-private val QUANTIZATION = Regex("[.\\-_](i?q\\d(_[0-9a-z]+)*|(bf|fp|f)(16|32))$")
+private val NOT_IN_NAMES = Regex(AdapterOptions.NOT_IN_NAMES)
 private val CACHED = Regex("/models--[^/]+--([^/]+)/snapshots/[^/]+$") // a Hub id in the Hub's cache
 
 /** The last part of a path or Hub id, without what does not tell models apart. */
 private fun modelName(name: String): String {
     val path = name.removeSuffix(" (random weights)").trimEnd('/')
     CACHED.find(path)?.let { return it.groupValues[1].lowercase() }
-    return path.substringAfterLast('/').lowercase().removeSuffix(".gguf").replace(QUANTIZATION, "")
+    return path.substringAfterLast('/').lowercase().removeSuffix(".gguf").replace(NOT_IN_NAMES, "")
 }

@@ -4,8 +4,13 @@ import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.FloatBuffer
+import kotlinx.serialization.json.Json
+import kotlinx.serialization.json.JsonElement
+import kotlinx.serialization.json.JsonObject
+import kotlinx.serialization.json.jsonObject
 import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
@@ -54,6 +59,42 @@ class AdapterTest {
         val config = File(temporary, ADAPTER_CONFIG)
         config.writeText(config.readText().replace("\"use_dora\": false", "\"use_dora\": true"))
         assertRefused("use_dora") { readPeft(temporary, lora, empty()) }
+    }
+
+    private fun changed(name: String, value: JsonElement) {
+        writePeft(temporary, lora, filled(), Scaling(8.0), "model")
+        val config = File(temporary, ADAPTER_CONFIG)
+        config.writeText(JsonObject(Json.parseToJsonElement(config.readText()).jsonObject + (name to value)).toString())
+    }
+
+    @Test
+    fun `options that are not computed are refused by name, and those that are off or without effect do not matter`() {
+        val refused = """{"use_dora": true, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 3}, "modules_to_save": ["lm_head"], "bias": "all",
+            "lora_bias": true, "layer_replication": [[0, 2]], "use_warp": 1, "init_lora_weights": "pissa"}"""
+        for ((name, value) in Json.parseToJsonElement(refused).jsonObject) {
+            changed(name, value)
+            assertRefused(name) { readPeft(temporary, lora, empty()) }
+        }
+        val taken = """{"target_modules": "(?:.*?self_attn.*?q_proj)", "auto_mapping": {"unsloth_fixed": true}, "lora_dropout": 0.05, "use_warp": 0,
+            "warps": [], "init_lora_weights": "gaussian", "peft_version": "9.1"}"""
+        for ((name, value) in Json.parseToJsonElement(taken).jsonObject) {
+            changed(name, value)
+            readPeft(temporary, lora, empty())
+        }
+    }
+
+    @Test
+    fun `tensors in PyTorch's own format are refused with what to do`() {
+        writePeft(temporary, lora, filled(), Scaling(8.0), "model")
+        File(temporary, ADAPTER_WEIGHTS).renameTo(File(temporary, "adapter_model.bin"))
+        assertRefused("in PyTorch's own format. Convert them") { readPeft(temporary, lora, empty()) }
+    }
+
+    @Test
+    fun `names of one model`() {
+        assertTrue(sameBase("unsloth/qwen2.5-0.5b-instruct-unsloth-bnb-4bit", "Qwen/Qwen2.5-0.5B-Instruct"))
+        assertTrue(sameBase("meta-llama/Meta-Llama-3.1-8B-Instruct", "Llama-3.1-8B-Instruct.Q4_K_M.gguf"))
+        assertFalse(sameBase("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B-Instruct-AWQ"))
     }
 
     @Test

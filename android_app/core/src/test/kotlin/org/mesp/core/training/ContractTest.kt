@@ -109,6 +109,17 @@ class ContractTest {
     }
 
     @Test
+    fun `adapters' options are the shared ones`() {
+        val folder = System.getProperty("mesp.contract")
+        val table = Json.parseToJsonElement(File(folder, "adapters.json").readText()).jsonObject
+        assertEquals(strings(table["read"]).toSet(), AdapterOptions.READ)
+        assertEquals(strings(table["without_effect"]).toSet(), AdapterOptions.WITHOUT_EFFECT)
+        assertEquals(strings(table["places"]).toSet(), AdapterOptions.PLACES)
+        assertEquals(strings(table["leaves_weights"]).toSet(), AdapterOptions.LEAVES_WEIGHTS)
+        assertEquals(table.getValue("not_in_names").jsonPrimitive.content, AdapterOptions.NOT_IN_NAMES)
+    }
+
+    @Test
     fun `samples are thinned by the shared rule`() {
         val rule = schema("memory_sample").getValue("\$defs").jsonObject.getValue("thinning").jsonObject
         fun number(name: String) = rule.getValue(name).jsonObject.getValue("const").jsonPrimitive.int
