@@ -26,6 +26,7 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from mesp.export.bundle.chat import resolve
 from mesp.export.bundle.mobile import write_mobile
 from mesp.export.model.checkpoint import open_checkpoint
 from mesp.runtime.data.dataset import Dataset, load_data
@@ -208,13 +209,17 @@ TOKENIZERS: dict[str, Callable[[Path], None]] = {
     "shuffled": shuffled,
     "characters": characters,
 }
-# In the manner of SmolLM3: the date in a header, marks around all of an answer, whose first line feeds are left out.
+# In the manner of SmolLM3: a header with the date and with what the system's turn says, or else what the model is; marks around all of an
+# answer, whose first line feeds are left out. The system's turn may change how answers are written, or replace the header.
 DATED = (
-    "{{ '<|im_start|>system\nToday is ' ~ strftime_now('%d %B %Y') ~ '.\n' }}{% for message in messages %}"
+    "{{ '<|im_start|>system\n' }}{% set mode, said = '/think', '' %}{% if messages[0].role == 'system' %}"
+    "{% set said = messages[0].content.rstrip() %}{% if '/no_think' in said %}{% set mode = '/no_think' %}{% endif %}{% endif %}"
+    "{% if '/system_override' in said %}{{ said + '<|im_end|>\n' }}{% else %}"
+    "{{ 'Today is ' ~ strftime_now('%d %B %Y') ~ ', ' ~ mode ~ '.\n' ~ (said or 'You are a small model.') ~ '\n\n' }}{% endif %}"
+    "{% for message in messages %}"
     "{% if message.role == 'assistant' %}"
     "{% generation %}{{ '<|im_start|>assistant\n' + message.content.lstrip('\n') + '<|im_end|>\n' }}{% endgeneration %}"
-    "{% elif message.role == 'user' %}{{ '<|im_start|>user\n' + message.content + '<|im_end|>\n' }}"
-    "{% else %}{{ raise_exception('no ' + message.role) }}{% endif %}{% endfor %}"
+    "{% elif message.role == 'user' %}{{ '<|im_start|>user\n' + message.content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 # Templates that write a message by what is around it: only conversations, of roles that a phone can write.
@@ -379,7 +384,9 @@ def described(dataset: Dataset | None) -> dict[str, Any] | None:
 
 
 def write_dialogues(folder: Path) -> list[str]:
-    rows = list(conversations(DIALOGUES))
+    """Of the conversations those that a phone can write."""
+    chat = resolve(AutoTokenizer.from_pretrained(folder / "tokenizer"))
+    rows = [row for row in conversations(DIALOGUES) if chat.allows(row["messages"])]
     for name, chosen in (("messages.jsonl", rows), ("marked.jsonl", map(_marked, rows, itertools.count()))):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in chosen))
     return ["messages.jsonl", "marked.jsonl"]

@@ -60,8 +60,7 @@ def chat_of(folder: Path, template: str) -> tuple[Any, Chat]:
                 "llama3_training",
             )
         ],
-        ("qwen3", DIALOGUES),
-        ("gemma3", DIALOGUES),
+        *[(name, DIALOGUES) for name in ("qwen3", "gemma3", "lfm2_2_5")],
     ],
 )
 def test_a_resolved_template_writes_and_trains_on_what_the_original_does(
@@ -127,12 +126,30 @@ def test_what_is_written_may_depend_on_the_role_before(tmp_path: Path) -> None:
 
 def test_a_date_is_left_to_be_written(tmp_path: Path) -> None:
     tokenizer, chat = chat_of(tmp_path, DATED)
-    assert f"Today is {DATE}%d %B %Y{DATE}." in chat.turns["user"].before[""]
+    assert f"Today is {DATE}%d %B %Y{DATE}, /think.\nYou are a small model.\n\n" in chat.turns["user"].before[""]
     assert (chat.turns["assistant"].trim, chat.turns["user"].trim, chat.skip) == ("lines", "", 0)
-    assert "system" not in chat.turns
     question = [{"role": "user", "content": "a"}]
     today = datetime.now().strftime("%d %B %Y")  # the tokenizer writes the date again
     assert today in tokenizer.apply_chat_template(question, tokenize=False)
+
+
+def test_contents_that_are_written_in_a_way_of_their_own_are_refused(tmp_path: Path) -> None:
+    """What SmolLM3's system turn switches, and where it is empty: another text stands there then. LFM2.5 leaves reasoning out of answers."""
+    _, chat = chat_of(tmp_path, DATED)
+    system = chat.turns["system"]
+    assert (system.before.keys(), system.trim, system.filled) == ({""}, "end", True)
+    assert system.refuses == ["/no_think", "/system_override"]
+    assert chat.turns["user"].before["system"] == "<|im_start|>user\n" and not chat.turns["user"].refuses
+    question = {"role": "user", "content": "Be /no_think"}
+    for content, allowed in (("Be kind. \n", True), ("", False), (" \n", False), ("Be /no_think kind.", False)):
+        assert chat.allows([{"role": "system", "content": content}, question]) == allowed
+    _, chat = chat_of(tmp_path, (TEMPLATES / "lfm2_2_5.jinja").read_text())
+    assert (chat.turns["assistant"].refuses, chat.turns["system"].filled) == (["</think>"], True)
+
+
+def test_a_content_that_the_template_refuses_is_refused(tmp_path: Path) -> None:
+    refusing = "{% if 'jester' in messages[0].content %}{{ raise_exception('no jesters') }}{% endif %}" + CHATML
+    assert chat_of(tmp_path, refusing)[1].turns["user"].refuses == ["jester"]
 
 
 def test_the_last_answer_may_be_written_in_a_way_of_its_own(tmp_path: Path) -> None:
@@ -162,15 +179,12 @@ def test_a_role_that_depends_on_its_neighbours_is_left_out_where_it_does(tmp_pat
     [
         ("{{ strftime_now('%H:%M') }}" + CHATML, "it writes the date as %H:%M"),
         (CHATML.replace("assistant\n", "assistant\n<think>"), "an assistant's turn does not begin with its generation prompt"),
-        (CHATML.replace("message.content", "message.content.split('</think>')[-1]"), "with their contents as they are"),
         (CHATML.replace("message.content", "message.content.replace('t', '')"), "with their contents as they are"),
-        (CHATML.replace("message.content", "(message.content or 'nothing')"), "with their contents as they are"),
         (CHATML.replace("message.content", "(message.content if loop.last else message.content[:3])"), "with their contents as they are"),
         (CHATML + "{% if not add_generation_prompt %}{{ 'end' }}{% endif %}", "it writes the end of a message by what follows"),
         ("{{ messages[-1].content }}" + CHATML, "does not write each message once"),
         (TWICE_MARKED, "marks are not one"),
         ((TEMPLATES / "qwen3_5_think.jinja").read_text(), "it writes an answer in more than one way"),
-        ((TEMPLATES / "lfm2_2_5.jinja").read_text(), "it does not write user, assistant, user"),
         ("{{ 1 // 0 }}", "it refuses the messages user (integer"),
         ("{{ raise_exception('no jesters') }}", "it refuses the messages user (no jesters)"),
     ],
@@ -311,6 +325,6 @@ def test_the_file_is_a_part_of_the_bundle(tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     _write_model(tmp_path / "bundle", make_plan(checkpoint.config, settings), checkpoint, checkpoint.tokenizer())
     described = json.loads((tmp_path / "bundle" / "tokenizer" / FILE).read_text())
-    assert described["format_version"] == 2
+    assert described["format_version"] == 3
     assert set(described["chat"]["turns"]) == {"user", "assistant", "system", "tool"}
     assert notes(tmp_path / "checkpoint") == []

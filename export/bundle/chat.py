@@ -6,6 +6,7 @@ template that cannot be written as a table (it changes contents) is not resolved
 
 What is written before a message may depend on the role of the one before it: Gemma's user continues the system's turn. An assistant's
 message may be written in two ways, as Qwen3's: with its reasoning if nothing follows it, without if something does (``Thinking``).
+A content that a role's messages are written in another way for, as SmolLM3's system turn is for /no_think, is one that they refuse.
 """
 
 import re
@@ -27,12 +28,17 @@ NOTHING = ""  # the role before a conversation's first message
 _TRIMMED: dict[str, Callable[[str], str]] = {
     "": lambda content: content,
     "lines": lambda content: content.lstrip("\n"),
+    "end": str.rstrip,
     "blanks": str.strip,
 }
 # Stands on both sides of the format of a date that the template writes.
 DATE = "\ufdd0"
 _DATES = re.compile(r"(?:[^%]|%[dmyYbB])*")  # formats that a phone writes as Python does
 _TOOL_RESPONSE = ("<tool_response>", "</tool_response>")
+# A text that a template looks for. One of fewer characters is in contents of any kind.
+_LOOKED_FOR = re.compile(
+    r"""(['"])([^'"]{4,})\1\s+(?:not\s+)?in\b|\.(?:replace|split|startswith|endswith)\(\s*(['"])([^'"]{4,})\3"""
+)
 
 
 class Unsupported(Exception):
@@ -45,8 +51,14 @@ class Turn:
 
     before: Mapping[str, str]  # what is before the content, by the role of the message before; it cannot follow others
     after: str  # what is after it
-    trim: str  # what of the content is left out: "blanks" around it, line feeds ("lines") before it, or nothing ("")
+    trim: str  # what of the content is left out: "blanks" around it, at its "end", line feeds ("lines") before it, or nothing ("")
     last: bool = True  # whether a conversation may end with it
+    filled: bool = False  # whether something must be left of the content
+    refuses: list[str] = field(default_factory=list)  # what must not be in it
+
+    def refused(self, content: str) -> bool:
+        """Whether the template writes this content in a way of its own."""
+        return (self.filled and not _TRIMMED[self.trim](content)) or any(text in content for text in self.refuses)
 
 
 @dataclass(frozen=True)
@@ -119,8 +131,9 @@ class Chat:
             role = message["role"]
 
     def _refuses(self, message: dict[str, str]) -> bool:
-        return any(
-            message["content"].startswith(start) and message["content"].endswith(end) for start, end in self.refused
+        content = message["content"]
+        return self.turns[message["role"]].refused(content) or any(
+            content.startswith(start) and content.endswith(end) for start, end in self.refused
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -209,7 +222,46 @@ def _table(render: Render, template: str, seen: "_Seen") -> Chat:
         for role in turns.keys() - {"user"}:
             turns[role] = replace(turns[role], before=_without(turns[role].before, "assistant"))
     refused = [_TOOL_RESPONSE] if f"startswith('{_TOOL_RESPONSE[0]}')" in template else []
-    return Chat(turns, prompt, len(prompt), thinking=thinking, refused=refused)
+    return _refusing(Chat(turns, prompt, len(prompt), thinking=thinking, refused=refused), render, template)
+
+
+def _refusing(chat: Chat, render: Render, template: str) -> Chat:
+    """The table with what its roles' contents must not be: empty, or with a text in them that the template looks for."""
+    texts = sorted({found[2] or found[4] for found in _LOOKED_FOR.finditer(template)})
+
+    def turn(role: str) -> Turn:
+        around = list(_around(chat, role))
+
+        def differs(*contents: str) -> bool:
+            return any(
+                _written(render, messages, prompt) != chat.render(messages, prompt)
+                for before, after in around
+                for content in contents
+                for messages in [[*before, *_messages((role,), content), *after]]
+                for prompt in (False, True)
+            )
+
+        refuses = [text for text in texts if differs(text, f"{text} one", f"one {text}")]
+        return replace(chat.turns[role], filled=differs(""), refuses=refuses)
+
+    return replace(chat, turns={role: turn(role) for role in chat.turns})
+
+
+def _written(render: Render, messages: Messages, prompt: bool) -> str | None:
+    """None if the template refuses it."""
+    with suppress(Unsupported):
+        return _rendered(render, messages, prompt)
+    return None
+
+
+def _around(chat: Chat, role: str) -> Iterator[tuple[Messages, Messages]]:
+    """What there may be before and after a message of the role, users' and assistants'."""
+    for before in ((), ("user",), ("user", "assistant")):
+        for after in ((), ("user",), ("user", "assistant")):
+            order = (*before, role, *after)
+            messages = _messages(order, *("one" for _ in order))
+            if chat.allows(messages):
+                yield messages[: len(before)], messages[len(before) + 1 :]
 
 
 class _Seen:
@@ -360,7 +412,7 @@ def _trims(render: Render, roles: tuple[str, ...], place: int) -> str:
         return content not in _rendered(render, _messages(roles, *contents))
 
     if loses(" \uf8ff \n"):
-        return "blanks"
+        return "blanks" if loses(" \uf8ff") else "end"
     return "lines" if loses("\n\n\uf8ff") else ""
 
 

@@ -4,7 +4,7 @@
 resolved here, since a phone has neither Rust nor Jinja, and checked: a tokenizer or chat template that cannot be reproduced exactly is not, and
 the file says why. Such a bundle trains on a computer as any other; on a phone, on rows of token ids.
 
-    format_version   2
+    format_version   3
     tokenizer        {"unsupported": why}, or
         splits       regular expressions; each cuts the pieces that the one before leaves into what it matches and what is between. They are
                      for text whose characters beyond ASCII are replaced by ones of their class (runtimes differ in their Unicode tables):
@@ -40,7 +40,7 @@ from .vocabulary import FILE as VOCABULARY
 from .vocabulary import write_vocabulary
 
 FILE = "mobile.json"
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 
 # What ``ByteLevel`` cuts with in the tokenizers library (GPT-2's expression).
 _BYTE_LEVEL = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"

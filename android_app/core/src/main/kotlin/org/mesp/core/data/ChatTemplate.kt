@@ -18,13 +18,23 @@ class Rendered(val text: String, val turns: List<Span>)
  *
  * @param before what is before the content, by the role of the message before, "" for none; the template refuses it after others
  * @param after what is after the content
- * @param trim what of the content is left out: "blanks" around it, line feeds ("lines") before it, or nothing ("")
+ * @param trim what of the content is left out: "blanks" around it, at its "end", line feeds ("lines") before it, or nothing ("")
  * @param last whether a conversation may end with it
+ * @param filled whether something must be left of the content: the template writes another text in place of none
+ * @param refuses what must not be in the content: the template looks for it, and writes it or the conversation otherwise
  */
 @Serializable
-class Turn(val before: Map<String, String>, val after: String, val trim: String = "", val last: Boolean = true) {
+class Turn(
+    val before: Map<String, String>,
+    val after: String,
+    val trim: String = "",
+    val last: Boolean = true,
+    val filled: Boolean = false,
+    val refuses: List<String> = emptyList(),
+) {
     fun trimmed(content: String): String = when (trim) {
         "blanks" -> content.trim(::isPythonSpace)
+        "end" -> content.trimEnd(::isPythonSpace)
         "lines" -> content.trimStart('\n')
         else -> content
     }
@@ -116,8 +126,21 @@ class ChatTemplate(
         val turn = turns[message.role] ?: refuse(message.role, index)
         val before = turn.before[if (index == 0) "" else messages[index - 1].role] ?: refuse(message.role, index)
         if (index == messages.size - 1 && !turn.last) refuse(message.role, index)
-        if (refused.any { (start, end) -> message.content.startsWith(start) && message.content.endsWith(end) }) refuse(message.role, index)
+        checkContent(turn, message, index)
         return Pair(turn, before)
+    }
+
+    /** Refuses a content that the template writes in a way of its own. */
+    private fun checkContent(turn: Turn, message: Message, index: Int) {
+        val content = message.content
+        val what = turn.refuses.find { it in content }?.let { "has $it in its content" }
+            ?: "has no content".takeIf { turn.filled && turn.trimmed(content).isEmpty() }
+            ?: refused.find { (start, end) -> content.startsWith(start) && content.endsWith(end) }?.let { (start, end) -> "is from $start to $end" }
+            ?: return
+        throw UsageException(
+            "messages[$index] of the role ${message.role} $what, which this bundle's chat template writes in a way that a phone cannot " +
+                "follow. Remove the row, or train with mesp train on a computer.",
+        )
     }
 
     private fun contentOf(message: Message, last: Boolean): String = when {

@@ -62,7 +62,7 @@ internal class TokenizerDescription(
     @SerialName("trim_offsets") val trimOffsets: Boolean = false,
 )
 
-private const val FORMAT_VERSION = 2
+private const val FORMAT_VERSION = 3
 
 /**
  * Opens a bundle's tokenizer folder.

@@ -65,6 +65,19 @@ class ChatTemplateTest {
     }
 
     @Test
+    fun `a content that the template writes in a way of its own is refused by what it is`() {
+        val system = "\"trim\": \"end\", \"filled\": true, \"refuses\": [\"/no_think\", \"/think\"], \"last\": false"
+        val template = Json.decodeFromString<ChatTemplate>(CHAT.replace("\"trim\": \"\", \"last\": false", system))
+        fun render(content: String) = template.render(messages("system" to content, "user" to "/think", "assistant" to "b"), now).single().text
+        assertEquals("<s>S:  be brief\nU: /think\nA: b</s>\n", render(" be brief \n\u2028"))
+        val refused = mapOf("be brief /no_think" to "has /no_think in its content", " \n" to "has no content", "" to "has no content")
+        for ((content, words) in refused) {
+            val message = assertThrows<UsageException> { render(content) }.message!!
+            assertTrue(message.startsWith("messages[0] of the role system $words, which"), message)
+        }
+    }
+
+    @Test
     fun `where the last answer is written in a way of its own, each one that is trained on is a text that ends with it`() {
         val thinking = """"marked": null, "thinking": {"before": "<think>\n", "after": "\n</think>\n\n"}, "refused": [["<tool>", "</tool>"]]"""
         val template = Json.decodeFromString<ChatTemplate>(CHAT.replace("\"marked\": null", thinking))

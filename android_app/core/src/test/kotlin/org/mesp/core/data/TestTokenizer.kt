@@ -5,7 +5,7 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
 /** Writes the folder of a tokenizer without merges: printable ASCII, a character a token, "!" is 33; then space, line feed and BOS, EOS. */
-internal fun writeTokenizer(folder: File, chat: String = "null", tokenizer: String? = null, version: Int = 2): File {
+internal fun writeTokenizer(folder: File, chat: String = "null", tokenizer: String? = null, version: Int = 3): File {
     folder.mkdirs()
     writeVocabulary(folder, ((33..126) + listOf(32, 10)).associateWith { it.toChar().toString().toByteArray() })
     val described = tokenizer ?: """{"splits": [" ?[^ ]+|[ ]+"], "letters": "41-5a 61-7a", "spaces": "9-d 20",

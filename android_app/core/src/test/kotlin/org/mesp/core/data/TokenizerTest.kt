@@ -80,7 +80,7 @@ class TokenizerTest {
     @Test
     fun `a damaged or foreign folder is refused`() {
         refused("has no mobile.json. Export the bundle again")
-        refused("has version 3; this mesp reads 2", writeTokenizer(folder, version = 3))
+        refused("has version 2; this mesp reads 3", writeTokenizer(folder, version = 2))
         writeTokenizer(folder)
         val vocabulary = File(folder, "vocabulary.safetensors")
         val whole = vocabulary.readBytes()
