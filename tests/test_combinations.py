@@ -47,7 +47,7 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
 def exported(folder: Path, family: str, method: str) -> Path:
     save_checkpoint(folder / "checkpoint", **FAMILIES[family])
     tiling = Tiling(query_rows=4, ffn=96, vocabulary=97)
-    settings = {"seq_len": (9,), "rank": 2, "method": method, "tiling": tiling, **COMBINATIONS[method]}
+    settings: dict[str, Any] = {"seq_len": (9,), "rank": 2, "method": method, "tiling": tiling, **COMBINATIONS[method]}
     export_bundle(str(folder / "checkpoint"), folder / "bundle", ExportSettings(**settings))
     return folder / "bundle"
 
