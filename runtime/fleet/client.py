@@ -71,6 +71,10 @@ def _mod(privacy: Privacy) -> Any:
         return fixedclipping_mod
     if privacy.mode == "local":  # what one client changes, at most: its whole change
         return LocalDpMod(privacy.clipping_norm, privacy.clipping_norm, privacy.epsilon, privacy.delta)
+    if privacy.mode == "secure-aggregation":
+        from .secure import masked
+
+        return masked
     return None
 
 

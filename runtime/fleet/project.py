@@ -63,7 +63,7 @@ optimizer = "adamw"
 lr = 2e-4
 seed = 0
 
-# none, central, central-clients or local: docs in runtime/fleet/README.md.
+# none, secure-aggregation, central, central-clients or local: docs in runtime/fleet/README.md.
 [tool.flwr.app.config.privacy]
 mode = "none"
 clipping-norm = 1.0

@@ -18,6 +18,7 @@ from .folder import FleetFolder
 from .ledger import Ledger
 from .page import write_page
 from .records import bundle_id, read_arrays, request
+from .secure import SecureGrid
 from .settings import FleetSettings
 from .strategies import make_strategy
 
@@ -28,13 +29,16 @@ def server_app() -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        run_fleet(grid, FleetSettings.of(context.run_config))
+        run_fleet(grid, FleetSettings.of(context.run_config), context)
 
     return app
 
 
-def run_fleet(grid: Grid, settings: FleetSettings) -> None:
+def run_fleet(grid: Grid, settings: FleetSettings, context: Context) -> None:
     """All rounds of a fleet that have not been done yet.
+
+    Args:
+        context: of the ServerApp
 
     Raises:
         UsageError: a setting, bundle, adapter or folder that cannot be used; nothing is changed.
@@ -45,6 +49,8 @@ def run_fleet(grid: Grid, settings: FleetSettings) -> None:
     bundle = open_bundle(settings.bundle)
     arrays = _first(bundle, settings.adapter)
     strategy = make_strategy(settings.strategy, settings.strategy_options, settings.privacy)
+    if settings.privacy.mode == "secure-aggregation":
+        grid = SecureGrid(grid, context, settings, _most_targets(bundle, settings))
     folder = FleetFolder(settings.output)
     about = {
         "bundle": bundle_id(bundle),
@@ -95,6 +101,17 @@ def _rounds(
             train_config=config(),
             evaluate_config=config(),
         )
+
+
+def _most_targets(bundle: Bundle, settings: FleetSettings) -> int:
+    """Of one client in one round.
+
+    Raises:
+        UsageError: the settings do not say.
+    """
+    if "steps" not in settings.train:
+        raise UsageError("Secure aggregation needs to know how long a client's round is: give train.steps.")
+    return int(settings.train["steps"]) * int(settings.train.get("grad_accumulation", 1)) * bundle.manifest.tokens
 
 
 def _done(folder: FleetFolder) -> int:

@@ -22,7 +22,7 @@ OF_NODE = (*PATHS, "eval_split", "map", "threads", "find_threads", "allow_other_
 _OF_NO_FLEET = ("eval_every", "patience", "keep_checkpoints")
 OF_FLEET = tuple(name for name in DEFINITIONS if name not in (*OF_NODE, *_OF_NO_FLEET))
 _KEYS = ("num-supernodes", "partition-id", "num-partitions")  # Flower's own
-PRIVACY = ("none", "central", "central-clients", "local")
+PRIVACY = ("none", "secure-aggregation", "central", "central-clients", "local")
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Privacy:
     """What hides one client's part.
 
     Args:
-        mode: central: the server clips and adds noise. central-clients: the clients clip, the
-            server adds noise. local: each client clips and adds noise before it sends
-        clipping_norm: the largest norm of a client's change of the adapter
+        mode: secure-aggregation: the server sees the mean alone. central: the server clips and adds noise. central-clients: the clients clip,
+            the server adds noise. local: each client clips and adds noise before it sends
+        clipping_norm: the largest norm of a client's change of the adapter; of secure aggregation, the largest number in an adapter
         noise_multiplier: central: standard deviation of the noise, as a multiple of clipping_norm, over the number of clients
         epsilon, delta: local: the guarantee of one round
     """

@@ -1,15 +1,17 @@
 """Ctrl-C, kill and a lost terminal: the first one asks the run to stop and keep what it has, the second one stops it at once."""
 
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 
 class Interrupt:
     """While its ``with`` lasts, answers the question whether the run was asked to stop.
 
     A lost terminal (SIGHUP) asks once and never stops at once, because a shell sends it twice. Where it was ignored before, as under nohup,
-    it still is.
+    it still is. In a thread other than the main one, which no signal reaches, only ``ask`` asks.
 
     Args:
         notify: told when the run is asked to stop by a signal
@@ -26,6 +28,9 @@ class Interrupt:
         self._asked = True
 
     def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is not threading.main_thread():
+            self._before: dict[int, Any] = {}
+            return self
         signals = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             signals.append(signal.SIGHUP)

@@ -5,6 +5,7 @@ What the processes do is tried in test_processes.py; everything else is tried he
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ class Desk(Grid):
         nodes: each one's own configuration
         config: of the run
         trouble: by the place of a node, what happens to what is sent to it
+        app: of the clients
+        side_by_side: every client in a thread of its own
     """
 
     def __init__(
@@ -37,10 +40,13 @@ class Desk(Grid):
         config: Mapping[str, Any],
         trouble: Mapping[int, Trouble] | None = None,
         app: ClientApp | None = None,
+        side_by_side: bool = False,
     ):
         self._nodes = {100 + place: node for place, node in enumerate(nodes)}
         self._config, self._trouble = dict(config), trouble or {}
-        self._app = app or client_app()
+        self._app, self._side_by_side = app or client_app(), side_by_side
+        self._contexts: dict[int, Context] = {}
+        self.context = Context(1, 1, {}, RecordDict(), dict(self._config))
         self.sent: list[Message] = []
         TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = (
             1  # what a process of Flower's is told at its start
@@ -66,14 +72,20 @@ class Desk(Grid):
         return list(self._nodes)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        replies = [self._deliver(message) for message in messages]
+        if self._side_by_side:
+            with ThreadPoolExecutor() as pool:
+                replies = list(pool.map(self._deliver, messages))
+        else:
+            replies = [self._deliver(message) for message in messages]
         return [reply for reply in replies if reply is not None]
 
     def _deliver(self, message: Message) -> Message | None:
         node = message.metadata.dst_node_id
         message.metadata.__dict__["_message_id"] = f"{len(self.sent)}"
         self.sent.append(message)
-        context = Context(1, node, dict(self._nodes[node]), RecordDict(), dict(self._config))
+        context = self._contexts.setdefault(
+            node, Context(1, node, dict(self._nodes[node]), RecordDict(), dict(self._config))
+        )
 
         def answered() -> Message:
             try:
@@ -117,5 +129,5 @@ def fleet(
 ) -> Desk:
     """Runs a fleet to its end."""
     desk = Desk(nodes, config_, trouble)
-    run_fleet(desk, FleetSettings.of(config_))
+    run_fleet(desk, FleetSettings.of(config_), desk.context)
     return desk

@@ -261,8 +261,9 @@ def test_two_servers_do_not_write_to_one_folder(tmp_path: Path, qwen2_fp32: Path
     asked = config(qwen2_fp32, folder)
 
     def second(message: Message, answered: Callable[[], Message]) -> Message | None:
+        desk = Desk(nodes, asked)
         with pytest.raises(UsageError, match="Another server writes to"):
-            run_fleet(Desk(nodes, asked), FleetSettings.of({**asked, "resume": True}))
+            run_fleet(desk, FleetSettings.of({**asked, "resume": True}), desk.context)
         return answered()
 
     fleet(nodes, asked, {0: second})
