@@ -47,6 +47,7 @@ class Ledger(Strategy):
         self._asked: list[int] = []
         self._began, self._failed = time.monotonic(), 0
         self._reason: str | None = None
+        self._common = ArrayRecord()
         if done and (state := folder.round(done) / STATE).is_file():
             read_state(strategy, state)
 
@@ -60,7 +61,7 @@ class Ledger(Strategy):
         Raises:
             MespError: too few clients are connected.
         """
-        self._began, self._parts, self._reason = time.monotonic(), {}, None
+        self._began, self._parts, self._reason, self._common = time.monotonic(), {}, None, arrays
         fewest = self._fewest("train")
         if server_round == 1 and self._settings.start_clients > fewest:
             self.wait_for(grid, self._settings.start_clients)
@@ -151,6 +152,10 @@ class Ledger(Strategy):
         arrays = message.content.get(ARRAYS)
         if not isinstance(arrays, ArrayRecord):
             raise UsageError(f"{name} sent no adapter.")
+        if self._settings.privacy.mode == "central" and all(
+            arrays[key].data == self._common[key].data for key in arrays
+        ):
+            raise UsageError(f"{name} changed nothing, which cannot be clipped.")
         checked({key: array.numpy() for key, array in single(arrays).items()}, self._bundle.manifest.lora, name)
         if not figures[TARGETS] > 0:
             raise UsageError(f"{name} trained on no target.")

@@ -6,6 +6,7 @@ What the processes do is tried in test_processes.py; everything else is tried he
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ class Desk(Grid):
     def _deliver(self, message: Message) -> Message | None:
         node = message.metadata.dst_node_id
         message.metadata.__dict__["_message_id"] = f"{len(self.sent)}"
+        message.content = deepcopy(message.content)  # a client gets a copy, as from another machine
         self.sent.append(message)
         context = self._contexts.setdefault(
             node, Context(1, node, dict(self._nodes[node]), RecordDict(), dict(self._config))
