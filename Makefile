@@ -85,6 +85,7 @@ test-demo: setup
 
 # That a fleet's rounds are mesp train's, whatever becomes of its clients, its server and its phones, and that Flower's own processes run it.
 test-fleet: fleet android-setup
+	$(BIN)/python -W ignore $(TOOLS)/test.py prepare
 	$(TIMED) $@ $(TESTS_IN) tests/fleet -n 2 --dist load --maxschedchunk 1
 
 # Keeps the seconds of the parts that ran last.

@@ -18,6 +18,7 @@ PAGES = [
     ROOT / "export" / "DESIGN.md",
     ROOT / "export" / "convert" / "README.md",
     ROOT / "runtime" / "OPTIONS.md",
+    ROOT / "runtime" / "fleet" / "README.md",
 ]
 COMMAND = re.compile(r"^    (?:\.venv/bin/)?mesp (.*)$", re.MULTILINE)
 COMMANDS = [(page.relative_to(ROOT), words) for page in PAGES for words in COMMAND.findall(page.read_text())]

@@ -44,7 +44,7 @@ def acts(folder: Path) -> list[Path]:
             member = archive.extractfile(PLAY)
             assert member is not None
             play = member.read().decode("latin-1")
-        found = [re.search(rf"^ACT {act}\.", play, re.MULTILINE) for act in ACTS]
+        found = [re.search(rf"^ACT {act}\.", play, re.MULTILINE | re.IGNORECASE) for act in ACTS]
         starts = [match.start() for match in found if match] + [len(play)]
         for place, file in enumerate(files):
             text = play[starts[place] : starts[place + 1]]

@@ -122,7 +122,9 @@ def test_a_hot_phone_waits_and_when_the_rounds_time_is_over_is_left_out(tmp_path
     assert [part.reason for part in rounds[-1].clients] == [None, None]
 
 
-def test_a_phone_goes_on_with_what_it_did_when_the_client_died(tmp_path: Path, first: Phone) -> None:
+def test_a_phone_goes_on_with_what_it_did_when_the_client_died(
+    tmp_path: Path, first: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server asks for the same round again: the run is on the phone, and is only brought."""
     nodes, output = [node(tmp_path, "a", phone=first.serial)], tmp_path / "fleet"
     del nodes[0]["eval-split"]
@@ -135,15 +137,12 @@ def test_a_phone_goes_on_with_what_it_did_when_the_client_died(tmp_path: Path, f
             raise KeyboardInterrupt  # the client's process ends, before it has answered
         clear(*arguments)
 
-    device_fleet.PhoneWorker._clear = dies  # type: ignore[method-assign]
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run(nodes, output)
-        shutil.rmtree(tmp_path / "out-a")
-        on_phone = next((first.files / "runs").iterdir()) / "report.json"
-        before = on_phone.read_bytes()
-        rounds = run(nodes, output, resume=True)
-    finally:
-        device_fleet.PhoneWorker._clear = clear  # type: ignore[method-assign]
+    monkeypatch.setattr(device_fleet.PhoneWorker, "_clear", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(nodes, output)
+    shutil.rmtree(tmp_path / "out-a")
+    on_phone = next((first.files / "runs").iterdir()) / "report.json"
+    before = on_phone.read_bytes()
+    rounds = run(nodes, output, resume=True)
     assert [part.reason for part in rounds[-1].clients] == [None]
     assert next((tmp_path / "out-a").glob("*/round-1/report.json")).read_bytes() == before
