@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mesp.export.bundle.beside import beside
+from mesp.export.bundle.export import export_bundle
 from mesp.export.bundle.make_plan import make_plan
 from mesp.export.bundle.weights_file import rotary_tables
 from mesp.export.export_settings import ExportSettings
@@ -28,6 +29,7 @@ from mesp.runtime.errors import MespError, UsageError
 from .checks import assert_close
 from .gguf_files import write_gguf
 from .models import LLAMA, LLAMA3_ROPE, make_model, save_checkpoint
+from .test_data import save_tokenizer
 from .tolerances import DEQUANTIZE_FP32
 
 
@@ -55,6 +57,15 @@ def test_every_stored_tensor_is_aligned_and_readable_by_safetensors(qwen2_fp32: 
     for name, (spec, offset) in read_layout(path).items():
         assert offset % 64 == 0, name
         assert tuple(loaded[name].shape) == spec.shape
+
+
+def test_a_tokenizer_of_a_larger_vocabulary_is_refused_before_anything_is_lowered(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint", **LLAMA)
+    save_tokenizer(tmp_path / "checkpoint")
+    message = r"checkpoint has [\d,]+ tokens beside those that were added, and the model a vocabulary of 97: it is another model's"
+    with pytest.raises(UsageError, match=message):
+        export_bundle(str(tmp_path / "checkpoint"), tmp_path / "bundle", ExportSettings(seq_len=(8,)))
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_shards_are_read_as_one_checkpoint(tmp_path: Path) -> None:

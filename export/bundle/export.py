@@ -10,6 +10,7 @@ from mesp.runtime.engine import bundle as files
 from mesp.runtime.engine.arena import plan_arena
 from mesp.runtime.engine.manifest import Manifest, Model, Schedule
 from mesp.runtime.engine.schedule import ProgramSpec
+from mesp.runtime.errors import UsageError
 from mesp.runtime.files import check_absent, folder_that_appears_whole, sha256, write_json
 from mesp.runtime.training.adapter import write_adapter
 
@@ -56,7 +57,9 @@ def export_bundle(
     checkpoint = open_checkpoint(source, random_init, settings.seed)
     plan = make_plan(checkpoint.config, settings)
     check_tiles(plan)
-    tokenizer = checkpoint.tokenizer()  # one that cannot be read is refused before anything is lowered
+    tokenizer = checkpoint.tokenizer()  # one that cannot be used is refused before anything is lowered
+    if tokenizer is not None:
+        _check_vocabulary(tokenizer, plan.architecture.V, checkpoint.origin)
     schedules = Schedules(plan)
     with folder_that_appears_whole(output) as folder:
         with beside(lambda: _write_model(folder, plan, checkpoint, tokenizer)):
@@ -74,6 +77,16 @@ def export_bundle(
         if text:
             note(text)
     return manifest
+
+
+def _check_vocabulary(tokenizer: Any, vocabulary: int, origin: str) -> None:
+    """Refuses a tokenizer whose tokens the model has no rows for. Added ones may be beyond, as Gemma 3's for images is: a row that has one is
+    refused when it is read."""
+    if tokenizer.vocab_size > vocabulary:
+        raise UsageError(
+            f"The tokenizer of {origin} has {tokenizer.vocab_size:,} tokens beside those that were added, and the model a vocabulary of "
+            f"{vocabulary:,}: it is another model's. Put the model's own in its place."
+        )
 
 
 def quantized_anew(types: Mapping[str, int], settings: ExportSettings) -> str | None:
