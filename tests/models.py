@@ -244,7 +244,7 @@ def pefts_gradients(bundle: Bundle, adapter: Tensor, example: Example) -> tuple[
     logits = model(input_ids=example.input_ids[None]).logits[0]
     loss = torch.nn.functional.cross_entropy(logits, example.targets, ignore_index=MASKED)
     loss.backward()
-    return loss.item(), {name: parameter.grad for name, parameter in parameters.items()}
+    return loss.item(), {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
 
 
 def random_adapter(lora: Lora, seed: int = 1) -> Tensor:

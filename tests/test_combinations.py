@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from torch import Tensor
 
 from mesp.export.bundle.export import export_bundle
 from mesp.export.bundle.make_plan import bundle_plan
@@ -82,7 +83,7 @@ def test_mezos_estimate_is_the_slope_along_its_signs(tmp_path: Path, family: str
         adapter = session.state[lora.state].copy_(0.1 * torch.randn(lora.elements, generator=generator)).clone()
         ids = torch.randint(97, (size.head + 1,), generator=generator)
         example = Example(ids[:-1], ids[1:])
-        given = {
+        given: dict[str, Tensor | float] = {
             **inputs(example, size, size.head),
             "lora_scale": lora.alpha / lora.rank,
             "noise_seed": torch.tensor(7),

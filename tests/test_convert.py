@@ -192,7 +192,8 @@ def test_a_bundle_may_name_its_model_as_the_hub_does(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(export_module, "lower", lambda _: Lowered(b"", {}, Needs((), ())))
     monkeypatch.setattr(export_module, "_manifest", manifest)
-    for options in ({}, {"base_id": "org/Tiny"}):
+    chosen: tuple[dict[str, Any], ...] = ({}, {"base_id": "org/Tiny"})
+    for options in chosen:
         with pytest.raises(UsageError, match="not further"):
             mesp.export(source, tmp_path / "bundle", seq_len=8, **options)
     assert origins == [str(source), "org/Tiny"]

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def save_sentencepiece(folder: Path, *more: Any) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>").save_pretrained(folder)
 
 
-SAVED = {
+SAVED: dict[str, Callable[[Path], Any]] = {
     "bytes": lambda folder: save_tokenizer(folder, template=CHATML),
     "characters": save_sentencepiece,
     "characters after a space": lambda folder: save_sentencepiece(folder, decoders.Strip(" ", 1, 0)),
@@ -74,17 +75,20 @@ def test_the_pieces_are_together_what_hugging_face_decodes(kind: str, tmp_path: 
 def test_a_character_of_several_tokens_is_one_piece_and_half_a_one_is_replaced_at_the_end(tmp_path: Path) -> None:
     save_sentencepiece(tmp_path)
     spelling, tokenizer = Spelling(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
-    smile = tokenizer.convert_tokens_to_ids([f"<0x{byte:02X}>" for byte in "👍".encode()])
+    smile: Any = tokenizer.convert_tokens_to_ids([f"<0x{byte:02X}>" for byte in "👍".encode()])
     assert streamed(spelling, [*smile, *smile[:2]]) == ["", "", "", "👍", "", "", "\ufffd"]
-    assert streamed(spelling, [smile[0], tokenizer.convert_tokens_to_ids("a")]) == ["", "\ufffda", ""]
-    think, end = tokenizer.convert_tokens_to_ids(["<think>", "</s>"])
+    a: Any = tokenizer.convert_tokens_to_ids("a")
+    assert streamed(spelling, [smile[0], a]) == ["", "\ufffda", ""]
+    ends: Any = tokenizer.convert_tokens_to_ids(["<think>", "</s>"])
+    think, end = ends
     assert streamed(spelling, [think, end, 9_999]) == ["<think>", "", "", ""]
 
 
 def test_the_space_before_a_text_is_left_out_and_no_other(tmp_path: Path) -> None:
     save_sentencepiece(tmp_path, decoders.Strip(" ", 1, 0))
     spelling, tokenizer = Spelling(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
-    space, a, end = tokenizer.convert_tokens_to_ids(["▁", "a", "</s>"])
+    tokens: Any = tokenizer.convert_tokens_to_ids(["▁", "a", "</s>"])
+    space, a, end = tokens
     assert streamed(spelling, [end, space, space, a, space, a]) == ["", "", " ", "a", " ", "a", ""]
     assert streamed(spelling, [a, space, a]) == ["a", " ", "a", ""]
 

@@ -97,7 +97,10 @@ def test_gradients_of_a_padded_row_are_pefts(fixture: str, request: pytest.Fixtu
     example = Example(ids[:-1], targets)
     session = Session(bundle, [f"gradients.{size.name}"])
     session.state[lora.state].copy_(0.1 * torch.randn(lora.elements, generator=generator))
-    given = {**inputs(example, size, example.predictions), "lora_scale": lora.alpha / lora.rank}
+    given: dict[str, Tensor | float] = {
+        **inputs(example, size, example.predictions),
+        "lora_scale": lora.alpha / lora.rank,
+    }
     loss = float(session.run(f"gradients.{size.name}", given)["loss"])
     theirs, gradients = pefts_gradients(bundle, session.state[lora.state], example)
     assert loss == pytest.approx(theirs, rel=GRADIENT_FP32)

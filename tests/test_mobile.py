@@ -137,7 +137,7 @@ def test_contents_that_are_written_in_a_way_of_their_own_are_refused(tmp_path: P
     """What SmolLM3's system turn switches, and where it is empty: another text stands there then. LFM2.5 leaves reasoning out of answers."""
     _, chat = chat_of(tmp_path, DATED)
     system = chat.turns["system"]
-    assert (system.before.keys(), system.trim, system.filled) == ({""}, "end", True)
+    assert (set(system.before), system.trim, system.filled) == ({""}, "end", True)
     assert system.refuses == ["/no_think", "/system_override"]
     assert chat.turns["user"].before["system"] == "<|im_start|>user\n" and not chat.turns["user"].refuses
     question = {"role": "user", "content": "Be /no_think"}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import generation
+from transformers.generation import logits_process
 
 from mesp.runtime.contract import schema
 from mesp.runtime.errors import MespError
@@ -41,13 +41,13 @@ def random_logits(seed: int, scale: float = 4.0) -> np.ndarray:
 
 def by_transformers(logits: np.ndarray, options: GenerateOptions) -> np.ndarray:
     """Probabilities, fp64 [V], after the filters in the order of ``generate``."""
-    filters: list[Any] = [generation.RepetitionPenaltyLogitsProcessor(options.repetition_penalty)]
-    filters.append(generation.TemperatureLogitsWarper(float(options.temperature)))
+    filters: list[Any] = [logits_process.RepetitionPenaltyLogitsProcessor(options.repetition_penalty)]
+    filters.append(logits_process.TemperatureLogitsWarper(float(options.temperature)))
     if options.top_k:
-        filters.append(generation.TopKLogitsWarper(options.top_k))
+        filters.append(logits_process.TopKLogitsWarper(options.top_k))
     if options.top_p < 1:
-        filters.append(generation.TopPLogitsWarper(options.top_p))
-    filters.append(generation.MinPLogitsWarper(options.min_p))
+        filters.append(logits_process.TopPLogitsWarper(options.top_p))
+    filters.append(logits_process.MinPLogitsWarper(options.min_p))
     scores = torch.from_numpy(logits)[None]
     for step in filters:
         scores = step(torch.tensor([IDS]), scores)
@@ -111,7 +111,12 @@ def test_logits_that_are_not_finite_are_refused(bad: float, temperature: float) 
 
 def test_odd_options_leave_a_token() -> None:
     logits = random_logits(2)
-    for chosen in ({"temperature": 1e-320}, {"temperature": 1e300}, {"temperature": 1.0, "top_p": 5e-324}):
+    odd: tuple[dict[str, Any], ...] = (
+        {"temperature": 1e-320},
+        {"temperature": 1e300},
+        {"temperature": 1.0, "top_p": 5e-324},
+    )
+    for chosen in odd:
         assert 0 <= next_token(logits, IDS, GenerateOptions(**chosen)) < 1000
     with pytest.raises(MespError, match="not finite"):
         next_token(logits, IDS, GenerateOptions(repetition_penalty=1e-300))

@@ -77,8 +77,8 @@ class Spelling:
 def _kind(file: Path, tokenizer: "Tokenizer") -> tuple[Callable[[str], bytes], int]:
     """How the bytes of a token are found, and how many spaces a text's beginning loses."""
     decoder: Any = tokenizer.decoder
-    step = json.loads(decoder.__getstate__()) if decoder is not None else {"type": "none"}
-    steps = step["decoders"] if step["type"] == "Sequence" else [step]
+    step: Any = json.loads(decoder.__getstate__()) if decoder is not None else {"type": "none"}
+    steps: list[Any] = step["decoders"] if step["type"] == "Sequence" else [step]
     match [(each["type"], each.get("pattern"), each.get("content")) for each in steps]:
         case [("ByteLevel", _, _)]:
             return _byte_level, 0
