@@ -94,21 +94,22 @@ def run_run(args: argparse.Namespace) -> int:
 
     given = dict(_setting(text) for text in args.set) | ({"resume": True} if args.resume else {})
     project = read_project(args.project, given)
+    report = project.settings.output / REPORT
+    before = report.stat().st_mtime_ns if report.is_file() else None
     if args.superlink is None:
         if args.root_certificates:
             raise UsageError("--root-certificates are of a SuperLink: name it with --superlink HOST:PORT.")
         status = simulate(project, given, args.cores)
     else:
         status = submit(project, given, args.superlink, args.root_certificates)
-    output = project.settings.output
     if status:
         raise MespError(f"flwr run ended with status {status}.")
-    if not (output / REPORT).is_file():
-        if args.superlink is None:
-            raise MespError(f"The fleet left no report in {output}: what went wrong is said above.")
-        print("The fleet's folder is on the server's machine")
-        return 0
-    return _say(output)
+    if report.is_file() and report.stat().st_mtime_ns != before:
+        return _say(project.settings.output)
+    if args.superlink is None:
+        raise MespError(f"The fleet left no report in {project.settings.output}: what went wrong is said above.")
+    print("The fleet's folder is on the server's machine")
+    return 0
 
 
 def _say(output: Path) -> int:

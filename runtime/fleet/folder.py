@@ -78,10 +78,7 @@ class FleetFolder:
         Raises:
             UsageError: there is something at its place.
         """
-        if (self.path / FLEET).exists():
-            raise UsageError(
-                f"{self.path} has a fleet already. Go on with it (resume = true), or choose another output."
-            )
+        self.check_free()
         make_folders(self.path)
         self._take()
         plain = re.sub(r"[^A-Za-z0-9_]", "_", self.path.resolve().name)[:40]
@@ -89,6 +86,13 @@ class FleetFolder:
         write_json(self.path / FLEET, {"fleet": name, **about})
         (self.path / ROUNDS).touch()
         return name
+
+    def check_free(self) -> None:
+        """Raises UsageError if there is a fleet already."""
+        if (self.path / FLEET).exists():
+            raise UsageError(
+                f"{self.path} has a fleet already. Go on with it (mesp fleet run PROJECT --resume), or choose another output."
+            )
 
     def reopen(self, about: Mapping[str, Any]) -> str:
         """Opens the folder of a fleet that goes on, and removes what is left of a round that was not finished; returns the fleet's own name.

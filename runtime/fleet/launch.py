@@ -22,6 +22,7 @@ from typing import Any
 
 from ..errors import MespError, UsageError
 from ..files import make_folders
+from .folder import FleetFolder
 from .settings import FleetSettings, read_clients
 
 _START_SECONDS = 60.0
@@ -79,6 +80,8 @@ def simulate(project: Project, given: Mapping[str, Any], cores: float) -> int:
         raise UsageError(f"Flower's simulation is not installed. {_INSTALL}")
     if project.settings.clients is None:
         raise UsageError(f"{project.folder} names no clients: give their file, as clients in its pyproject.toml.")
+    if not project.settings.resume:
+        FleetFolder(project.settings.output).check_free()
     count = len(read_clients(project.settings.clients))
     with _superlink(project.settings.output) as (home, address):
         options = f"num-supernodes={count} client-resources-num-cpus={cores:g} init-args-num-cpus={os.cpu_count() or 1}"

@@ -48,6 +48,7 @@ class Ledger(Strategy):
         self._began, self._failed = time.monotonic(), 0
         self._reason: str | None = None
         self._common = ArrayRecord()
+        self._nobody_holds_out = False
         if done and (state := folder.round(done) / STATE).is_file():
             read_state(strategy, state)
 
@@ -180,15 +181,18 @@ class Ledger(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """The messages of an evaluation; none if too few clients are left for what the strategy asks."""
+        """The messages of an evaluation; none if nobody holds rows out, or too few clients are left for what the strategy asks."""
         fewest = self._fewest("evaluate")
-        if self._reason is not None or self.wait_for(grid, fewest) < fewest:
+        if self._nobody_holds_out or self._reason is not None or self.wait_for(grid, fewest) < fewest:
             return []
         return list(self.strategy.configure_evaluate(self._done + server_round, arrays, config, grid))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """The round is done: its line is written."""
-        good = [message for message in replies if self._evaluated(message)]
+        answers = list(replies)
+        good = [message for message in answers if self._evaluated(message)]
+        if answers:
+            self._nobody_holds_out = not good and not any(message.has_error() for message in answers)
         metrics = self.strategy.aggregate_evaluate(self._done + server_round, good) if good else None
         loss = float(metrics["loss"]) if metrics else None
         self._add(self._done + server_round, loss)
@@ -211,8 +215,9 @@ class Ledger(Strategy):
         clients = tuple(sorted(self._parts.values(), key=lambda part: part.name))
         self._folder.add(Round(number, loss, seconds, peak, counted, self._reason, clients))
         took = sum(part.training is not None for part in clients)
+        what = f"round {number}: {took} of {len(clients)} adapters" if number else "before the first round"
         shown = "" if loss is None else f", held-out loss {loss:.4f}"
-        log(INFO, "mesp: round %d: %d of %d adapters%s, %.1f s", number, took, len(clients), shown, seconds)
+        log(INFO, "mesp: %s%s, %.1f s", what, shown, seconds)
 
     def begin(self, grid: Grid, arrays: ArrayRecord, config: ConfigRecord) -> None:
         """Round 0: the adapter that the fleet begins with, on everybody's held-out rows."""

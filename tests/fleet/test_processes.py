@@ -62,7 +62,7 @@ def test_two_phones_and_this_machine_by_one_command(tmp_path: Path, first: Phone
     assert [part.reason for part in round_.clients] == [None] * 3
     assert [part.where.partition(" ")[0] for part in round_.clients].count("phone") == 2
     assert (tmp_path / "desk-run" / "adapter" / "adapter_model.safetensors").is_file()
-    assert "has a fleet already" in mesp("fleet", "run", "desk", cwd=tmp_path, status=1)
+    assert "has a fleet already" in mesp("fleet", "run", "desk", cwd=tmp_path, status=2)
     assert "desk-run/report.html" in mesp("fleet", "report", "desk-run", cwd=tmp_path)
 
 

@@ -68,6 +68,12 @@ def test_rounds_go_on_from_the_common_adapter_and_learn(tmp_path: Path, qwen2_fp
     assert own and own["loss"] == pytest.approx(run.eval_loss_before, rel=1e-6)
 
 
+def test_nobody_is_asked_for_a_loss_that_nobody_has(tmp_path: Path, qwen2_fp32: Path) -> None:
+    desk = fleet(clients(tmp_path, [rows(1)]), config(qwen2_fp32, tmp_path / "fleet", rounds=2))
+    assert [message.metadata.message_type for message in desk.sent] == ["evaluate", "train", "train"]
+    assert [round_.loss for round_ in FleetFolder(tmp_path / "fleet").rounds()] == [None] * 3
+
+
 def test_each_round_takes_other_rows(tmp_path: Path, qwen2_fp32: Path) -> None:
     (node,) = clients(tmp_path, [rows(1)])
     fleet([node], config(qwen2_fp32, tmp_path / "fleet", rounds=2, **{"train.lr": 0.0}))
