@@ -3,11 +3,14 @@
     make fleet                                               # Flower, beside mesp
     python -m mesp.bench.questions.fleet quality FOLDER BUNDLE --part central|alone|fleet    # one after the other: each takes minutes
     python -m mesp.bench.questions.fleet scale FOLDER BUNDLE --clients 10
+    python -m mesp.bench.questions.fleet privacy FOLDER BUNDLE --part none|secure-aggregation|central-0.1|…
     python -m mesp.bench.questions.fleet collect FOLDER -o benchmarks/results/fleet.json
 
 quality: the first four acts of Hamlet are the data of four clients, an act each. Their common adapter against one run on all four acts with as
 many steps as the clients did together, and against each client's own run with as many as it did; all on the beginning of the fifth act.
-scale: simulated clients of a tiny model, a few rows each, ten rounds: time and the server's memory. Both by ``mesp fleet`` itself.
+scale: simulated clients of a tiny model, a few rows each, ten rounds: time and the server's memory.
+privacy: four clients of a tiny model, whose rows each follow a rule of their own, and their held-out loss with what hides an adapter: a mode, and
+of noise its size as a multiple of the clipping norm, or epsilon. All by ``mesp fleet`` itself.
 """
 
 import argparse
@@ -34,6 +37,7 @@ from ..demo import HELD_OUT_CHARACTERS, PLAY, TEXT_PACKAGE, fetch
 ACTS = ("I", "II", "III", "IV", "V")
 ROUNDS, STEPS, LR = 5, 8, 2e-3
 SCALE_ROUNDS, SCALE_STEPS = 10, 2
+PRIVACY_ROUNDS, PRIVACY_STEPS, PRIVACY_LR, CLIP = 5, 40, 1.0, 1.0
 
 
 def acts(folder: Path) -> list[Path]:
@@ -64,7 +68,7 @@ def quality(folder: Path, bundle: Path, part: str, given: Sequence[str]) -> None
             _run(bundle, file, folder / f"alone-{file.stem}", ROUNDS * STEPS)
     else:
         settings = {"rounds": ROUNDS, "train.steps": STEPS, "train.lr": LR}
-        _fleet(folder / part.replace("-", "_"), bundle, own, settings, given)
+        _fleet(folder / part.replace("-", "_"), bundle, own, settings, given, None)
     _losses(folder, bundle, held_out)
 
 
@@ -76,11 +80,16 @@ def _run(bundle: Path, data: Path, output: Path, steps: int) -> None:
 
 
 def _fleet(
-    project: Path, bundle: Path, data: Sequence[Path], settings: Mapping[str, Any], given: Sequence[str]
+    project: Path,
+    bundle: Path,
+    data: Sequence[Path],
+    settings: Mapping[str, Any],
+    given: Sequence[str],
+    eval_split: float | None,
 ) -> None:
     """``mesp fleet new`` and ``run``, a core a client; a fleet that was interrupted goes on."""
     if not project.exists():
-        new_project(project, bundle, data, None)
+        new_project(project, bundle, data, eval_split)
         file = project / "clients.toml"
         file.write_text(
             re.sub(r"(?m)^output", "threads = 1\noutput", file.read_text(encoding="utf-8")), encoding="utf-8"
@@ -112,17 +121,32 @@ def _losses(folder: Path, bundle: Path, held_out: Path) -> None:
 
 def scale(folder: Path, bundle: Path, clients: int) -> None:
     """A fleet of so many clients of a tiny model, each with rows of its own."""
-    data = folder / f"rows{clients}"
-    data.mkdir(parents=True, exist_ok=True)
-    files = []
-    for client in range(clients):
-        files.append(data / f"c{client:03}.jsonl")
-        ids = [[(row + (client % 7 + 1) * place) % 97 for place in range(9)] for row in range(8)]
-        files[-1].write_text(
-            "".join(json.dumps({"input_ids": row, "labels": row}) + "\n" for row in ids), encoding="utf-8"
-        )
+    files = _rules(folder / f"rows{clients}", clients, 8)
     settings = {"rounds": SCALE_ROUNDS, "train.steps": SCALE_STEPS, "train.optimizer": "sgd"}
-    _fleet(folder / f"scale{clients}", bundle, files, settings, ())
+    _fleet(folder / f"scale{clients}", bundle, files, settings, (), None)
+
+
+def privacy(folder: Path, bundle: Path, part: str) -> None:
+    """A fleet of four clients with one way to hide an adapter."""
+    mode, number = re.fullmatch(r"([a-z-]+?)(?:-([0-9.]+))?", part).groups()  # type: ignore[union-attr]
+    settings: dict[str, Any] = {"rounds": PRIVACY_ROUNDS, "train.steps": PRIVACY_STEPS, "train.lr": PRIVACY_LR}
+    settings |= {"train.optimizer": "sgd", "privacy.mode": mode, "privacy.clipping-norm": CLIP}
+    if number:
+        settings["privacy.epsilon" if mode == "local" else "privacy.noise-multiplier"] = float(number)
+    name = "privacy_" + re.sub("[^a-z0-9]", "_", part)
+    _fleet(folder / name, bundle, _rules(folder / "rows", 4, 32), settings, (), 0.25)
+
+
+def _rules(folder: Path, clients: int, rows: int) -> list[Path]:
+    """Rows for each client: sequences that count up, each client's by a number of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"c{client:03}.jsonl" for client in range(clients)]
+    for client, file in enumerate(files):
+        sequences = [[(row + (client % 7 + 1) * place) % 97 for place in range(9)] for row in range(rows)]
+        file.write_text(
+            "".join(json.dumps({"input_ids": ids, "labels": ids}) + "\n" for ids in sequences), encoding="utf-8"
+        )
+    return files
 
 
 def collect(folder: Path) -> dict[str, Any]:
@@ -134,8 +158,15 @@ def collect(folder: Path) -> dict[str, Any]:
     found |= {"rounds": ROUNDS, "steps_a_round": STEPS, "lr": LR}
     if (folder / "losses.json").is_file():
         found["held_out_loss"] = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
+    found["privacy"] = {path.name[8:-4]: _loss(path) for path in sorted(folder.glob("privacy_*-run"))}
     found["scale"] = [_scale_row(path) for path in sorted(folder.glob("scale*-run"), key=lambda path: len(path.name))]
     return found
+
+
+def _loss(path: Path) -> dict[str, float]:
+    """Of all clients' held-out rows, before and after."""
+    report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+    return {"before": report["loss_first"], "after": report["loss_last"]}
 
 
 def _scale_row(path: Path) -> dict[str, Any]:
@@ -154,10 +185,14 @@ def _scale_row(path: Path) -> dict[str, Any]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="What a fleet's adapter is worth, and what its server takes.")
-    parser.add_argument("what", choices=("quality", "scale", "collect"))
+    parser.add_argument("what", choices=("quality", "scale", "privacy", "collect"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("bundle", type=Path, nargs="?")
-    parser.add_argument("--part", default="fleet", help="central, alone, fleet, or another name for a fleet with --set")
+    parser.add_argument(
+        "--part",
+        default="fleet",
+        help="central, alone, fleet, or another name for a fleet with --set; or how an adapter is hidden",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="over the fleet's settings")
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("-o", "--output", type=Path)
@@ -167,6 +202,8 @@ def main() -> None:
         write_json(args.output, collect(args.folder))
     elif args.what == "scale":
         scale(args.folder.absolute(), args.bundle, args.clients)
+    elif args.what == "privacy":
+        privacy(args.folder.absolute(), args.bundle, args.part)
     else:
         quality(args.folder.absolute(), args.bundle, args.part, args.set)
 
