@@ -9,8 +9,8 @@
 quality: the first four acts of Hamlet are the data of four clients, an act each. Their common adapter against one run on all four acts with as
 many steps as the clients did together, and against each client's own run with as many as it did; all on the beginning of the fifth act.
 scale: simulated clients of a tiny model, a few rows each, ten rounds: time and the server's memory.
-privacy: four clients of a tiny model, whose rows each follow a rule of their own, and their held-out loss with what hides an adapter: a mode, and
-of noise its size as a multiple of the clipping norm, or epsilon. All by ``mesp fleet`` itself.
+privacy: four clients of a tiny model, whose rows each follow a rule of their own, and their held-out loss with what hides an adapter: a mode,
+and of noise its size as a multiple of the clipping norm, or epsilon. All by ``mesp fleet`` itself.
 """
 
 import argparse
