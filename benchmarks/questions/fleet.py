@@ -68,7 +68,7 @@ def quality(folder: Path, bundle: Path, part: str, given: Sequence[str]) -> None
             _run(bundle, file, folder / f"alone-{file.stem}", ROUNDS * STEPS)
     else:
         settings = {"rounds": ROUNDS, "train.steps": STEPS, "train.lr": LR}
-        _fleet(folder / part.replace("-", "_"), bundle, own, settings, given, None)
+        _fleet(folder / part.replace("-", ""), bundle, own, settings, given, None)
     _losses(folder, bundle, held_out)
 
 
@@ -119,10 +119,10 @@ def _losses(folder: Path, bundle: Path, held_out: Path) -> None:
     write_json(file, known)
 
 
-def scale(folder: Path, bundle: Path, clients: int) -> None:
+def scale(folder: Path, bundle: Path, clients: int, rounds: int) -> None:
     """A fleet of so many clients of a tiny model, each with rows of its own."""
     files = _rules(folder / f"rows{clients}", clients, 8)
-    settings = {"rounds": SCALE_ROUNDS, "train.steps": SCALE_STEPS, "train.optimizer": "sgd"}
+    settings = {"rounds": rounds, "train.steps": SCALE_STEPS, "train.optimizer": "sgd"}
     _fleet(folder / f"scale{clients}", bundle, files, settings, (), None)
 
 
@@ -133,7 +133,7 @@ def privacy(folder: Path, bundle: Path, part: str) -> None:
     settings |= {"train.optimizer": "sgd", "privacy.mode": mode, "privacy.clipping-norm": CLIP}
     if number:
         settings["privacy.epsilon" if mode == "local" else "privacy.noise-multiplier"] = float(number)
-    name = "privacy_" + re.sub("[^a-z0-9]", "_", part)
+    name = "privacy" + re.sub("[^a-z0-9]", "", part)
     _fleet(folder / name, bundle, _rules(folder / "rows", 4, 32), settings, (), 0.25)
 
 
@@ -158,7 +158,7 @@ def collect(folder: Path) -> dict[str, Any]:
     found |= {"rounds": ROUNDS, "steps_a_round": STEPS, "lr": LR}
     if (folder / "losses.json").is_file():
         found["held_out_loss"] = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
-    found["privacy"] = {path.name[8:-4]: _loss(path) for path in sorted(folder.glob("privacy_*-run"))}
+    found["privacy"] = {path.name[7:-4]: _loss(path) for path in sorted(folder.glob("privacy*-run"))}
     found["scale"] = [_scale_row(path) for path in sorted(folder.glob("scale*-run"), key=lambda path: len(path.name))]
     return found
 
@@ -195,13 +195,14 @@ def main() -> None:
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="over the fleet's settings")
     parser.add_argument("--clients", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=SCALE_ROUNDS, help="of scale")
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.what == "collect":
         write_json(args.output, collect(args.folder))
     elif args.what == "scale":
-        scale(args.folder.absolute(), args.bundle, args.clients)
+        scale(args.folder.absolute(), args.bundle, args.clients, args.rounds)
     elif args.what == "privacy":
         privacy(args.folder.absolute(), args.bundle, args.part)
     else:

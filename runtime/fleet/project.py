@@ -103,8 +103,10 @@ def new_project(folder: Path, bundle: Path, data: Sequence[Path], eval_split: fl
         UsageError: a name that Flower does not take, a folder that is there, no bundle, a file that is not there or is there twice.
     """
     name = folder.resolve().name
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UsageError(f"{name} cannot be an app's name: expected small letters, digits and _, a letter first.")
+    if not re.fullmatch(r"[a-z][a-z0-9]{0,31}", name):  # what Flower takes, and Python as a package
+        raise UsageError(
+            f"{name} cannot be an app's name: expected at most 32 small letters and digits, a letter first."
+        )
     check_absent(folder)
     open_bundle(bundle)
     if missing := [file for file in data if not file.is_file()]:

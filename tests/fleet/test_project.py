@@ -42,6 +42,7 @@ def test_a_new_project_is_one_of_flowers_and_of_ours(tmp_path: Path, qwen2_fp32:
     ("words", "said"),
     [
         (["new", "BUNDLE", "-o", "My-Fleet"], "My-Fleet cannot be an app's name"),
+        (["new", "BUNDLE", "-o", "my_fleet"], "my_fleet cannot be an app's name"),
         (["new", "BUNDLE", "--data", "none.txt", "-o", "desk"], "There is no file none.txt"),
         (["new", "nowhere", "-o", "desk"], "nowhere is not a bundle"),
         (["run", "nowhere"], "nowhere is not the project of a fleet"),
