@@ -19,13 +19,13 @@ SECONDS = 3000
 
 
 def prepare(every: bool = False) -> None:
-    """Makes what the tests read, of the quick bundles or of every one. Maven compiles meanwhile."""
+    """Makes what the tests read, of the quick bundles or of every one. Maven compiles meanwhile, and notes the class path."""
     host("x86_64")
     drop_stale_classes()
     parts("robolectric")
     resources()
     with ThreadPoolExecutor(1) as meanwhile:
-        compiled = meanwhile.submit(maven, "--quiet", *maven_options(), "test-compile", seconds=SECONDS)
+        compiled = meanwhile.submit(maven, "--quiet", *maven_options(), "process-test-classes", seconds=SECONDS)
         cases(every)
         compiled.result()
 
