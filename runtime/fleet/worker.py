@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..contract.run_files import ADAPTER, CHECKPOINTS, REPORT, RUN, STEPS
-from ..data.dataset import Dataset, load_data
-from ..engine.bundle import TOKENIZER, Bundle
+from ..data.dataset import Dataset
+from ..engine.bundle import Bundle
 from ..errors import MespError
 from ..files import sha256
 from ..training.adapter import WEIGHTS
 from ..training.evaluation import evaluate
-from ..training.loop import train
+from ..training.loop import read_data, train
 from ..training.run_writer import RunWriter
 from ..training.settings import TrainSettings
 from .settings import NodeSettings
@@ -129,17 +129,7 @@ def evaluation(targets: int, loss: float, seconds: float) -> dict[str, float]:
 
 def read_rows(bundle: Bundle, settings: TrainSettings) -> Dataset:
     """The rows that a run trains on."""
-    model, tokens = bundle.manifest.model, bundle.manifest.tokens
-    data, _ = load_data(
-        settings.data,
-        tokens,
-        model.vocabulary,
-        bundle.path / TOKENIZER,
-        packing=settings.packing,
-        eval_split=settings.eval_split,
-        seed=settings.seed,
-        columns=settings.map,
-    )
+    data, _ = read_data(bundle, settings)
     return data
 
 

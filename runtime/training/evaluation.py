@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..data.dataset import Example, inputs, load_data, spread
-from ..engine.bundle import TOKENIZER, Bundle
+from ..data.dataset import Example, inputs, spread
+from ..engine.bundle import Bundle
 from ..engine.session import Session
 from ..engine.sizes import smallest
 from ..errors import UsageError
-from .loop import load_adapter
+from .loop import load_adapter, read_data
 from .settings import TrainSettings
 from .threads import default_threads
 
@@ -35,18 +35,7 @@ def held_out_examples(bundle: Bundle, settings: TrainSettings) -> Sequence[Examp
     Raises:
         UsageError: there are none, or a file that cannot be used.
     """
-    manifest = bundle.manifest
-    _, held_out = load_data(
-        settings.data,
-        manifest.tokens,
-        manifest.model.vocabulary,
-        bundle.path / TOKENIZER,
-        packing=settings.packing,
-        eval_path=settings.eval_data,
-        eval_split=settings.eval_split,
-        seed=settings.seed,
-        columns=settings.map,
-    )
+    _, held_out = read_data(bundle, settings)
     if held_out is None:
         raise UsageError("There are no held-out rows to evaluate on: give --eval-data or --eval-split.")
     return spread(held_out.examples, settings.eval_sequences)

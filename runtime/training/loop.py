@@ -43,6 +43,29 @@ from .stepper import Stepper, Stopped, schedules_of
 from .threads import default_threads, try_threads
 
 
+def read_data(bundle: Bundle, settings: TrainSettings, now: datetime | None = None) -> tuple[Dataset, Dataset | None]:
+    """The settings' rows, and those that are held out.
+
+    Args:
+        now: the day that a chat template writes; today if not given
+
+    Raises:
+        UsageError: a file that cannot be used.
+    """
+    return load_data(
+        settings.data,
+        bundle.manifest.tokens,
+        bundle.manifest.model.vocabulary,
+        bundle.path / TOKENIZER,
+        packing=settings.packing,
+        eval_path=settings.eval_data,
+        eval_split=settings.eval_split,
+        seed=settings.seed,
+        columns=settings.map,
+        now=now,
+    )
+
+
 def train(
     bundle: Bundle | Path,
     output: Path,
@@ -66,20 +89,8 @@ def train(
     """
     if isinstance(bundle, Path):
         bundle = check_start(bundle, output, settings, resume)
-    manifest = bundle.manifest
     started = (RunWriter.started(output) if resume else None) or datetime.now().replace(microsecond=0)
-    data, held_out = load_data(
-        settings.data,
-        manifest.tokens,
-        manifest.model.vocabulary,
-        bundle.path / TOKENIZER,
-        packing=settings.packing,
-        eval_path=settings.eval_data,
-        eval_split=settings.eval_split,
-        seed=settings.seed,
-        columns=settings.map,
-        now=started,
-    )
+    data, held_out = read_data(bundle, settings, started)
     identity = _run_json(bundle, settings, data, held_out)
     if resume:
         folder = RunWriter.reopen(output)

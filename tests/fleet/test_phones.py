@@ -4,7 +4,6 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,9 @@ from mesp.runtime.fleet.server import run_fleet
 from mesp.runtime.fleet.settings import FleetSettings
 
 from .desk import Desk, config
-from .phones import BUNDLE, DATA, AdbServer, Phone, connected, core
+from .phones import BUNDLE, DATA, AdbServer, Phone
 
 WEIGHTS = "adapter_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def adb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbServer]:
-    with AdbServer(tmp_path_factory.mktemp("home")) as server:
-        yield server
-
-
-@pytest.fixture
-def first(adb: AdbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
-    yield from connected(adb, tmp_path / "first", core(), monkeypatch)
-
-
-@pytest.fixture
-def second(adb: AdbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
-    yield from connected(adb, tmp_path / "second", core(), monkeypatch)
 
 
 def node(folder: Path, name: str, **more: Any) -> dict[str, Any]:

@@ -5,18 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from mesp.runtime.fleet.folder import FleetFolder
 from mesp.runtime.fleet.launch import environment, free_port, program
 
 from .desk import clients, rows
-from .phones import BUNDLE, DATA, AdbServer, Phone, connected, core
+from .phones import BUNDLE, DATA, Phone
 
 MESP = (sys.executable, "-c", "import sys; from mesp.command_line.parser import main; sys.exit(main())")
 SECONDS = 400
@@ -28,22 +26,6 @@ def mesp(*words: object, cwd: Path, status: int = 0) -> str:
     )
     assert done.returncode == status, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def adb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbServer]:
-    with AdbServer(tmp_path_factory.mktemp("home")) as server:
-        yield server
-
-
-@pytest.fixture
-def first(adb: AdbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
-    yield from connected(adb, tmp_path / "first", core(), monkeypatch)
-
-
-@pytest.fixture
-def second(adb: AdbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
-    yield from connected(adb, tmp_path / "second", core(), monkeypatch)
 
 
 def test_two_phones_and_this_machine_by_one_command(tmp_path: Path, first: Phone, second: Phone) -> None:
