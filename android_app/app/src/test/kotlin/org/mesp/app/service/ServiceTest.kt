@@ -68,8 +68,7 @@ class ServiceTest {
         phone.awaitInStep(1)
         phone.tell(Command.PAUSE)
         trainer.letStep()
-        phone.await("the pause") { phone.run.waiting }
-        assertFalse(ShadowPowerManager.getLatestWakeLock().isHeld)
+        phone.await("the pause") { phone.run.waiting && !ShadowPowerManager.getLatestWakeLock().isHeld }
         phone.tell(Command.CONTINUE)
         phone.await("the end of the pause") { !phone.run.waiting && ShadowPowerManager.getLatestWakeLock().isHeld }
         trainer.letStep(2)
